@@ -1,0 +1,1 @@
+"""Recipes as YAML files: each holds only what differs from the defaults."""

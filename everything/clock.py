@@ -1,0 +1,51 @@
+"""Clock: seconds per stage and counts of one image."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+STAGES = ("read", "encode", "propose", "decode", "select", "finish", "write")
+COUNTS = ("prompts", "decoder_calls", "candidates", "masks")
+
+
+class Clock:
+    """Adds up exclusive wall time: a stage inside another stops the outer one meanwhile.
+
+    synchronise: called at each change of stage, to let a GPU finish what it was given; without
+    it the stages of a GPU run are those of launching.
+    """
+
+    def __init__(self, synchronise: Callable[[], None] | None = None) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.counts: Counter[str] = Counter()
+        self._synchronise = synchronise
+        self._open: list[str] = []
+        self._since = 0.0
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time spent inside under `name`, whatever way it is left."""
+        self._settle()
+        self._open.append(name)
+        try:
+            yield
+        finally:
+            self._settle()
+            self._open.pop()
+
+    def _settle(self) -> None:
+        if self._synchronise is not None:
+            self._synchronise()
+        now = time.perf_counter()
+        if self._open:
+            self.seconds[self._open[-1]] += now - self._since
+        self._since = now
+
+    def timing(self) -> dict[str, float | int]:
+        """Return every stage in seconds, their total, and every count; zero if it did not occur."""
+        stages: dict[str, float | int] = {s: round(self.seconds.get(s, 0.0), 6) for s in STAGES}
+        stages["total"] = round(sum(self.seconds.values()), 6)
+        return stages | {name: self.counts[name] for name in COUNTS}

@@ -1,0 +1,99 @@
+"""Every setting, once: its name (SAM's, where SAM has it), default, unit and limits.
+
+A recipe is complete: resolved from defaults, the variant's and the sampler's presets, a YAML file
+and the command line (everything/loading.py), written beside the results and hashed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+NmsKind = Literal["box", "mask", "containment", "none"]
+
+
+class Settings(BaseModel):
+    """Settings that cannot change and have no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Decoding(Settings):
+    """How prompts go through the decoder."""
+
+    points_per_batch: int = Field(64, ge=1, description="prompts decoded together")
+
+
+class Filters(Settings):
+    """What a mask must reach to be kept; 0 switches a threshold off."""
+
+    pred_iou_thresh: float = Field(0.88, ge=0, le=1, description="predicted IoU, exceeded")
+    stability_score_thresh: float = Field(0.95, ge=0, le=1, description="stability, reached")
+    stability_score_offset: float = Field(
+        1.0, ge=0, description="how far the mask's cut is moved for its stability, in logits"
+    )
+
+
+class Nms(Settings):
+    """Which masks count as duplicates."""
+
+    kind: NmsKind = Field(
+        "box", description="compare boxes (SAM), masks, or how much lies inside a better mask"
+    )
+    box_nms_thresh: float = Field(0.7, ge=0, le=1, description="overlap exceeded within a crop")
+    crop_nms_thresh: float = Field(0.7, ge=0, le=1, description="overlap exceeded across crops")
+
+
+class Crops(Settings):
+    """Crops that are segmented besides the whole image."""
+
+    crop_n_layers: int = Field(0, ge=0, le=6, description="layer i has 2^i x 2^i crops")
+    crop_overlap_ratio: float = Field(
+        512 / 1500, ge=0, lt=1, description="overlap of layer 1, as a part of the short side"
+    )
+    crop_n_points_downscale_factor: int = Field(
+        1, ge=1, description="points_per_side is divided by this at every layer"
+    )
+
+
+class Tidy(Settings):
+    """Clean-up of the masks that were kept."""
+
+    min_mask_region_area: int = Field(
+        0, ge=0, description="holes and islands below this many px are removed"
+    )
+
+
+class Output(Settings):
+    """What is written besides the annotations."""
+
+    label_map: bool = Field(False, description="a map without overlaps, 16-bit PNG")
+
+
+class Recipe(Settings):
+    """All that decides the masks of an image.
+
+    sampler: its name and all of its settings. version: of this program. weights: SHA-256 of the
+    variant's weights, or "" where the variant has none.
+    """
+
+    variant: str
+    checkpoint: str | None = None
+    sampler: dict[str, Any]
+    decoding: Decoding = Decoding()
+    filters: Filters = Filters()
+    nms: Nms = Nms()
+    crops: Crops = Crops()
+    tidy: Tidy = Tidy()
+    output: Output = Output()
+    version: str
+    weights: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything in the recipe but where the checkpoint lies, as 64 hex digits."""
+        content = self.model_dump(mode="json", exclude={"checkpoint"})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

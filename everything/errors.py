@@ -1,0 +1,23 @@
+"""Errors that a user can do something about: one line with the file, the reason, the way out."""
+
+from __future__ import annotations
+
+
+class EverythingError(Exception):
+    """Base of all errors that are shown to users without a traceback."""
+
+
+class ConfigError(EverythingError):
+    """A setting is unknown or out of its limits."""
+
+
+class WeightsError(EverythingError):
+    """Weights cannot be had, read, or are not those of the variant."""
+
+
+class ImageError(EverythingError):
+    """A photo cannot be read or is beyond a limit."""
+
+
+class StoreError(EverythingError):
+    """Results cannot be written, or the folder holds results of another recipe."""

@@ -1,0 +1,260 @@
+"""From names and settings to objects: the only file that sees both registries."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import version
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from everything.config import Recipe
+from everything.errors import ConfigError
+from everything.pipeline import Pipeline
+from everything.variants import VARIANTS, VariantRecord
+from everything.variants.weights import read_state, sha256
+from samplers import SAMPLERS, SamplerRecord
+
+Tree = dict[str, Any]
+_Settings = TypeVar("_Settings", bound=BaseModel)
+_Entry = TypeVar("_Entry")
+DEFAULT_VARIANT, DEFAULT_SAMPLER = "ucm", "grid-32"
+
+
+def load(
+    variant: str | None = None,
+    sampler: str | None = None,
+    *,
+    checkpoint: Path | str | None = None,
+    config: Path | str | None = None,
+    **settings: Any,
+) -> Pipeline:
+    """Return a ready pipeline: `load("ucm", "grid-32", pred_iou_thresh=0.6)`.
+
+    settings: any setting by its own name, as on the command line. Raises ConfigError and
+    WeightsError.
+    """
+    path = Path(checkpoint) if checkpoint is not None else None
+    return build(resolve(variant, path, sampler, config, (), settings))
+
+
+def resolve(
+    variant: str | None = None,
+    checkpoint: Path | None = None,
+    sampler: str | None = None,
+    config: Path | str | None = None,
+    sets: Sequence[str] = (),
+    flags: Mapping[str, object] | None = None,
+) -> Recipe:
+    """Return the complete recipe; what comes later in this list wins.
+
+    SAM's defaults, the variant's preset, the sampler's preset, the YAML file `config` (a path or
+    a name that `configs` lists), `sets` ("group.key=value"), `flags` (setting names and values,
+    None for those not given). Raises ConfigError with the nearest name for one that is unknown,
+    and WeightsError if the checkpoint cannot be read.
+    """
+    given = _merged(*_given(variant, checkpoint, sampler, config, sets))
+    variant_name = given.setdefault("variant", DEFAULT_VARIANT)
+    record = _look_up(VARIANTS, variant_name, "variant")
+    chosen = given.pop("sampler", {})
+    sampler_name = chosen.pop("name", DEFAULT_SAMPLER)
+    sampler_record = _look_up(SAMPLERS, sampler_name, "sampler")
+    # Flags have no group: where each belongs is known once the sampler is.
+    flag_tree = _grouped(flags or {}, sampler_record)
+    chosen = _merged(dict(sampler_record.settings), chosen, flag_tree.pop("sampler", {}))
+    settings = _validated(sampler_record.load(), chosen, f"sampler {sampler_name}")
+    tree = _merged(_plain(record.preset), _plain(sampler_record.preset), given, flag_tree)
+    tree["sampler"] = {"name": sampler_name} | settings.model_dump(mode="json")
+    file = tree.get("checkpoint")
+    tree |= {
+        "version": version("everything"),
+        "weights": sha256(Path(file)) if file else record.weights.digest(),
+    }
+    return _validated(Recipe, tree, "recipe")
+
+
+def build(recipe: Recipe) -> Pipeline:
+    """Return the model, its weights loaded, and the sampler of a recipe; raises WeightsError."""
+    record = _look_up(VARIANTS, recipe.variant, "variant")
+    path = Path(recipe.checkpoint) if recipe.checkpoint else record.weights.path()
+    module = import_module(f"everything.variants.{record.module}")
+    model = module.build(read_state(path), str(path), **record.options)
+    settings = {key: value for key, value in recipe.sampler.items() if key != "name"}
+    sampler = _look_up(SAMPLERS, recipe.sampler["name"], "sampler").load()(**settings)
+    return Pipeline(model, sampler, recipe)
+
+
+def variants() -> list[Tree]:
+    """Return one record for each variant: name, family, parameters, input rule, licence, source."""
+    return [_variant_row(name, record) for name, record in VARIANTS.items()]
+
+
+def samplers() -> list[Tree]:
+    """Return one record for each sampler: name, summary, source, its settings with defaults."""
+    return [
+        {
+            "name": name,
+            "summary": record.summary,
+            "source": record.source,
+            "settings": _validated(record.load(), dict(record.settings), name).model_dump(),
+        }
+        for name, record in SAMPLERS.items()
+    ]
+
+
+def configs() -> list[Tree]:
+    """Return one record for each recipe file that comes with the program: name and header."""
+    return [{"name": name, "summary": _header(file)} for name, file in _config_files()]
+
+
+def _variant_row(name: str, record: VariantRecord) -> Tree:
+    return {
+        "name": name,
+        "family": record.family,
+        "summary": record.summary,
+        "parameters": record.parameters,
+        "input": record.input_rule,
+        "licence": record.licence,
+        "weights": record.weights.source,
+    }
+
+
+def _given(
+    variant: str | None,
+    checkpoint: Path | None,
+    sampler: str | None,
+    config: Path | str | None,
+    sets: Sequence[str],
+) -> Iterator[Tree]:
+    if config is not None:
+        yield _with_named_sampler(_read_yaml(config))
+    for assignment in sets:
+        yield _with_named_sampler(_parse_set(assignment))
+    if variant is not None:
+        yield {"variant": variant}
+    if checkpoint is not None:
+        yield {"checkpoint": str(checkpoint)}
+    if sampler is not None:
+        yield {"sampler": {"name": sampler}}
+
+
+def _with_named_sampler(tree: Tree) -> Tree:
+    """`sampler: grid-16` is short for `sampler: {name: grid-16}`."""
+    if isinstance(tree.get("sampler"), str):
+        return tree | {"sampler": {"name": tree["sampler"]}}
+    return tree
+
+
+def _read_yaml(config: Path | str) -> Tree:
+    named = dict(_config_files())
+    file: Traversable | Path = named.get(str(config), Path(config))
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        hint = _nearest(str(config), named)
+        raise ConfigError(f"{config}: no such file or named config{hint}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{config}: not a readable YAML file ({reason})") from error
+    if tree is not None and not isinstance(tree, dict):
+        raise ConfigError(f"{config}: a recipe is a mapping of names to settings")
+    return tree or {}
+
+
+def _parse_set(assignment: str) -> Tree:
+    path, equals, text = assignment.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"--set {assignment}: write it as group.key=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {assignment}: the value is not YAML") from error
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    tree: Tree = value
+    return tree
+
+
+def _grouped(flags: Mapping[str, object], sampler: SamplerRecord) -> Tree:
+    """The flags that were given, each under the group whose setting it is."""
+    homes = dict.fromkeys(sampler.load().model_fields, "sampler")
+    for group, field in Recipe.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            homes |= dict.fromkeys(field.annotation.model_fields, group)
+    tree: Tree = {}
+    for name, value in flags.items():
+        if value is None:
+            continue
+        if name not in homes:
+            raise ConfigError(f"{name}: this sampler has no such setting{_nearest(name, homes)}")
+        tree.setdefault(homes[name], {})[name] = value
+    return tree
+
+
+def _merged(*trees: Mapping[str, Any]) -> Tree:
+    merged: Tree = {}
+    for tree in trees:
+        for key, value in tree.items():
+            old = merged.get(key)
+            if isinstance(old, dict) and isinstance(value, dict):
+                value = _merged(old, value)
+            merged[key] = value
+    return merged
+
+
+def _plain(preset: Mapping[str, Mapping[str, Any]]) -> Tree:
+    return {group: dict(settings) for group, settings in preset.items()}
+
+
+def _validated(kind: type[_Settings], tree: Tree, where: str) -> _Settings:
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, kind, where)) from error
+
+
+def _explain(error: ValidationError, kind: type[BaseModel], where: str) -> str:
+    first = error.errors(include_url=False)[0]
+    path = ".".join(str(part) for part in first["loc"])
+    if first["type"] != "extra_forbidden":
+        return f"{where}: {path} = {first['input']!r}: {first['msg']}"
+    known = _paths(kind)
+    return f"{where}: {path}: no such setting{_nearest(path, known)}"
+
+
+def _paths(kind: type[BaseModel], prefix: str = "") -> list[str]:
+    paths = []
+    for name, field in kind.model_fields.items():
+        paths.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            paths += _paths(field.annotation, f"{prefix}{name}.")
+    return paths
+
+
+def _look_up(registry: Mapping[str, _Entry], name: str, kind: str) -> _Entry:
+    if name not in registry:
+        names = ", ".join(registry)
+        raise ConfigError(f"{kind} {name!r} is not known{_nearest(name, registry)}; known: {names}")
+    return registry[name]
+
+
+def _nearest(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _config_files() -> list[tuple[str, Traversable]]:
+    entries = sorted(files("configs").iterdir(), key=lambda entry: entry.name)
+    return [(e.name.removesuffix(".yaml"), e) for e in entries if e.name.endswith(".yaml")]
+
+
+def _header(file: Traversable) -> str:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    comment = [line.removeprefix("#").strip() for line in lines if line.startswith("#")]
+    return " ".join(comment)

@@ -1,0 +1,71 @@
+"""The protocols: what a variant must do, and what a sampler must do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch import Tensor
+
+from everything.prompts import Prompts
+from everything.view import Frame, Size, View
+
+if TYPE_CHECKING:
+    from everything.masks import Masks
+    from everything.scene import Scene
+
+
+class Drafts(Protocol):
+    """Candidate masks whose scores are known before any of them is drawn.
+
+    N rows, ordered by prompt, then by level. Of rows with equal `identity` one is drawn.
+    """
+
+    @property
+    def scores(self) -> Tensor:
+        """Predicted IoU, float32 (N,)."""
+        ...
+
+    @property
+    def prompt(self) -> Tensor:
+        """Row of the prompt, int64 (N,)."""
+        ...
+
+    @property
+    def level(self) -> Tensor:
+        """Which of the prompt's answers, int64 (N,)."""
+        ...
+
+    @property
+    def identity(self) -> Tensor:
+        """Equal numbers for the same mask, int64 (N,)."""
+        ...
+
+    def draw(self, rows: Tensor) -> Tensor:
+        """Return logits float32 (K, hl, wl) over the canvas of the rows int64 (K,), in order."""
+        ...
+
+
+class Model(Protocol):
+    """A variant with its weights: it sees a view once and answers prompts about it."""
+
+    def frame(self, view: Size) -> Frame:
+        """Return where a view of (h, w) px lies on the model's canvas."""
+        ...
+
+    def encode(self, view: View) -> Any:
+        """Return what the model knows of a view; only its own `propose` can read it."""
+        ...
+
+    def propose(self, embedding: Any, prompts: Prompts, multimask_output: bool) -> Drafts:
+        """Return the answers to prompts (P rows, px of the canvas that `frame` describes): three
+        to each with multimask_output, one without."""
+        ...
+
+
+class Sampler(Protocol):
+    """Decides where to prompt. It yields masks as they are found, so that memory stays flat."""
+
+    def __call__(self, scene: Scene) -> Iterator[Masks]:
+        """Yield the masks of one view."""
+        ...

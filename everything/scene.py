@@ -1,0 +1,66 @@
+"""Scene: one view seen by one model, which is all that a sampler gets to see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+from everything import select
+from everything.clock import Clock
+from everything.config import Recipe
+from everything.masks import Decoded, Masks
+from everything.model import Model
+from everything.prompts import Prompts
+from everything.view import Frame, View
+
+
+class Scene:
+    """A view, its embedding (computed when first asked for, once) and a decoder behind the gate."""
+
+    def __init__(self, model: Model, view: View, recipe: Recipe, clock: Clock) -> None:
+        self.model = model
+        self.view = view
+        self._recipe = recipe
+        self._clock = clock
+
+    def points_per_side(self, of_image: int) -> int:
+        """Return how many points a side of this view gets where the whole image gets `of_image`:
+        fewer at each crop layer, by crop_n_points_downscale_factor, but at least one."""
+        factor: int = self._recipe.crops.crop_n_points_downscale_factor**self.view.depth
+        return max(1, of_image // factor)
+
+    @cached_property
+    def embedding(self) -> Any:
+        """What the model knows of the view."""
+        with self._clock.stage("encode"):
+            return self.model.encode(self.view)
+
+    @cached_property
+    def frame(self) -> Frame:
+        """Where the view lies on the model's canvas."""
+        return self.model.frame(self.view.size)
+
+    def decode(self, prompts: Prompts, multimask_output: bool = True) -> Iterator[Masks]:
+        """Yield the masks that prompts (P rows, view px) give and that pass the gate."""
+        self._clock.counts["prompts"] += len(prompts)
+        size = self._recipe.decoding.points_per_batch
+        for start in range(0, len(prompts), size):
+            batch = prompts[start : start + size]
+            embedding = self.embedding
+            with self._clock.stage("decode"):
+                on_canvas = Prompts(self.frame.to_canvas(batch.points), batch.labels)
+                drafts = self.model.propose(embedding, on_canvas, multimask_output)
+            self._clock.counts["decoder_calls"] += 1
+            self._clock.counts["candidates"] += len(drafts.scores)
+            yield from select.gate(
+                drafts, batch, self.frame, self.view, self._recipe.filters, self._clock
+            )
+
+    def accept(self, decoded: Decoded) -> Masks:
+        """Return the masks, found without the model, that pass the gate (all-instance samplers)."""
+        self._clock.counts["candidates"] += len(decoded)
+        if self._recipe.filters.pred_iou_thresh > 0:
+            decoded = decoded[decoded.scores > self._recipe.filters.pred_iou_thresh]
+        with self._clock.stage("select"):
+            return select.accept(decoded, self.view, self._recipe.filters)

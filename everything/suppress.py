@@ -1,0 +1,70 @@
+"""Suppression of duplicates: by boxes, by masks, by containment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torchvision.ops import nms as box_nms
+
+from everything import rle
+from everything.segments import Segments
+
+
+def suppress(segments: Segments, scores: Tensor, kind: str, threshold: float) -> Segments:
+    """Return the segments that no better one duplicates, best first.
+
+    scores: float32 (N,), what better means. kind: "box" compares the boxes' IoU, as SAM does;
+    "mask" the masks' own IoU, which keeps diagonal neighbours; "containment" drops a mask of
+    which more than `threshold` lies inside a better one; "none" drops nothing. A duplicate is
+    what exceeds the threshold.
+    """
+    return segments[KINDS[kind](segments, scores, threshold)]
+
+
+def _by_box(segments: Segments, scores: Tensor, threshold: float) -> Tensor:
+    kept: Tensor = box_nms(segments.boxes, scores, threshold)
+    return kept
+
+
+def _by_mask(segments: Segments, scores: Tensor, threshold: float) -> Tensor:
+    return _greedy(segments, scores, threshold, within=False)
+
+
+def _by_containment(segments: Segments, scores: Tensor, threshold: float) -> Tensor:
+    return _greedy(segments, scores, threshold, within=True)
+
+
+def _not_at_all(segments: Segments, scores: Tensor, threshold: float) -> Tensor:
+    return scores.argsort(descending=True, stable=True)
+
+
+def _greedy(segments: Segments, scores: Tensor, threshold: float, within: bool) -> Tensor:
+    """Keep the best, drop what overlaps it, and so on; masks meet only where their boxes do."""
+    order = scores.argsort(descending=True, stable=True)
+    alive = torch.ones(len(order), dtype=torch.bool)
+    boxes = segments.boxes[order]
+    kept = []
+    for i, row in enumerate(order.tolist()):
+        if not alive[i]:
+            continue
+        kept.append(row)
+        rest = (alive & _meets(boxes, boxes[i])).nonzero().flatten()
+        rest = rest[rest > i]
+        others = [segments.rles[r] for r in order[rest].tolist()]
+        overlap = rle.iou(others, [segments.rles[row]], within)[:, 0]
+        alive[rest[overlap > threshold]] = False
+    return torch.tensor(kept, dtype=torch.int64)
+
+
+def _meets(boxes: Tensor, box: Tensor) -> Tensor:
+    return ((boxes[:, :2] <= box[2:]) & (boxes[:, 2:] >= box[:2])).all(1)
+
+
+KINDS: dict[str, Callable[[Segments, Tensor, float], Tensor]] = {
+    "box": _by_box,
+    "mask": _by_mask,
+    "containment": _by_containment,
+    "none": _not_at_all,
+}

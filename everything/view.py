@@ -1,0 +1,154 @@
+"""Views (crops of an image) and Frames: every change of coordinates is in this file.
+
+Coordinates are (x, y) in pixels, x to the right, continuous: pixel i covers [i, i + 1). SAM scales
+coordinates between sizes by the ratio of the sizes and its prompt encoder adds half a pixel on the
+model's canvas; both are kept as they are, so that prompts land where the official code puts them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+Size = tuple[int, int]  # (height, width), px
+Box = tuple[int, int, int, int]  # (x0, y0, x1, y1), px, x1 and y1 exclusive
+
+
+@dataclass(frozen=True)
+class View:
+    """A rectangle of an image as a model sees it.
+
+    pixels: uint8 (h, w, 3) RGB. box: the rectangle in image px. depth: crop layer, 0 is the whole
+    image. image_size: (H, W) of the image.
+    """
+
+    pixels: NDArray[np.uint8]
+    box: Box
+    depth: int
+    image_size: Size
+
+    @property
+    def size(self) -> Size:
+        """Height and width in px."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+
+def whole(image: NDArray[np.uint8]) -> View:
+    """Return the view that is the whole image, uint8 (H, W, 3) RGB.
+
+    Raises ValueError if the array is of another kind.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(
+            f"an image is a uint8 array (height, width, 3) in RGB, "
+            f"this one is {image.dtype} {image.shape}"
+        )
+    height, width = image.shape[:2]
+    return View(image, (0, 0, width, height), 0, (height, width))
+
+
+def crop_boxes(size: Size, layers: int, overlap_ratio: float) -> list[tuple[Box, int]]:
+    """Return every crop of an image of (H, W) px with its layer, the whole image first.
+
+    Layer i cuts 2^i x 2^i crops that overlap by `overlap_ratio` of the short side, halved with
+    each layer (SAM, appendix "Automatic mask generation details"). Crops that would be empty on
+    a tiny image are left out.
+    """
+    height, width = size
+    boxes: list[tuple[Box, int]] = [((0, 0, width, height), 0)]
+    for layer in range(1, layers + 1):
+        n = 2**layer
+        overlap = int(overlap_ratio * min(size) * (2 / n))
+        w = math.ceil((overlap * (n - 1) + width) / n)
+        h = math.ceil((overlap * (n - 1) + height) / n)
+        for i, j in product(range(n), range(n)):
+            x, y = i * (w - overlap), j * (h - overlap)
+            box = (x, y, min(x + w, width), min(y + h, height))
+            if box[0] < box[2] and box[1] < box[3]:
+                boxes.append((box, layer))
+    return boxes
+
+
+def views(image: NDArray[np.uint8], layers: int, overlap_ratio: float) -> Iterator[View]:
+    """Yield the whole image, uint8 (H, W, 3) RGB, and its crops, each cut from the original."""
+    full = whole(image)
+    for (x0, y0, x1, y1), depth in crop_boxes(full.size, layers, overlap_ratio):
+        yield View(image[y0:y1, x0:x1], (x0, y0, x1, y1), depth, full.size)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How a view lies on a model's canvas.
+
+    view: (h, w) of the view. canvas: (hc, wc), the square or rectangle the model works on.
+    content: where the view lies on it, (x0, y0, x1, y1) canvas px; the rest is padding.
+    resize: how logits of any resolution come back: "two-step" brings them to canvas size, cuts
+    the content and resizes that (SAM); "one-step" cuts the content at the logits' own resolution
+    and resizes once (SAM 2, NanoSAM). interpolation: of every resize.
+    """
+
+    view: Size
+    canvas: Size
+    content: Box
+    resize: Literal["two-step", "one-step"] = "two-step"
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+
+    def to_canvas(self, xy: Tensor) -> Tensor:
+        """Return points (..., 2) of the view, px, as points of the canvas, px."""
+        x0, y0, x1, y1 = self.content
+        height, width = self.view
+        scale = xy.new_tensor([(x1 - x0) / width, (y1 - y0) / height])
+        return xy * scale + xy.new_tensor([x0, y0])
+
+    def from_canvas(self, xy: Tensor) -> Tensor:
+        """Return points (..., 2) of the canvas, px, as points of the view, px."""
+        x0, y0, x1, y1 = self.content
+        height, width = self.view
+        scale = xy.new_tensor([(x1 - x0) / width, (y1 - y0) / height])
+        return (xy - xy.new_tensor([x0, y0])) / scale
+
+    def to_view(self, logits: Tensor) -> Tensor:
+        """Return logits float32 (N, hl, wl) that cover the canvas as (N, h, w) over the view."""
+        if len(logits) == 0:
+            return logits.new_zeros(0, *self.view)
+        if self.resize == "two-step":
+            logits = self._resized(logits, self.canvas)
+        low = (logits.shape[1], logits.shape[2])
+        x0, y0, x1, y1 = _scaled(self.content, self.canvas, low)
+        return self._resized(logits[:, y0:y1, x0:x1], self.view)
+
+    def _resized(self, logits: Tensor, size: Size) -> Tensor:
+        if tuple(logits.shape[1:]) == size:
+            return logits
+        return F.interpolate(logits[None], size, mode=self.interpolation, align_corners=False)[0]
+
+
+def _scaled(box: Box, size: Size, to: Size) -> Box:
+    (height, width), (h, w) = size, to
+    x0, x1 = (int(x * w / width) for x in (box[0], box[2]))
+    y0, y1 = (int(y * h / height) for y in (box[1], box[3]))
+    return x0, y0, max(x1, x0 + 1), max(y1, y0 + 1)
+
+
+def padded_frame(view: Size, side: int) -> Frame:
+    """Return SAM's frame: longest side scaled to `side` px, the rest padded right and below."""
+    height, width = view
+    scale = side / max(view)
+    # A 1 x 60,000 strip would round to no pixels at all: it keeps one.
+    h, w = (max(1, int(length * scale + 0.5)) for length in (height, width))
+    return Frame(view, (side, side), (0, 0, w, h))
+
+
+def stretched_frame(
+    view: Size, side: int, interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+) -> Frame:
+    """Return the frame of models that stretch a view to a square of `side` px (SAM 2)."""
+    return Frame(view, (side, side), (0, 0, side, side), "one-step", interpolation)

@@ -1,0 +1,49 @@
+"""SAMPLERS: every way of choosing prompts, by name.
+
+To add one: a file here with a frozen settings class that is called with a Scene, a line below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+
+@dataclass(frozen=True)
+class SamplerRecord:
+    """A sampler's name for users and where its class is.
+
+    where: "module:Class", imported when first used. settings: its own defaults under this name.
+    preset: defaults of other groups of the recipe that this sampler changes. source: the paper.
+    """
+
+    where: str
+    summary: str
+    source: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    preset: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def load(self) -> type[Any]:
+        """Return the sampler's class."""
+        module, name = self.where.split(":")
+        loaded: type[Any] = getattr(import_module(module), name)
+        return loaded
+
+
+def _grid(n: int) -> SamplerRecord:
+    return SamplerRecord(
+        "samplers.grid:Grid",
+        f"a dense grid of {n} x {n} points, three masks each",
+        "SAM (Kirillov et al., 2023)",
+        {"points_per_side": n},
+    )
+
+
+SAMPLERS: dict[str, SamplerRecord] = {
+    "grid": _grid(32),
+    "grid-16": _grid(16),
+    "grid-32": _grid(32),
+    "grid-64": _grid(64),
+}
