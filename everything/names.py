@@ -1,0 +1,36 @@
+"""Names of photos: relative paths with "/" as text, as numbers, and checked.
+
+File names are bytes. Python shows those that are not UTF-8 as lone surrogates (PEP 383), and so do
+the JSON files here: they are pure ASCII with \\udcXX escapes and give the exact name back when
+Python reads them. Where text must be valid Unicode (parquet, messages), `shown` is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import PurePosixPath
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def shown(name: str | os.PathLike[str]) -> str:
+    """Return a name as one line of valid Unicode: bytes that are not UTF-8 as \\xNN, line breaks
+    and control characters as escapes; other names are not changed."""
+    text = os.fspath(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return _CONTROL.sub(lambda match: ascii(match.group())[1:-1], text)
+
+
+def image_id(name: str) -> int:
+    """Return a number for a name, the same on every machine; 53 bits, so that readers that hold
+    numbers as doubles (JavaScript, jq) keep it exact."""
+    digest = hashlib.sha256(os.fsencode(name)).digest()
+    return int.from_bytes(digest[:8], "big") >> 11
+
+
+def is_inside(name: str) -> bool:
+    """Say whether a name stays below the folder that it is joined to."""
+    parts = name.split("/")
+    bad = {"", ".", ".."}
+    return not (PurePosixPath(name).is_absolute() or "\0" in name or bad.intersection(parts))
