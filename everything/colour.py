@@ -38,9 +38,10 @@ def scale_16_bit(values: NDArray[np.uint16], bits: int, notes: list[str]) -> NDA
     if 0 < brightest < _DIM * 2**bits:
         notes.append(f"very dark: its brightest value is {brightest} of {2**bits - 1}")
     if bits < 8:
-        return (values * (255 / (2**bits - 1))).astype(np.uint8)
-    high_byte: NDArray[np.uint8] = np.right_shift(values, bits - 8).astype(np.uint8)
-    return high_byte
+        scaled: NDArray[np.float64] = values.astype(np.float64) * (255 / (2**bits - 1))
+        return scaled.astype(np.uint8)
+    high_byte: NDArray[np.uint16] = np.right_shift(values, bits - 8)
+    return high_byte.astype(np.uint8)
 
 
 def stretch(values: NDArray[np.generic], notes: list[str]) -> NDArray[np.uint8]:

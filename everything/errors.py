@@ -21,3 +21,11 @@ class ImageError(EverythingError):
 
 class StoreError(EverythingError):
     """Results cannot be written, or the folder holds results of another recipe."""
+
+
+class InputError(EverythingError):
+    """An input does not exist or has no photos."""
+
+
+class JobError(EverythingError):
+    """A job cannot go on, whatever the photo."""

@@ -20,6 +20,7 @@ from PIL import Image, ImageCms, ImageFile, PngImagePlugin
 
 from everything.errors import EverythingError, ImageError
 from everything.images import Limits, decode_image, read_image
+from tests.fakes import as_nobody
 
 ROTATED = {
     1: lambda a: a,
@@ -435,19 +436,12 @@ def test_bad_files(tmp_path: Path, make: Callable[[Path], None], expected: str) 
     assert str(path) in str(caught.value)
 
 
-def test_unreadable_file(tmp_path: Path) -> None:
-    path = tmp_path / "a.jpg"
-    path.write_bytes(b"x")
-    path.chmod(0)
-    everybody = os.geteuid()
-    if everybody == 0:  # permissions do not bind root
-        tmp_path.chmod(0o755)
-        os.seteuid(65534)
-    try:
-        with pytest.raises(ImageError, match="permission denied"):
-            read_image(path)
-    finally:
-        os.seteuid(everybody)
+def test_unreadable_file() -> None:
+    with as_nobody() as folder:
+        (folder / "a.jpg").write_bytes(b"x")
+        (folder / "a.jpg").chmod(0)
+        with pytest.raises(ImageError, match=r"a.jpg: permission denied"):
+            read_image(folder / "a.jpg")
 
 
 def test_names_are_shown_in_one_line(tmp_path: Path) -> None:
