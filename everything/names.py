@@ -2,7 +2,7 @@
 
 File names are bytes. Python shows those that are not UTF-8 as lone surrogates (PEP 383), and so do
 the JSON files here: they are pure ASCII with \\udcXX escapes and give the exact name back when
-Python reads them. Where text must be valid Unicode (parquet, messages), `shown` is used.
+Python reads them. Where text must be valid Unicode (parquet, messages) it is `as_text` or `shown`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ from pathlib import PurePosixPath
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
+def as_text(name: str | os.PathLike[str]) -> str:
+    """Return a name as valid Unicode: bytes that are not UTF-8 as \\xNN, others are not changed."""
+    return os.fspath(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def shown(name: str | os.PathLike[str]) -> str:
-    """Return a name as one line of valid Unicode: bytes that are not UTF-8 as \\xNN, line breaks
-    and control characters as escapes; other names are not changed."""
-    text = os.fspath(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return _CONTROL.sub(lambda match: ascii(match.group())[1:-1], text)
+    """Return a name as one line of valid Unicode: control characters are escaped besides."""
+    return _CONTROL.sub(lambda match: ascii(match.group())[1:-1], as_text(name))
 
 
 def image_id(name: str) -> int:

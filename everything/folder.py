@@ -1,0 +1,183 @@
+"""The folder of results on disk: the only file that writes there.
+
+What is written appears whole or not at all. An object store needs the same few methods.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import itertools
+import logging
+import os
+import shutil
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from everything.errors import ImageError, StoreError
+from everything.names import is_inside, shown
+
+# Files in progress and those on their way out. Nobody who looks for results looks in here, and
+# what a killed run leaves is cleaned without a walk through a million names.
+_PARTIAL = ".partial"
+_LOCK = ".lock"
+# The name of one photo is at fault, all others can be written.
+_ABOUT_THE_NAME = {
+    errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EILSEQ, errno.EINVAL
+}  # fmt: skip
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """By which a file is known not to have changed: size in bytes, time of change in ns."""
+
+    size: int
+    mtime_ns: int
+
+
+class Folder:
+    """Files by their names below `root`, with "/"."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._numbers = itertools.count()
+        self._writer = f"{socket.gethostname()}-{os.getpid()}"
+
+    def create(self) -> None:
+        """Make the folder where there is none; raises StoreError."""
+        try:
+            (self.root / _PARTIAL).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self._refuse(error)
+
+    def path(self, name: str) -> Path:
+        """Return where a file is; raises StoreError for a name that leads out of the folder."""
+        if not is_inside(name):
+            raise StoreError(f"{shown(name)}: not a name below {shown(self.root)}: rename it")
+        return self.root / name
+
+    def write(self, name: str, content: Iterable[bytes]) -> Stamp:
+        """Put a file in place in one step, on disk when this returns.
+
+        Raises ImageError if only this name cannot be written and StoreError if nothing can.
+        """
+        target = self.path(name)
+        temporary = self.root / _PARTIAL / f"{self._writer}-{next(self._numbers)}"
+        try:
+            with temporary.open("xb") as file:
+                file.writelines(content)
+                file.flush()
+                os.fsync(file.fileno())
+                status = os.fstat(file.fileno())
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary.replace(target)
+        except OSError as error:
+            if error.errno in _ABOUT_THE_NAME:
+                reason = f"its results cannot be named like it ({_reason(error)})"
+                raise ImageError(f"{shown(name)}: {reason}: rename the photo") from error
+            self._refuse(error)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        return Stamp(status.st_size, status.st_mtime_ns)
+
+    def append(self, name: str, line: bytes) -> None:
+        """Add a line to a file, as a whole unless the process is killed meanwhile."""
+        try:
+            with self.path(name).open("ab", buffering=0) as file:
+                file.write(line)
+        except OSError as error:
+            self._refuse(error)
+
+    def read(self, name: str) -> bytes | None:
+        """Return the content of a file, or None where there is none."""
+        try:
+            return self.path(name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+        except OSError as error:
+            if error.errno in _ABOUT_THE_NAME:
+                return None
+            self._refuse(error)
+
+    def lines(self, name: str) -> Iterator[bytes]:
+        """Yield the lines of a file, none where there is no file."""
+        with suppress(FileNotFoundError), self.path(name).open("rb") as file:
+            yield from file
+
+    def stamp(self, name: str) -> Stamp | None:
+        """Return the stamp of a file, or None where there is none."""
+        try:
+            status = self.path(name).stat()
+        except OSError:
+            return None
+        return Stamp(status.st_size, status.st_mtime_ns)
+
+    def list(self, folder: str, suffix: str) -> list[str]:
+        """Return the names in one folder that end so, sorted."""
+        found = (self.root / folder).glob(f"*{suffix}")
+        return sorted(f"{folder}/{path.name}" for path in found)
+
+    def remove(self, *names: str) -> None:
+        """Remove files and folders; each is gone in one step."""
+        for name in names:
+            doomed = self.root / _PARTIAL / f"{self._writer}-{next(self._numbers)}"
+            try:
+                with suppress(FileNotFoundError):
+                    self.path(name).rename(doomed)
+            except OSError as error:
+                self._refuse(error)
+        self.clean()
+
+    def clean(self) -> None:
+        """Remove what killed runs and `remove` have left; only while nobody else writes."""
+        try:
+            for entry in (self.root / _PARTIAL).iterdir():
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
+        except OSError as error:
+            self._refuse(error)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other jobs out until left or killed; raises StoreError if one is in here."""
+        try:
+            file = (self.root / _LOCK).open("a+", encoding="utf-8")
+        except OSError as error:
+            self._refuse(error)
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                raise StoreError(
+                    f"{shown(self.root)}: another job is writing here ({file.read().strip()}): "
+                    "wait for its end, or give another --out"
+                ) from error
+            except OSError as error:
+                # Some network storage has no locks: better one job without than none at all.
+                _log.warning("%s: cannot be locked (%s)", shown(self.root), _reason(error))
+            file.seek(0)
+            file.truncate()
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
+            yield
+
+    def _refuse(self, error: OSError) -> NoReturn:
+        raise StoreError(
+            f"{shown(self.root)}: cannot be used ({_reason(error)}): mend that and run the same "
+            "command again, it continues"
+        ) from error
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.ENOENT:
+        return "the folder has gone"
+    return (error.strerror or str(error)).lower()

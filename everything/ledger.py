@@ -1,0 +1,201 @@
+"""The manifest of a job: one row per photo.
+
+While a job runs, rows are appended to DIR/ledger.jsonl, so that a kill costs at most the line that
+was being written; at its end, and when the next run begins, they go into the parquet manifest.
+Of several rows of a photo the last one counts.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from io import BytesIO
+from itertools import islice
+from typing import Any, Literal, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from everything.clock import COUNTS, STAGES
+from everything.folder import Folder, Stamp
+from everything.names import as_text, shown
+
+_LEDGER, _ERRORS, _MANIFEST = "ledger.jsonl", "errors.jsonl", "manifest/part-00000.parquet"
+_TIMES = (*STAGES, "total")
+_BATCH = 4096
+_log = logging.getLogger(__name__)
+
+Status = Literal["done", "failed"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of a photo.
+
+    width, height: upright px. seconds: by stage, with `total`. counts: prompts, decoder_calls,
+    candidates, masks. started, finished: seconds since 1970. attempt: 1 is the first. source_bytes:
+    size of the photo's file. bytes, mtime_ns: stamp of its result.
+    """
+
+    name: str
+    status: Status
+    image_id: int
+    digest: str
+    host: str
+    attempt: int
+    started: float
+    finished: float
+    width: int | None = None
+    height: int | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    source_bytes: int | None = None
+    bytes: int | None = None
+    mtime_ns: int | None = None
+    error: str | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+class Known(NamedTuple):
+    """What an earlier run has left about a photo."""
+
+    status: str
+    attempt: int
+    digest: str
+    source_bytes: int | None
+    stamp: Stamp | None
+
+
+_SCHEMA = pa.schema(
+    [
+        ("name", pa.string()),
+        ("status", pa.string()),
+        ("image_id", pa.int64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        *((name, pa.int64()) for name in COUNTS),
+        *((f"{stage}_seconds", pa.float64()) for stage in _TIMES),
+        ("error", pa.string()),
+        ("notes", pa.list_(pa.string())),
+        ("started", pa.timestamp("ms", "UTC")),
+        ("finished", pa.timestamp("ms", "UTC")),
+        ("host", pa.string()),
+        ("attempt", pa.int32()),
+        ("digest", pa.string()),
+        ("source_bytes", pa.int64()),
+        ("bytes", pa.int64()),
+        ("mtime_ns", pa.int64()),
+    ]
+)
+
+
+class Ledger:
+    """The rows of the results in a folder; one job at a time writes them."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+
+    def append(self, row: Row) -> None:
+        """Add a row, and a line to errors.jsonl if it failed; raises StoreError."""
+        self._folder.append(_LEDGER, _line(asdict(row)))
+        if row.status == "failed":
+            error = {"name": row.name, "error": row.error, "attempt": row.attempt}
+            self._folder.append(_ERRORS, _line(error))
+
+    def known(self) -> dict[str, Known]:
+        """Return what earlier runs have left, by `as_text` of the names: some 0.4 kB per photo."""
+        table = self.table()
+        columns = ("name", "status", "attempt", "digest", "source_bytes", "bytes", "mtime_ns")
+        known = {}
+        for batch in table.select(columns).to_batches(max_chunksize=_BATCH):
+            for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                name, status, attempt, digest, source_bytes, size, mtime_ns = values
+                stamp = None if size is None or mtime_ns is None else Stamp(size, mtime_ns)
+                known[name] = Known(status, attempt, digest, source_bytes, stamp)
+        return known
+
+    def table(self) -> pa.Table:
+        """Return the rows, one for each name, in the order of the names."""
+        shards = [self._shard(name) for name in self._folder.list("manifest", ".parquet")]
+        table = pa.concat_tables([*shards, *self._batches()])
+        last = {name: row for row, name in enumerate(table["name"].to_pylist())}
+        return table.take(pa.array(sorted(last.values()), pa.int64())).sort_by("name")
+
+    def compact(self) -> None:
+        """Write the manifest and errors.jsonl from all rows, and begin a new ledger.
+
+        Killed between its steps it does no harm: rows are then in two places and count once.
+        """
+        table = self.table()
+        buffer = BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        self._folder.write(_MANIFEST, [buffer.getvalue()])
+        self._folder.write(_ERRORS, _error_lines(table))
+        shards = self._folder.list("manifest", ".parquet")
+        self._folder.remove(_LEDGER, *(name for name in shards if name != _MANIFEST))
+
+    def _shard(self, name: str) -> pa.Table:
+        content = self._folder.read(name) or b""
+        try:
+            table = pq.read_table(BytesIO(content))
+            empty = _SCHEMA.empty_table()
+            return pa.concat_tables([empty, table], promote_options="default").cast(_SCHEMA)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError, KeyError) as error:
+            # What it said can be had again from the results themselves.
+            _log.warning("%s: not a manifest, ignored (%s)", shown(name), shown(str(error)))
+            return _SCHEMA.empty_table()
+
+    def _batches(self) -> Iterator[pa.Table]:
+        lines = self._lines()
+        yield _SCHEMA.empty_table()
+        while rows := list(islice(lines, _BATCH)):
+            yield _table(rows)
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        for line in self._folder.lines(_LEDGER):
+            try:
+                yield _flat(json.loads(line))
+            except (ValueError, TypeError, KeyError, AttributeError):
+                # A line that a kill has cut: its photo has no row and is looked at again.
+                continue
+
+
+def _table(rows: list[dict[str, Any]]) -> pa.Table:
+    """Rows whose values are of other types, in a ledger that something else wrote, are left out."""
+    try:
+        return pa.Table.from_pylist(rows, _SCHEMA)
+    except (pa.ArrowException, TypeError, OverflowError):
+        half = len(rows) // 2
+        if half == 0:
+            return _SCHEMA.empty_table()
+        return pa.concat_tables([_table(rows[:half]), _table(rows[half:])])
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    flat = {key: value for key, value in row.items() if key not in ("seconds", "counts")}
+    flat["name"] = as_text(row["name"])
+    for stage in _TIMES:
+        flat[f"{stage}_seconds"] = row["seconds"].get(stage)
+    for count in COUNTS:
+        flat[count] = row["counts"].get(count)
+    for moment in ("started", "finished"):
+        flat[moment] = round(1000 * row[moment])
+    return flat
+
+
+def _error_lines(table: pa.Table) -> Iterable[bytes]:
+    for batch in table.select(("name", "status", "error", "attempt")).to_batches():
+        for row in batch.to_pylist():
+            if row.pop("status") == "failed":
+                yield _line(row)
+
+
+def _line(content: dict[str, Any]) -> bytes:
+    return json.dumps(content).encode("ascii") + b"\n"
+
+
+def failed(row: Row, error: str) -> Row:
+    """Return the row of a photo that failed after all."""
+    return replace(row, status="failed", error=error, bytes=None, mtime_ns=None)

@@ -1,0 +1,176 @@
+"""Where results live and what makes one valid.
+
+DIR/recipe.yaml            the one recipe of everything in DIR, and its digest
+DIR/annotations/NAME.json  one photo's masks: SA-1B's fields, then `recipe` and `timing`
+DIR/label_maps/NAME.png    the masks without overlaps, uint16, where the recipe asks for it
+DIR/manifest/*.parquet     one row per photo; while a job runs also DIR/ledger.jsonl
+DIR/errors.jsonl           one line per photo that failed
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+
+from everything.config import Recipe
+from everything.errors import StoreError
+from everything.folder import Folder, Stamp
+from everything.names import image_id, shown
+
+_RECIPE = "recipe.yaml"
+_RESULTS = ("annotations", "label_maps", "manifest", "ledger.jsonl", "errors.jsonl")
+_DIGEST = "# digest: "
+_IMAGE_KEYS = {"image_id", "width", "height", "file_name"}
+_Document = dict[str, Any]
+
+
+class Store:
+    """The results of one recipe in one folder."""
+
+    def __init__(self, root: Path, recipe: Recipe) -> None:
+        self.folder = Folder(root)
+        self.recipe = recipe
+        self.digest = recipe.digest
+        self._about_recipe = recipe.model_dump(mode="json") | {"digest": self.digest}
+
+    @contextmanager
+    def opened(self, overwrite: bool = False) -> Iterator[None]:
+        """Hold the folder for one job, cleaned and with its recipe in it.
+
+        overwrite: results that are there are removed first. Raises StoreError if another job
+        holds it, it has results of another recipe, or it cannot be written.
+        """
+        self.folder.create()
+        with self.folder.locked():
+            self.folder.clean()
+            if overwrite:
+                self.folder.remove(*_RESULTS, _RECIPE)
+            self._settle_recipe()
+            yield
+            self.folder.clean()
+
+    def put(
+        self,
+        name: str,
+        size: tuple[int, int],
+        annotations: Sequence[Mapping[str, Any]],
+        timing: Callable[[], Mapping[str, float]],
+    ) -> Stamp:
+        """Write the result of a photo of (height, width) px.
+
+        timing: asked when all but it is written. For equal masks the bytes are equal but for the
+        timing. Raises what Folder.write raises.
+        """
+        about = {
+            "image_id": image_id(name),
+            "width": size[1],
+            "height": size[0],
+            "file_name": name,
+        }
+        document = {"image": about, "annotations": annotations, "recipe": self._about_recipe}
+
+        def content() -> Iterator[bytes]:
+            yield _json(document)[:-1] + b',"timing":'
+            yield _json(timing()) + b"}\n"
+
+        return self.folder.write(_annotations(name), content())
+
+    def put_label_map(self, name: str, label_map: NDArray[np.uint16]) -> None:
+        """Write a map of masks without overlaps, uint16 (H, W); raises as `put` does."""
+        buffer = io.BytesIO()
+        Image.fromarray(label_map).save(buffer, "PNG")
+        self.folder.write(_label_map(name), [buffer.getvalue()])
+
+    def get(self, name: str) -> _Document | None:
+        """Return the result of a photo if it is complete and of this recipe, else None."""
+        document = read_document(self.folder.read(_annotations(name)) or b"")
+        if document is None or document["recipe"].get("digest") != self.digest:
+            return None
+        return document if self._has_label_map(name) else None
+
+    def is_untouched(self, name: str, stamp: Stamp) -> bool:
+        """Say whether a photo's result is still the file that got this stamp when written."""
+        return self.folder.stamp(_annotations(name)) == stamp and self._has_label_map(name)
+
+    def _has_label_map(self, name: str) -> bool:
+        wanted = self.recipe.output.label_map
+        return not wanted or self.folder.stamp(_label_map(name)) is not None
+
+    def _settle_recipe(self) -> None:
+        written = self.folder.read(_RECIPE)
+        if written is None:
+            content = self.recipe.model_dump(mode="json")
+            text = f"# The recipe of the results in this folder.\n{_DIGEST}{self.digest}\n"
+            text += yaml.safe_dump(content, sort_keys=False)
+            self.folder.write(_RECIPE, [text.encode()])
+        elif _digest(written) != self.digest:
+            raise StoreError(
+                f"{shown(self.folder.root)}: holds results of another recipe "
+                f"({_differences(written, self.recipe)}): give another --out, or --overwrite to "
+                "replace them"
+            )
+
+
+def read_document(content: bytes) -> _Document | None:
+    """Return a photo's result from the content of its file, or None if that is incomplete."""
+    try:
+        document = json.loads(content)
+        complete = (
+            document["image"].keys() >= _IMAGE_KEYS
+            and isinstance(document["annotations"], list)
+            and isinstance(document["recipe"], dict)
+            and isinstance(document["timing"], dict)
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    return document if complete else None
+
+
+def _annotations(name: str) -> str:
+    return f"annotations/{name}.json"
+
+
+def _label_map(name: str) -> str:
+    return f"label_maps/{name}.png"
+
+
+def _json(content: object) -> bytes:
+    # ASCII, so that names that are not UTF-8 survive; no NaN, which is not JSON.
+    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def _digest(written: bytes) -> str:
+    for line in written.decode("utf-8", "replace").splitlines():
+        if line.startswith(_DIGEST):
+            return line.removeprefix(_DIGEST).strip()
+    return ""
+
+
+def _differences(written: bytes, recipe: Recipe) -> str:
+    try:
+        there = dict(_flat(yaml.safe_load(written) or {}))
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError):
+        return f"its {_RECIPE} cannot be read"
+    here = dict(_flat(recipe.model_dump(mode="json", exclude={"checkpoint"})))
+    there.pop("checkpoint", None)
+    keys = [key for key in {**here, **there} if here.get(key) != there.get(key)]
+    parts = [f"{key} is {there.get(key)} there and {here.get(key)} now" for key in keys[:3]]
+    more = f", and {len(keys) - 3} more" if len(keys) > 3 else ""
+    return shown(", ".join(parts) + more) or "its digest differs"
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
