@@ -25,14 +25,17 @@ def mask_to_box(masks: Tensor) -> Tensor:
     """Return boxes int64 (N, 4) xyxy, inclusive px, of masks bool (N, h, w); an empty one is 0."""
     if masks.numel() == 0:
         return torch.zeros(len(masks), 4, dtype=torch.int64, device=masks.device)
-    x0, x1 = _extent(masks.any(1))
-    y0, y1 = _extent(masks.any(2))
+    x0, x1 = extent(masks.any(1))
+    y0, y1 = extent(masks.any(2))
     boxes = torch.stack([x0, y0, x1, y1], 1)
     return boxes * masks.flatten(1).any(1, keepdim=True)
 
 
-def _extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
-    """First and last true column of bool (N, L)."""
+def extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first and the last true column of each row of bool (N, L), int64 (N,) each.
+
+    A row without any has 0 and L - 1.
+    """
     flags = occupied.to(torch.uint8)
     return flags.argmax(1), flags.shape[1] - 1 - flags.flip(1).argmax(1)
 

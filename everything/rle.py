@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco
 from torch import Tensor
 
-from everything import ops
 from everything.view import Size
 
 
@@ -22,20 +21,14 @@ class Rle(TypedDict):
     counts: str
 
 
-def encode(masks: Tensor, origin: tuple[int, int] = (0, 0), size: Size | None = None) -> list[Rle]:
-    """Return the codes of masks bool (N, h, w) that lie at `origin` (x, y) of an image of `size`.
+def encode(mask: NDArray[np.bool_], origin: tuple[int, int], size: Size) -> Rle:
+    """Return the code of a mask bool (h, w) that lies at `origin` (x, y) of an image of (H, W) px.
 
-    Without a size the masks are the whole image. Only each mask's box is looked at, so that a
-    small mask of a huge image costs little.
+    Only the mask's own pixels are looked at, so that a small one of a huge image costs little.
     """
-    height, width = size or (masks.shape[1], masks.shape[2])
-    x, y = origin
-    codes = []
-    for mask, (x0, y0, x1, y1) in zip(masks, ops.mask_to_box(masks).tolist(), strict=True):
-        inside = mask[y0 : y1 + 1, x0 : x1 + 1].cpu().numpy()
-        runs = _run_lengths(inside, (x + x0, y + y0), (height, width))
-        codes.append(_text(coco.frPyObjects({"size": [height, width], "counts": runs}, 0, 0)))
-    return codes
+    height, width = size
+    runs = _run_lengths(mask, origin, size)
+    return _text(coco.frPyObjects({"size": [height, width], "counts": runs}, height, width))
 
 
 def _run_lengths(mask: NDArray[np.bool_], origin: tuple[int, int], size: Size) -> list[int]:
@@ -48,7 +41,7 @@ def _run_lengths(mask: NDArray[np.bool_], origin: tuple[int, int], size: Size) -
     seam = np.flatnonzero(edges[1:-1:2] == edges[2::2]) * 2 + 1
     edges = np.delete(edges, np.concatenate([seam, seam + 1]))
     lengths: list[int] = np.diff(edges, prepend=0, append=height * width).tolist()
-    return lengths
+    return lengths if lengths[-1] else lengths[:-1]
 
 
 def decode(rles: Sequence[Rle], size: Size) -> NDArray[np.bool_]:
@@ -61,7 +54,9 @@ def decode(rles: Sequence[Rle], size: Size) -> NDArray[np.bool_]:
 
 def areas(rles: Sequence[Rle]) -> Tensor:
     """Return the areas of the masks, int64 (N,) px."""
-    return torch.as_tensor(coco.area(list(rles)).astype(np.int64)) if rles else _none()
+    # pycocotools 2.0.11 under numpy 2 fails on more than 255 at once.
+    parts = [coco.area(list(rles[i : i + 255])) for i in range(0, len(rles), 255)]
+    return torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64))
 
 
 def iou(a: Sequence[Rle], b: Sequence[Rle], within: bool = False) -> Tensor:
@@ -78,7 +73,3 @@ def iou(a: Sequence[Rle], b: Sequence[Rle], within: bool = False) -> Tensor:
 def _text(code: dict[str, Any]) -> Rle:
     height, width = code["size"]
     return {"size": [int(height), int(width)], "counts": code["counts"].decode("ascii")}
-
-
-def _none() -> Tensor:
-    return torch.zeros(0, dtype=torch.int64)

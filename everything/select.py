@@ -11,12 +11,14 @@ from everything import ops, rle
 from everything.clock import Clock
 from everything.config import Filters
 from everything.masks import Decoded, Masks
+from everything.measure import Patch, measure
 from everything.model import Drafts
 from everything.prompts import Prompts
+from everything.rle import Rle
 from everything.segments import Segments
 from everything.view import Frame, View
 
-WORKING_SET = 64 * 2**20  # bytes of full-resolution logits that are looked at together
+DRAWN_TOGETHER = 96  # masks, a multiple of three so that a click's answers stay together
 
 
 def promising(drafts: Drafts, filters: Filters) -> Tensor:
@@ -38,9 +40,7 @@ def gate(
     prompts: P rows, view px, that the drafts answer. Only drafts with a sufficient score are
     drawn at all.
     """
-    rows = promising(drafts, filters)
-    height, width = view.size
-    for some in torch.split(rows, max(1, WORKING_SET // (4 * height * width))):
+    for some in torch.split(promising(drafts, filters), DRAWN_TOGETHER):
         with clock.stage("decode"):
             logits = drafts.draw(some)
         of = drafts.prompt[some].cpu()
@@ -56,22 +56,19 @@ def accept(decoded: Decoded, view: View, filters: Filters) -> Masks:
 
     A stability must reach its threshold, as in SAM; a threshold of 0 lets everything pass.
     """
-    logits = decoded.frame.to_view(decoded.logits)
-    stable = ops.stability(logits, filters.stability_score_offset)
-    keep = torch.arange(len(logits), device=logits.device)
-    if filters.stability_score_thresh > 0:
-        keep = keep[stable >= filters.stability_score_thresh]
-    binary = logits[keep] > 0
+    measured = measure(decoded.logits, decoded.frame, filters.stability_score_offset)
     x, y = view.box[:2]
-    boxes = ops.mask_to_box(binary).float() + logits.new_tensor([x, y, x, y])
-    whole = ~ops.cut_off(boxes, view.box, view.image_size)
-    keep, binary, boxes = keep[whole], binary[whole], boxes[whole]
-    kept = decoded[keep.cpu()] if keep.device.type == "cpu" else _on_host(decoded, keep)
+    boxes = measured.boxes + torch.tensor([x, y, x, y])
+    passes = ~ops.cut_off(boxes, view.box, view.image_size)
+    if filters.stability_score_thresh > 0:
+        passes &= measured.stability >= filters.stability_score_thresh
+    keep = passes.nonzero().flatten()
+    kept = decoded[keep]
     segments = Segments(
-        rles=rle.encode(binary, (x, y), view.image_size),
-        boxes=boxes.cpu(),
+        rles=[_code(measured.patches[row], view) for row in keep.tolist()],
+        boxes=boxes[keep],
         scores=kept.scores,
-        stability=stable[keep].cpu(),
+        stability=measured.stability[keep],
         levels=kept.levels,
         prompts=kept.prompts.moved((x, y)),
         crops=torch.tensor([view.box] * len(keep), dtype=torch.int64).reshape(-1, 4),
@@ -79,11 +76,10 @@ def accept(decoded: Decoded, view: View, filters: Filters) -> Masks:
     return Masks(kept, segments)
 
 
-def _on_host(decoded: Decoded, keep: Tensor) -> Decoded:
-    """Rows of a record whose logits lie on an accelerator and all else on the host."""
-    logits, host = decoded.logits[keep], keep.cpu()
-    rest = decoded.scores[host], decoded.levels[host], decoded.prompts[host]
-    return Decoded(logits, *rest, decoded.frame)
+def _code(patch: Patch, view: View) -> Rle:
+    """A mask of a view as run lengths over the image."""
+    x, y = patch.origin[0] + view.box[0], patch.origin[1] + view.box[1]
+    return rle.encode(patch.pixels.numpy(), (x, y), view.image_size)
 
 
 def _first_of_each(identity: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -25,21 +27,51 @@ def tidy(segments: Segments, min_area: int, nms_thresh: float, size: Size) -> Se
     untouched = torch.ones(len(segments))
     for row, code in enumerate(segments.rles):
         mask = rle.decode([code], size)[0]
-        clean = without_islands(without_holes(mask, min_area), min_area)
-        if clean is not mask:
-            untouched[row] = 0
-            cleaned = torch.from_numpy(clean)[None]
-            rles[row], boxes[row] = rle.encode(cleaned)[0], ops.mask_to_box(cleaned)[0].float()
-    cleaned_up = Segments(
-        rles,
-        boxes,
-        segments.scores,
-        segments.stability,
-        segments.levels,
-        segments.prompts,
-        segments.crops,
-    )
-    return cleaned_up[box_nms(boxes, untouched, nms_thresh)]
+        window = _window(boxes[row].int().tolist(), size)
+        clean = _clean(mask, window, min_area)
+        if clean is None:
+            continue
+        untouched[row] = 0
+        rles[row] = rle.encode(clean, (0, 0), size)
+        boxes[row] = ops.mask_to_box(torch.from_numpy(clean)[None])[0].float()
+    cleaned = replace(segments, rles=rles, boxes=boxes)
+    return cleaned[box_nms(boxes, untouched, nms_thresh)]
+
+
+def _clean(
+    mask: NDArray[np.bool_], window: tuple[slice, slice], min_area: int
+) -> NDArray[np.bool_] | None:
+    """The clean mask (H, W), or None if it is clean; looked at inside its window if possible."""
+    part = mask[window]
+    background, sizes = _components(~part)
+    outside = np.unique(background[_open_border(window, mask.shape)])
+    if (sizes[outside[outside > 0] - 1] < min_area).any():
+        # Some background goes on beyond the window: how large it is, the whole image tells.
+        part, window = mask, (slice(None), slice(None))
+    clean = without_islands(without_holes(part, min_area), min_area)
+    if clean is part:
+        return None
+    whole = mask.copy()
+    whole[window] = clean
+    return whole
+
+
+def _window(box: list[int], size: Size) -> tuple[slice, slice]:
+    """A box xyxy inclusive and one pixel around it, inside the image."""
+    x0, y0, x1, y1 = box
+    rows = slice(max(y0 - 1, 0), min(y1 + 2, size[0]))
+    return rows, slice(max(x0 - 1, 0), min(x1 + 2, size[1]))
+
+
+def _open_border(window: tuple[slice, slice], size: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Pixels of a window beyond which the image goes on, bool of the window's shape."""
+    rows, columns = window
+    border = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.bool_)
+    border[0] |= rows.start > 0
+    border[-1] |= rows.stop < size[0]
+    border[:, 0] |= columns.start > 0
+    border[:, -1] |= columns.stop < size[1]
+    return border
 
 
 def without_holes(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.bool_]:

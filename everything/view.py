@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
 
@@ -124,6 +124,16 @@ class Frame:
         low = (logits.shape[1], logits.shape[2])
         x0, y0, x1, y1 = _scaled(self.content, self.canvas, low)
         return self._resized(logits[:, y0:y1, x0:x1], self.view)
+
+    def along(self, axis: int) -> Frame:
+        """Return the frame of one axis, 0 down or 1 across, as of a view one pixel wide."""
+        start, end = self.content[1 - axis], self.content[3 - axis]
+        return replace(
+            self,
+            view=(self.view[axis], 1),
+            canvas=(self.canvas[axis], 1),
+            content=(0, start, 1, end),
+        )
 
     def _resized(self, logits: Tensor, size: Size) -> Tensor:
         if tuple(logits.shape[1:]) == size:

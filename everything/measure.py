@@ -1,0 +1,181 @@
+"""What the gate wants to know of a mask at full resolution: stability, box, and its pixels.
+
+On a CPU a mask is brought to full resolution only inside its region of interest: the cells whose
+logit exceeds -offset and those that interpolation mixes with them. Everywhere else all logits are
+at most -offset, so nothing there is counted or drawn. If a logit comes so close to a cut that
+rounding could decide its side, the mask is interpolated whole, as SAM does it, so that the result
+is SAM's to the pixel. On other devices whole masks are handled together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from everything import ops
+from everything.view import Frame, Size
+
+ROUNDING = 4e-6  # of the largest logit: generous for two float32 interpolations
+WORKING_SET = 64 * 2**20  # bytes of full-resolution logits that are held at a time
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A mask's pixels inside a rectangle of the view that holds all of it.
+
+    pixels: bool (h, w). origin: (x, y) of the rectangle, view px.
+    """
+
+    pixels: Tensor
+    origin: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """N masks measured. stability: float32 (N,), NaN where nothing is near the cut. boxes:
+    float32 (N, 4) xyxy inclusive, view px; zeros for an empty mask."""
+
+    stability: Tensor
+    boxes: Tensor
+    patches: list[Patch]
+
+
+def measure(logits: Tensor, frame: Frame, offset: float) -> Measured:
+    """Return the measures of masks given as logits float32 (N, hl, wl) over the frame's canvas.
+
+    offset: how far the cut is moved for the stability (SAM's stability_score_offset).
+    """
+    # Bicubic interpolation overshoots, so that a region of interest would not hold all of it.
+    if logits.device.type == "cpu" and frame.interpolation == "bilinear":
+        parts = _one_by_one(logits, frame, offset)
+    else:
+        height, width = frame.view
+        together = max(1, WORKING_SET // (4 * height * width))
+        parts = [_whole(some, frame, offset) for some in torch.split(logits, together)]
+    none = Measured(torch.zeros(0), torch.zeros(0, 4), [])
+    return Measured(
+        torch.cat([none.stability, *(part.stability for part in parts)]),
+        torch.cat([none.boxes, *(part.boxes for part in parts)]),
+        [patch for part in parts for patch in part.patches],
+    )
+
+
+def _whole(logits: Tensor, frame: Frame, offset: float) -> Measured:
+    full = frame.to_view(logits)
+    masks = full > 0
+    boxes, stability = ops.mask_to_box(masks), ops.stability(full, offset)
+    pixels = masks.cpu()
+    return Measured(stability.cpu(), boxes.float().cpu(), [Patch(m, (0, 0)) for m in pixels])
+
+
+def _one_by_one(logits: Tensor, frame: Frame, offset: float) -> list[Measured]:
+    to_view = Interpolation.of(frame, (logits.shape[1], logits.shape[2]))
+    near = logits > -offset
+    boxes = ops.mask_to_box(near).tolist()
+    parts = []
+    for mask, box, some in zip(logits, boxes, near.flatten(1).any(1).tolist(), strict=True):
+        full, origin = to_view.region(mask, box) if some else (mask[:0, :0], (0, 0))
+        if _rounding_decides(full, mask, offset):
+            full, origin = frame.to_view(mask[None])[0], (0, 0)
+        parts.append(_measured(full, origin, offset))
+    return parts
+
+
+def _rounding_decides(full: Tensor, logits: Tensor, offset: float) -> bool:
+    """Whether any logit lies within rounding of a cut; both ways of interpolating round anew."""
+    margin = ROUNDING * float(logits.abs().max()) if logits.numel() else 0.0
+    return any(
+        torch.count_nonzero(full > cut - margin) != torch.count_nonzero(full > cut + margin)
+        for cut in (0.0, offset, -offset)
+    )
+
+
+def _measured(full: Tensor, origin: tuple[int, int], offset: float) -> Measured:
+    """One mask (h, w) at full resolution that lies at `origin` (x, y) of the view."""
+    pixels = full > 0
+    boxes = ops.mask_to_box(pixels[None])
+    if pixels.any():
+        boxes += boxes.new_tensor(origin * 2)
+    return Measured(ops.stability(full[None], offset), boxes.float(), [Patch(pixels, origin)])
+
+
+@dataclass(frozen=True)
+class Interpolation:
+    """A frame's `to_view` for logits of one size, as matrices: rows @ logits @ columns.T.
+
+    Interpolation is linear and works on the axes one after the other, so any part of the result
+    needs only the matching parts of both matrices. Equal to `to_view` up to float rounding.
+    rows: (h, hl). columns: (w, wl). The reaches tell, for a row of `rows` or `columns` and for a
+    column of it, the first and the last entry that is not zero.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    reach: tuple[_Reach, _Reach]
+
+    @staticmethod
+    def of(frame: Frame, low: Size) -> Interpolation:
+        """Return the matrices for logits of (hl, wl)."""
+        return _interpolation(frame, low)
+
+    def region(self, logits: Tensor, box: list[int]) -> tuple[Tensor, tuple[int, int]]:
+        """Return the full-resolution part that cells inside `box` (x0, y0, x1, y1 inclusive) of
+        logits (hl, wl) have a share in, and its (x, y) in the view."""
+        x0, y0, x1, y1 = box
+        down, across = self.reach
+        top, bottom = down.touched(y0, y1)
+        left, right = across.touched(x0, x1)
+        if bottom < top or right < left:
+            return logits.new_zeros(0, 0), (0, 0)
+        a0, a1 = down.sources(top, bottom)
+        b0, b1 = across.sources(left, right)
+        cells = logits[a0 : a1 + 1, b0 : b1 + 1]
+        rows = self.rows[top : bottom + 1, a0 : a1 + 1]
+        columns = self.columns[left : right + 1, b0 : b1 + 1]
+        return rows @ cells @ columns.T, (left, top)
+
+
+@dataclass(frozen=True)
+class _Reach:
+    """Of an interpolation matrix (n, m): which m each n draws on, and which n each m shares in."""
+
+    first_source: list[int]
+    last_source: list[int]
+    first_touched: list[int]
+    last_touched: list[int]
+
+    def touched(self, start: int, end: int) -> tuple[int, int]:
+        return min(self.first_touched[start : end + 1]), max(self.last_touched[start : end + 1])
+
+    def sources(self, start: int, end: int) -> tuple[int, int]:
+        return self.first_source[start], self.last_source[end]
+
+
+@lru_cache(maxsize=8)
+def _interpolation(frame: Frame, low: Size) -> Interpolation:
+    (rows, columns) = (_matrix(frame, low, axis) for axis in (0, 1))
+    return Interpolation(rows, columns, (_reach(rows), _reach(columns)))
+
+
+def _matrix(frame: Frame, low: Size, axis: int) -> Tensor:
+    """What `to_view` does along one axis, found by passing every unit vector through it."""
+    flat = frame.along(axis)
+    unit = torch.eye(low[axis], dtype=torch.float64)[:, :, None]
+    return flat.to_view(unit)[:, :, 0].T.float().contiguous()
+
+
+def _reach(matrix: Tensor) -> _Reach:
+    used = matrix != 0
+    n = len(matrix)
+    first, last = ops.extent(used)
+    first_touched, last_touched = ops.extent(used.T)
+    shares = used.any(0)
+    return _Reach(
+        first.tolist(),
+        last.tolist(),
+        torch.where(shares, first_touched, n).tolist(),
+        torch.where(shares, last_touched, -1).tolist(),
+    )
