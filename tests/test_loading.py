@@ -1,0 +1,117 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from everything import load
+from everything.config import Recipe
+from everything.errors import ConfigError, WeightsError
+from everything.loading import configs, resolve, samplers, variants
+
+SAM_DEFAULTS = {
+    "points_per_batch": 64,
+    "pred_iou_thresh": 0.88,
+    "stability_score_thresh": 0.95,
+    "stability_score_offset": 1.0,
+    "box_nms_thresh": 0.7,
+    "crop_n_layers": 0,
+    "crop_nms_thresh": 0.7,
+    "crop_overlap_ratio": 512 / 1500,
+    "crop_n_points_downscale_factor": 1,
+    "min_mask_region_area": 0,
+}
+
+
+def flat(recipe: Recipe) -> dict[str, object]:
+    groups = recipe.model_dump()
+    return {k: v for group in groups.values() if isinstance(group, dict) for k, v in group.items()}
+
+
+def test_defaults_are_sams():
+    recipe = resolve("sam-vit-b")
+    assert flat(recipe).items() >= SAM_DEFAULTS.items()
+    assert recipe.sampler == {"name": "grid-32", "points_per_side": 32, "point_grids": None}
+
+
+def test_each_layer_wins_over_the_one_before(tmp_path: Path):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(
+        "variant: sam-vit-l\nsampler: grid-16\n"
+        "filters: {pred_iou_thresh: 0.1, stability_score_thresh: 0.2}\n"
+        "nms: {box_nms_thresh: 0.3}\n"
+    )
+    recipe = resolve(
+        "sam-vit-b",
+        config=file,
+        sets=["filters.stability_score_thresh=0.4", "nms.box_nms_thresh=0.5"],
+        flags={"box_nms_thresh": 0.6, "points_per_side": 5, "pred_iou_thresh": None},
+    )
+    assert recipe.variant == "sam-vit-b"
+    assert recipe.sampler["points_per_side"] == 5
+    assert recipe.filters.pred_iou_thresh == 0.1
+    assert recipe.filters.stability_score_thresh == 0.4
+    assert recipe.nms.box_nms_thresh == 0.6
+
+
+def test_a_resolved_recipe_resolves_to_itself(tmp_path: Path):
+    recipe = resolve("sam-vit-b", sampler="grid-16", flags={"crop_n_layers": 2})
+    content = recipe.model_dump(mode="json", exclude={"version", "weights"})
+    file = tmp_path / "recipe.yaml"
+    file.write_text(json.dumps(content))
+    assert resolve(config=file) == recipe
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"variant": "sam-vit-x"}, "did you mean sam-vit-"),
+        ({"sampler": "grids"}, "did you mean grid"),
+        ({"sets": ["filters.pred_iou_tresh=0.5"]}, "did you mean filters.pred_iou_thresh"),
+        ({"sets": ["sampler.points_per_sid=5"]}, "did you mean points_per_side"),
+        ({"sets": ["filter.pred_iou_thresh=0.5"]}, "did you mean filters"),
+        ({"sets": ["filters.pred_iou_thresh=2"]}, "less than or equal to 1"),
+        ({"sets": ["nms.kind=boxes"]}, "'box', 'mask', 'containment' or 'none'"),
+        ({"sets": ["pred_iou_thresh"]}, "group.key=value"),
+        ({"flags": {"pred_iou_tresh": 1}}, "did you mean pred_iou_thresh"),
+        ({"config": "no-such"}, "no such file or named config"),
+    ],
+)
+def test_what_is_unknown_is_one_line_with_the_nearest_name(arguments: dict, message: str):
+    with pytest.raises(ConfigError) as caught:
+        resolve(**{"variant": "sam-vit-b"} | arguments)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [1\n", "!!python/object:os.system {}\n"])
+def test_yaml_that_is_no_recipe_is_refused(tmp_path: Path, text: str):
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"bad\.yaml") as caught:
+        resolve(config=file)
+    assert "\n" not in str(caught.value)
+
+
+def test_digest_changes_with_settings_and_weights_and_not_with_the_place(tmp_path: Path):
+    for name in ("a.pt", "b.pt", "c.pt"):
+        (tmp_path / name).write_bytes(b"x" if name != "c.pt" else b"y")
+    a, b, c = (resolve("sam-vit-b", tmp_path / f"{n}.pt").digest for n in "abc")
+    assert a == b != c
+    assert resolve("sam-vit-b", tmp_path / "a.pt", flags={"crop_n_layers": 1}).digest != a
+
+
+def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path):
+    with pytest.raises(WeightsError, match=r"no\.pt: cannot be read"):
+        load("sam-vit-b", checkpoint=tmp_path / "no.pt")
+
+
+def test_lists_name_everything_and_are_json():
+    assert {r["name"] for r in variants()} >= {"ucm", "sam-vit-b", "sam-vit-l", "sam-vit-h"}
+    assert {r["name"] for r in samplers()} >= {"grid", "grid-16", "grid-32", "grid-64"}
+    json.dumps([variants(), samplers(), configs()])
+
+
+@pytest.mark.parametrize("record", configs(), ids=lambda r: r["name"])
+def test_every_config_that_comes_along_resolves_and_says_what_it_is_for(record: dict):
+    assert len(record["summary"]) > 20
+    resolve(config=record["name"])
