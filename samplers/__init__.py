@@ -46,4 +46,9 @@ SAMPLERS: dict[str, SamplerRecord] = {
     "grid-16": _grid(16),
     "grid-32": _grid(32),
     "grid-64": _grid(64),
+    "hierarchical": SamplerRecord(
+        "samplers.hierarchical:Hierarchical",
+        "a coarse grid, then a fine one where no mask is certain yet",
+        "TinySAM (Shu et al., 2023)",
+    ),
 }
