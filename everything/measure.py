@@ -35,10 +35,14 @@ class Patch:
 
 @dataclass(frozen=True)
 class Measured:
-    """N masks measured. stability: float32 (N,), NaN where nothing is near the cut. boxes:
-    float32 (N, 4) xyxy inclusive, view px; zeros for an empty mask."""
+    """N masks measured.
+
+    stability: float32 (N,), NaN where nothing is near the cut. areas: int64 (N,) px. boxes:
+    float32 (N, 4) xyxy inclusive, view px; zeros for an empty mask.
+    """
 
     stability: Tensor
+    areas: Tensor
     boxes: Tensor
     patches: list[Patch]
 
@@ -55,9 +59,10 @@ def measure(logits: Tensor, frame: Frame, offset: float) -> Measured:
         height, width = frame.view
         together = max(1, WORKING_SET // (4 * height * width))
         parts = [_whole(some, frame, offset) for some in torch.split(logits, together)]
-    none = Measured(torch.zeros(0), torch.zeros(0, 4), [])
+    none = Measured(torch.zeros(0), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4), [])
     return Measured(
         torch.cat([none.stability, *(part.stability for part in parts)]),
+        torch.cat([none.areas, *(part.areas for part in parts)]),
         torch.cat([none.boxes, *(part.boxes for part in parts)]),
         [patch for part in parts for patch in part.patches],
     )
@@ -66,9 +71,9 @@ def measure(logits: Tensor, frame: Frame, offset: float) -> Measured:
 def _whole(logits: Tensor, frame: Frame, offset: float) -> Measured:
     full = frame.to_view(logits)
     masks = full > 0
-    boxes, stability = ops.mask_to_box(masks), ops.stability(full, offset)
-    pixels = masks.cpu()
-    return Measured(stability.cpu(), boxes.float().cpu(), [Patch(m, (0, 0)) for m in pixels])
+    areas, boxes = masks.flatten(1).sum(1), ops.mask_to_box(masks).float()
+    patches = [Patch(mask, (0, 0)) for mask in masks.cpu()]
+    return Measured(ops.stability(full, offset).cpu(), areas.cpu(), boxes.cpu(), patches)
 
 
 def _one_by_one(logits: Tensor, frame: Frame, offset: float) -> list[Measured]:
@@ -96,10 +101,11 @@ def _rounding_decides(full: Tensor, logits: Tensor, offset: float) -> bool:
 def _measured(full: Tensor, origin: tuple[int, int], offset: float) -> Measured:
     """One mask (h, w) at full resolution that lies at `origin` (x, y) of the view."""
     pixels = full > 0
-    boxes = ops.mask_to_box(pixels[None])
-    if pixels.any():
+    areas, boxes = pixels.sum()[None], ops.mask_to_box(pixels[None])
+    if areas[0] > 0:
         boxes += boxes.new_tensor(origin * 2)
-    return Measured(ops.stability(full[None], offset), boxes.float(), [Patch(pixels, origin)])
+    patches = [Patch(pixels, origin)]
+    return Measured(ops.stability(full[None], offset), areas, boxes.float(), patches)
 
 
 @dataclass(frozen=True)

@@ -54,12 +54,13 @@ def gate(
 def accept(decoded: Decoded, view: View, filters: Filters) -> Masks:
     """Return the decoded masks that are stable and not cut off by a crop's edge.
 
-    A stability must reach its threshold, as in SAM; a threshold of 0 lets everything pass.
+    A stability must reach its threshold, as in SAM; a threshold of 0 lets everything pass but
+    masks without a pixel, which SAM would keep.
     """
     measured = measure(decoded.logits, decoded.frame, filters.stability_score_offset)
     x, y = view.box[:2]
     boxes = measured.boxes + torch.tensor([x, y, x, y])
-    passes = ~ops.cut_off(boxes, view.box, view.image_size)
+    passes = (measured.areas > 0) & ~ops.cut_off(boxes, view.box, view.image_size)
     if filters.stability_score_thresh > 0:
         passes &= measured.stability >= filters.stability_score_thresh
     keep = passes.nonzero().flatten()

@@ -34,6 +34,7 @@ def test_regions_of_interest_give_what_whole_masks_give(frame: Frame, seed: int,
     full = frame.to_view(logits)
     expected = ops.stability(full, offset)
     assert torch.equal(measured.stability.nan_to_num(7), expected.nan_to_num(7))
+    assert torch.equal(measured.areas, (full > 0).flatten(1).sum(1))
     assert torch.equal(measured.boxes, ops.mask_to_box(full > 0).float())
     for patch, mask in zip(measured.patches, full > 0, strict=True):
         canvas = torch.zeros(frame.view, dtype=torch.bool)
