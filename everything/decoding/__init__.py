@@ -1,0 +1,29 @@
+"""SAM's two-way mask decoder with the image side computed once for all prompts, exactly.
+
+    decoder = SharedImageDecoder.of(prompt_encoder, mask_decoder)   # or PlainDecoder(...)
+    image = decoder.prepare(embedding)                               # once for each image
+    drafts = image.propose(points, labels, multimask_output=True)    # scores, nothing drawn
+    logits = drafts.draw(rows)                                       # only what is wanted
+
+`structure` reads a decoder's parts, `fold` what follows from its weights, `image` what follows
+from an image, `tokens`, `rank`, `passes` and `solve` run the transformer for prompts, `upscale`
+draws. The algebra, with figures, is in docs/fast-decoder.md; its symbols are used throughout.
+"""
+
+from everything.decoding.choose import Decoder, PreparedImage, choose
+from everything.decoding.plain import PlainDecoder, PlainDrafts, PlainImage
+from everything.decoding.shared import SharedDrafts, SharedImage, SharedImageDecoder
+from everything.decoding.structure import UnlikeSAM
+
+__all__ = [
+    "Decoder",
+    "PlainDecoder",
+    "PlainDrafts",
+    "PlainImage",
+    "PreparedImage",
+    "SharedDrafts",
+    "SharedImage",
+    "SharedImageDecoder",
+    "UnlikeSAM",
+    "choose",
+]

@@ -1,0 +1,119 @@
+"""What follows from one image, before any prompt is seen.
+
+Arrays are channel-first, (h, d, N) for h heads of d channels and N image tokens, so that every
+product with a prompt's few rows runs along contiguous memory. K0 and V0 alone are (h, N, d), as
+fused attention wants them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from everything.decoding.fold import Folded, centred
+from everything.decoding.structure import Parts
+
+Cells = tuple[int, int]  # (rows, columns) of the embedding
+
+
+@dataclass(frozen=True)
+class DrawnSide:
+    """What drawing needs, of only the n = rows · columns image tokens with content.
+
+    where int64 (n,): these tokens among the N. Q0, S_q1, P_q1 (h, d, n). S_up (4 F, n), P_up
+    (4 F, 1 or n): the first transposed convolution's F channels at four sub-cells. skip: None or
+    (4, 4 G, n), added after the second one.
+    """
+
+    cells: Cells
+    where: Tensor
+    Q0: Tensor
+    S_q1: Tensor
+    P_q1: Tensor
+    S_up: Tensor
+    P_up: Tensor
+    skip: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class ImageSide:
+    """The image side of a decoder, in the symbols of fold.py.
+
+    n0 = |Xc|² / C + ε and n1 = |X̃|² / C, (N,): squared lengths. Z0 = (2 / C) Xc Wc, Zt0 and
+    Zt1 = (2 / C) X̃ [W̃0 | W̃1], (h, d, N): how updates change them. z_c = (2 / C) X̃ · c, (N,).
+    S_*: X W of each reading, (h, d, N). K0, V0, Q0: keys, values and queries of the first layer.
+    """
+
+    K0: Tensor
+    V0: Tensor
+    Q0: Tensor
+    n0: Tensor
+    Z0: Tensor
+    S_k1: Tensor
+    S_v1: Tensor
+    S_q1: Tensor
+    n1: Tensor
+    Zt0: Tensor
+    Zt1: Tensor
+    z_c: Tensor
+    S_kf: Tensor
+    S_vf: Tensor
+    drawn: DrawnSide
+
+
+def image_side(parts: Parts, folded: Folded, X: Tensor, grid: Cells, content: Cells) -> ImageSide:
+    """Return the image side of X (N, C), the image embedding with the dense prompt added.
+
+    grid: rows and columns of the N tokens. content: of those, how many from the top left masks
+    are drawn on; attention sees all of them.
+    """
+    f, h, C = folded, folded.heads, X.shape[1]
+    XP = X + f.position
+    Xc = centred(X + f.bo0)
+    Xt = centred(f.gamma0 * Xc)
+    to_image, to_tokens = parts.first.to_image, parts.first.to_tokens
+
+    def by_head(x: Tensor) -> Tensor:
+        return torch.unflatten(x.T.contiguous(), 0, (h, -1))
+
+    def updates(x: Tensor, W: Tensor) -> Tensor:
+        return by_head((2 / C) * x @ W.flatten(0, 1).T)
+
+    Q0, S_q1 = by_head(to_tokens.q(XP)), by_head(Xc @ f.q1.W)
+    where = drawn_tokens(grid, content).to(X.device)
+    drawn = DrawnSide(
+        cells=content,
+        where=where,
+        Q0=Q0[..., where],
+        S_q1=S_q1[..., where],
+        P_q1=f.q1.P_by_head[..., where],
+        S_up=(Xt[where] @ f.up.W).T.contiguous(),
+        P_up=f.up.P,
+    )
+    return ImageSide(
+        K0=by_head(to_image.k(XP)).transpose(1, 2).contiguous(),
+        V0=by_head(to_image.v(X)).transpose(1, 2).contiguous(),
+        Q0=Q0,
+        n0=Xc.square().mean(1) + f.eps0,
+        Z0=updates(Xc, f.Wc),
+        S_k1=by_head(Xc @ f.k1.W),
+        S_v1=by_head(Xc @ f.v1.W),
+        S_q1=S_q1,
+        n1=Xt.square().mean(1),
+        Zt0=updates(Xt, f.Wt0),
+        Zt1=updates(Xt, f.Wt1),
+        z_c=(2 / C) * Xt @ f.c,
+        S_kf=by_head(Xt @ f.kf.W),
+        S_vf=by_head(Xt @ f.vf.W),
+        drawn=drawn,
+    )
+
+
+def drawn_tokens(grid: Cells, content: Cells) -> Tensor:
+    """Return which of the row-major tokens of a grid lie in its first rows and columns, int64."""
+    (rows, columns), (r, c) = grid, content
+    if not (1 <= r <= rows and 1 <= c <= columns):
+        raise ValueError(f"content {content} is not within the embedding's {grid} cells")
+    return torch.arange(rows * columns).view(rows, columns)[:r, :c].flatten()

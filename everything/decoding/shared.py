@@ -1,0 +1,169 @@
+"""The shared-image decoder: SAM's masks with the image side computed once for all prompts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from everything.decoding import upscale
+from everything.decoding.fold import Folded, fold
+from everything.decoding.image import Cells, ImageSide, image_side
+from everything.decoding.passes import Workspace, layer1_scores_, read_rows
+from everything.decoding.plain import PlainDrafts, PlainImage, numbering
+from everything.decoding.prompts import encode_sam
+from everything.decoding.rank import mix_
+from everything.decoding.solve import Solved, solve
+from everything.decoding.structure import Parts, read_sam
+
+CHUNK = 16  # prompts whose weights are held together: 13 MB for SAM
+NOT_DRAWN = -100.0  # logit of cells outside the content, which are padding
+
+
+@dataclass(frozen=True)
+class SharedImage:
+    """An image ready for prompts. It is not changed by them and may be used from several threads.
+
+    plain: the same image for the plain decoder, which answers mask prompts.
+    """
+
+    parts: Parts
+    folded: Folded
+    image: ImageSide
+    plain: PlainImage
+
+    @torch.no_grad()
+    def propose(
+        self, points: Tensor, labels: Tensor, multimask_output: bool, masks: Tensor | None = None
+    ) -> SharedDrafts | PlainDrafts:
+        """Return the answers to P prompts, scored but not drawn; arguments as of `encode_sam`.
+
+        A mask prompt changes the image side itself, so prompts with masks get the plain decoder.
+        """
+        if masks is not None:
+            return self.plain.propose(points, labels, multimask_output, masks)
+        sparse, _ = encode_sam(self.plain.prompt_encoder, points, labels)
+        return self.answer(sparse.to(self.image.n0.dtype), multimask_output)
+
+    @torch.no_grad()
+    def answer(self, sparse: Tensor, multimask_output: bool) -> SharedDrafts:
+        """Return the answers to prompt tokens (P, T', C); P may be 0."""
+        parts = self.parts
+        learned = parts.tokens.expand(len(sparse), -1, -1)
+        tokens = torch.cat([learned, sparse], 1)
+        solved = Solved.cat(
+            [solve(parts, self.folded, self.image, chunk) for chunk in torch.split(tokens, CHUNK)]
+        )
+        slots = range(1, len(parts.hypernetworks)) if multimask_output else range(1)
+        scores = parts.iou_head(solved.tokens[:, parts.iou_at])[:, slots.start : slots.stop]
+        prompt, level = numbering(scores)
+        identity = torch.arange(scores.numel(), device=scores.device)
+        return SharedDrafts(scores.flatten(), prompt, level, identity, self, solved, slots.start)
+
+
+@dataclass(frozen=True)
+class SharedDrafts:
+    """Candidates that are scored but not drawn: see model.Drafts for the fields.
+
+    Holds some 60 kB for each prompt; drawing repeats what it needs of the transformer's image
+    side, which is cheaper than keeping it. first_slot: the mask token of level 0.
+    """
+
+    scores: Tensor
+    prompt: Tensor
+    level: Tensor
+    identity: Tensor
+    image: SharedImage
+    solved: Solved
+    first_slot: int
+
+    @torch.no_grad()
+    def draw(self, rows: Tensor) -> Tensor:
+        """Return the logits (K, 4 h, 4 w) of rows int64 (K,), in order.
+
+        Cells outside the content are NOT_DRAWN.
+        """
+        drawn = self.image.image.drawn
+        height, width = self.image.plain.embedding.shape[2:]
+        hyper = self._hypernetworks(rows)
+        logits = hyper.new_full((len(rows), 4 * height, 4 * width), NOT_DRAWN)
+        top, left = 4 * drawn.cells[0], 4 * drawn.cells[1]
+        for p, positions in _grouped(self.prompt[rows].tolist()).items():
+            features = self._features(p)
+            parts = torch.matmul(hyper[positions], features)
+            logits[positions, :top, :left] = upscale.assemble(parts, drawn.cells)
+        return logits
+
+    def _hypernetworks(self, rows: Tensor) -> Tensor:
+        """The mask features' weights (K, G) of every candidate."""
+        parts, slot = self.image.parts, self.level[rows] + self.first_slot
+        tokens = self.solved.tokens[self.prompt[rows], slot + parts.masks_at]
+        channels = parts.upscaling.second.out_channels
+        hyper = tokens.new_empty(len(rows), channels)
+        for i, network in enumerate(parts.hypernetworks):
+            chosen = slot == i
+            hyper[chosen] = network(tokens[chosen])
+        return hyper
+
+    def _features(self, p: int) -> Tensor:
+        """The mask features (4, 4, G, n) of prompt p."""
+        f, drawn, s = self.image.folded, self.image.image.drawn, self.solved
+        s1, s2 = s.s1[p], s.s2[p]
+        work = Workspace.like(s1, 1, f.heads, s.tokens.shape[1])
+        a, a1 = work.a[0], work.a1
+        mix_(torch.bmm(s.k0[p], drawn.Q0, out=work.scores), a)
+        scores = torch.bmm(s.k1[p], drawn.S_q1, out=work.scores)
+        layer1_scores_(scores, (s.k1[p], s.Mk[p]), s1, a, drawn.P_q1)
+        mix_(scores, a1)
+        M0, M1 = read_rows(f.up, s.v0[p : p + 1], s.v1[p : p + 1])
+        r = s1 * s2
+        D = torch.cat([a.mul_(r), a1.mul_(s2)])
+        u = upscale.first_convolution(drawn, D, r, torch.cat([M0[0], M1[0]]))
+        return upscale.mask_features(u, self.image.parts.upscaling, drawn.skip)
+
+
+@dataclass(frozen=True)
+class SharedImageDecoder:
+    """The exact decoder of any prompt encoder and mask decoder with SAM's structure.
+
+    The weights are folded when it is made: changes of the modules after that are not seen.
+    """
+
+    prompt_encoder: nn.Module
+    mask_decoder: nn.Module
+    parts: Parts
+    folded: Folded
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, prompt_encoder: nn.Module, mask_decoder: nn.Module) -> SharedImageDecoder:
+        """Return the decoder of two modules. Raises UnlikeSAM if their structure differs."""
+        encoder: Any = prompt_encoder
+        parts = read_sam(mask_decoder)
+        position = encoder.get_dense_pe()[0].flatten(1).T.to(parts.tokens.dtype)
+        return cls(prompt_encoder, mask_decoder, parts, fold(parts, position))
+
+    @torch.no_grad()
+    def prepare(self, embedding: Tensor, content: Cells | None = None) -> SharedImage:
+        """Return an image, embedding (1, C, h, w), ready for prompts.
+
+        content: rows and columns of the embedding, from the top left, that masks are drawn on;
+        all by default.
+        """
+        encoder: Any = self.prompt_encoder
+        grid = (embedding.shape[2], embedding.shape[3])
+        dense = encoder.no_mask_embed.weight.to(embedding.dtype)
+        X = embedding[0].flatten(1).T + dense
+        image = image_side(self.parts, self.folded, X, grid, content or grid)
+        plain = PlainImage(self.prompt_encoder, self.mask_decoder, embedding)
+        return SharedImage(self.parts, self.folded, image, plain)
+
+
+def _grouped(prompts: list[int]) -> dict[int, list[int]]:
+    """Positions of every prompt."""
+    groups: dict[int, list[int]] = {}
+    for position, prompt in enumerate(prompts):
+        groups.setdefault(prompt, []).append(position)
+    return groups

@@ -1,0 +1,88 @@
+"""The transformer: tokens and image answer each other, for a chunk of prompts at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from everything.decoding.fold import Folded
+from everything.decoding.image import ImageSide
+from everything.decoding.passes import (
+    FirstUpdate,
+    SecondUpdate,
+    Workspace,
+    first_pass,
+    second_pass,
+)
+from everything.decoding.rank import split_heads
+from everything.decoding.structure import Parts
+from everything.decoding.tokens import (
+    after_image,
+    attend_to_self,
+    attend_to_shared_image,
+    keys,
+    queries,
+)
+
+
+@dataclass(frozen=True)
+class Solved:
+    """What drawing needs to know of P prompts whose tokens are through the transformer.
+
+    tokens (P, T, C): after the last norm. k0, v0, k1, v1 (P, h, T, d), Mk (P, h T, K): see
+    passes.py. s1, s2 (P, n): the scales of the n drawn image tokens.
+    """
+
+    tokens: Tensor
+    k0: Tensor
+    v0: Tensor
+    k1: Tensor
+    v1: Tensor
+    Mk: Tensor
+    s1: Tensor
+    s2: Tensor
+
+    @classmethod
+    def cat(cls, parts: list[Solved]) -> Solved:
+        """Return the prompts of all parts, in order."""
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+
+
+def solve(parts: Parts, folded: Folded, image: ImageSide, tokens: Tensor) -> Solved:
+    """Return prompts' tokens (P, T, C), learned ones and their own, after the transformer.
+
+    As in SAM, the tokens are both the first queries and the position added to all later ones.
+    """
+    f, h, position = folded, folded.heads, tokens
+    first, second, final = parts.first, parts.second, parts.final
+    work = Workspace.like(image.n0, len(tokens), h, tokens.shape[1])
+
+    x = attend_to_self(first, tokens, position)
+    read = attend_to_shared_image(first.to_image, x + position, image.K0, image.V0)
+    x = after_image(first, x, read)
+    k0, v0 = keys(first.to_tokens, x + position), split_heads(first.to_tokens.v(x), h)
+    update0 = FirstUpdate.of(f, k0, v0)
+
+    x = attend_to_self(second, x, position)
+    q1 = queries(second.to_image, x + position)
+    read, s1 = first_pass(f, image, update0, q1, work)
+    x = after_image(second, x, read)
+    k1, v1 = keys(second.to_tokens, x + position), split_heads(second.to_tokens.v(x), h)
+    update1 = SecondUpdate.of(f, update0, k1, v1)
+
+    qf = queries(final, x + position)
+    read, s2 = second_pass(f, image, (update0, update1), s1, qf, work)
+    x = parts.final_norm(x + final.out(read))
+    return Solved(
+        tokens=x,
+        k0=update0.k0,
+        v0=update0.v0,
+        k1=update1.k1,
+        v1=update1.v1,
+        Mk=update1.Mk,
+        s1=s1[:, image.drawn.where],
+        s2=s2[:, image.drawn.where],
+    )

@@ -1,0 +1,55 @@
+"""Drawing: from a prompt's weights to mask logits, for the prompts that are wanted, only there."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from everything.decoding.image import DrawnSide
+from everything.decoding.structure import Upscaling
+
+
+def mask_features(u: Tensor, upscaling: Upscaling, skip: Tensor | None) -> Tensor:
+    """Return the mask features (4, 4, G, n) of the first transposed convolution's outputs.
+
+    u (4, F, n): F channels at the four sub-cells of n cells, centred over F, overwritten. Both
+    transposed convolutions have stride 2 and no overlap, so each is one product: the result holds
+    G channels at four by four sub-cells. skip (4, 4 G, n): added before the last GELU.
+    """
+    norm, conv = upscaling.norm, upscaling.second
+    scale = u.square().mean(1, keepdim=True).add_(norm.eps).rsqrt_()
+    u.mul_(scale).mul_(norm.weight[:, None]).add_(norm.bias[:, None])
+    gelu_(u, upscaling.gelu)
+    weight = conv.weight.detach().permute(2, 3, 1, 0).flatten(0, 2)
+    features = torch.matmul(weight, u)
+    if conv.bias is not None:
+        features += conv.bias.detach().repeat(4)[:, None]
+    if skip is not None:
+        features += skip
+    return torch.unflatten(gelu_(features, upscaling.gelu), 1, (4, -1))
+
+
+def gelu_(x: Tensor, approximate: str) -> Tensor:
+    """GELU in place; approximate: "none" is the exact one."""
+    return torch.ops.aten.gelu_(x, approximate=approximate)  # type: ignore[no-any-return]
+
+
+def assemble(parts: Tensor, cells: tuple[int, int]) -> Tensor:
+    """Return logits (k, 4 rows, 4 columns) from their values (4, 4, k, n) at all sub-cells.
+
+    The two leading dimensions are the sub-cells of the first and of the second x2 step, each
+    (row, column); n = rows · columns cells.
+    """
+    rows, columns = cells
+    k = parts.shape[2]
+    split = parts.reshape(2, 2, 2, 2, k, rows, columns)
+    return split.permute(4, 5, 0, 2, 6, 1, 3).reshape(k, 4 * rows, 4 * columns)
+
+
+def first_convolution(drawn: DrawnSide, D: Tensor, r: Tensor, M: Tensor) -> Tensor:
+    """Return r ⊙ S_up + Mᵀ D + P_up as (4, F, n): the first convolution of the final keys.
+
+    D (K, n): the weights of both updates times their scales. M (K, 4 F). r (n,): s1 s2.
+    """
+    u = torch.addmm(drawn.P_up, M.T, D)
+    return torch.unflatten(u.addcmul_(drawn.S_up, r), 0, (4, -1))
