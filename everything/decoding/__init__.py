@@ -11,6 +11,7 @@ draws. The algebra, with figures, is in docs/fast-decoder.md; its symbols are us
 """
 
 from everything.decoding.choose import Decoder, PreparedImage, choose
+from everything.decoding.image import content_cells
 from everything.decoding.plain import PlainDecoder, PlainDrafts, PlainImage
 from everything.decoding.shared import SharedDrafts, SharedImage, SharedImageDecoder
 from everything.decoding.structure import UnlikeSAM
@@ -26,4 +27,5 @@ __all__ = [
     "SharedImageDecoder",
     "UnlikeSAM",
     "choose",
+    "content_cells",
 ]

@@ -7,6 +7,7 @@ fused attention wants them.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from everything.decoding.fold import Folded, centred
 from everything.decoding.structure import Parts
+from everything.view import Size
 
 Cells = tuple[int, int]  # (rows, columns) of the embedding
 
@@ -109,6 +111,19 @@ def image_side(parts: Parts, folded: Folded, X: Tensor, grid: Cells, content: Ce
         S_vf=by_head(Xt @ f.vf.W),
         drawn=drawn,
     )
+
+
+def content_cells(content: Size, canvas: Size, grid: Cells) -> Cells:
+    """Return how many cells (rows, columns) of the embedding masks have to be drawn on.
+
+    content (h, w) px: what a view takes of the canvas (h, w) px, from the top left. Logits have
+    four values to a cell and axis; interpolation, at most bicubic, looks two values further.
+    """
+    rows, columns = (
+        min(cells, math.ceil((math.floor((used - 0.5) * 4 * cells / size - 0.5) + 3) / 4))
+        for used, size, cells in zip(content, canvas, grid, strict=True)
+    )
+    return rows, columns
 
 
 def drawn_tokens(grid: Cells, content: Cells) -> Tensor:

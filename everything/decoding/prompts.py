@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-TOP_LEFT, BOTTOM_RIGHT = 2, 3
+from everything.prompts import BOTTOM_RIGHT, TOP_LEFT
 
 
 def encode_sam(
@@ -15,7 +15,8 @@ def encode_sam(
 ) -> tuple[Tensor, Tensor]:
     """Return the sparse (P, T', C) and dense (P, C, h, w) embeddings of P prompts.
 
-    points float32 (P, K, 2) xy, px of the prompt encoder's frame. labels int64 (P, K): 1 inside,
+    points (P, K, 2) xy, px of the prompt encoder's frame, in the precision they should be scaled
+    with, on any device. labels int64 (P, K): 1 inside,
     0 outside, -1 padding, 2 and 3 a box's corners. masks (P, 1, 4 h, 4 w): logits of mask prompts.
     The prompt encoder does its own maths: half a pixel, the padding point of prompts without a
     box. Raises ValueError if only some of the prompts have a box, or its corners lie in different
@@ -27,6 +28,8 @@ def encode_sam(
             f"points {tuple(points.shape)} and labels {tuple(labels.shape)} "
             f"must be (P, K, 2) and (P, K)"
         )
+    device = encoder.no_mask_embed.weight.device
+    points, labels = points.to(device), labels.to(device)
     corners = box_columns(labels)
     others = [i for i in range(labels.shape[1]) if i not in corners]
     clicks = (points[:, others], labels[:, others]) if others else None

@@ -19,7 +19,7 @@ from everything.decoding.solve import Solved, solve
 from everything.decoding.structure import Parts, read_sam
 
 CHUNK = 16  # prompts whose weights are held together: 13 MB for SAM
-NOT_DRAWN = -100.0  # logit of cells outside the content, which are padding
+NOT_DRAWN = -32.0  # logit of cells outside the content: SAM 2's lowest, surely no mask
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,16 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from everything.decoding import PlainDecoder, SharedDrafts, SharedImageDecoder, UnlikeSAM, choose
+from everything.decoding import (
+    PlainDecoder,
+    SharedDrafts,
+    SharedImageDecoder,
+    UnlikeSAM,
+    choose,
+    content_cells,
+)
 from everything.decoding.shared import CHUNK, NOT_DRAWN
 
 KINDS = {
@@ -126,6 +134,20 @@ def test_only_the_content_is_drawn(example: Any, content: tuple[int, int]) -> No
     torch.testing.assert_close(inside, expected[:, :top, :left], rtol=0, atol=1e-12)
     found[:, :top, :left] = NOT_DRAWN
     assert (found == NOT_DRAWN).all()
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("content", [(1024, 768), (683, 1024), (1, 1024), (12, 9), (1024, 1024)])
+def test_content_cells_hold_all_that_interpolation_looks_at(
+    content: tuple[int, int], mode: str
+) -> None:
+    rows, columns = content_cells(content, (1024, 1024), (64, 64))
+    logits = torch.zeros(1, 1, 256, 256)
+    logits[..., 4 * rows :, :] = 1
+    logits[..., 4 * columns :] = 1
+    full = F.interpolate(logits, (1024, 1024), mode=mode, align_corners=False)
+    assert not full[..., : content[0], : content[1]].any()
+    assert rows - 1 <= -(-(content[0] + 8) // 16)
 
 
 def test_content_beyond_the_embedding_is_refused(example: Any) -> None:
