@@ -1,0 +1,140 @@
+"""Overlays: the masks of one photo drawn over it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+from skimage.color import lab2rgb, lch2lab
+
+from everything import rle
+from everything.errors import ImageError
+from everything.images import read_image
+from everything.names import shown
+from everything.results import Annotation, Result, Results
+
+PALETTE = 4096
+_GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))
+_FILL, _CONTOUR = 0.45, 0.95
+Pixels = NDArray[np.uint8]
+Box = tuple[int, int, int, int]
+
+
+@cache
+def palette(n: int = PALETTE) -> Pixels:
+    """Return n colours uint8 (n, 3) sRGB, equally vivid; any two that follow each other differ.
+
+    CIE LCh: hues a golden angle apart, three lightnesses in turn.
+    """
+    i = np.arange(n)
+    lightness = np.array([72.0, 60.0, 82.0])[i % 3]
+    lch = np.stack([lightness, np.full(n, 58.0), (i * _GOLDEN_ANGLE) % (2 * np.pi)], 1)
+    rgb: Pixels = np.round(255 * lab2rgb(lch2lab(lch))).astype(np.uint8)
+    return rgb
+
+
+def colour_of(annotation: Annotation, row: int) -> int:
+    """Return the row of the palette that a mask keeps whatever else is shown: by its id."""
+    return int(annotation.get("id", row)) % PALETTE
+
+
+def overlay(photo: Pixels, annotations: Sequence[Annotation], fill: float = _FILL) -> Pixels:
+    """Return a photo uint8 (H, W, 3) RGB with SA-1B's records drawn over it.
+
+    Smaller masks lie on larger ones, so that parts stay visible; every mask has its contour. The
+    photo may be smaller than the one that was labelled: masks are sampled at its pixels. One mask
+    is held at a time, besides two maps of the photo's size. fill: opacity inside, 0 to 1.
+    """
+    size = (photo.shape[0], photo.shape[1])
+    inside, contour = np.full(size, -1, np.int16), np.full(size, -1, np.int16)
+    thickness = max(1, round(max(size) / 900))
+    for colour, mask, (x0, y0, x1, y1) in _largest_first(annotations, size):
+        edge = mask & ~ndimage.binary_erosion(mask, iterations=thickness, border_value=1)
+        inside[y0:y1, x0:x1][mask] = colour
+        contour[y0:y1, x0:x1][mask] = -1  # a larger mask's contour ends below this one
+        contour[y0:y1, x0:x1][edge] = colour
+    drawn = _blended(photo, inside, fill)
+    return _blended(drawn, contour, _CONTOUR)
+
+
+def write_overlays(labels: Path, out: Path | None = None, photos: Path | None = None) -> list[Path]:
+    """Write every photo of a results folder with its masks, as PNG; return the files.
+
+    labels: what `everything label` wrote, or SA-1B's JSONs beside their photos. out: where the
+    pictures go, `labels/overlays` if not given, each under its photo's relative name. photos: the
+    photos' folder if it is not the one of the job. Raises InputError and ImageError.
+    """
+    results = Results(labels, photos)
+    home = out or labels / "overlays"
+    return [_write_one(results, key, home / f"{key}.png") for key in results.files]
+
+
+def _write_one(results: Results, key: str, target: Path) -> Path:
+    result = results.read(key)
+    pixels = photo_of(results, key, result)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(overlay(pixels, result.annotations)).save(target)
+    return target
+
+
+def photo_of(results: Results, key: str, result: Result) -> Pixels:
+    """Return the upright photo uint8 (H, W, 3) RGB of a result.
+
+    Raises ImageError if it is not found, not readable or not of the size that was labelled.
+    """
+    path = results.photo(key, result.name)
+    if path is None:
+        raise ImageError(f"{shown(result.name)}: the photo is not there any more: give --photos")
+    pixels = read_image(path).pixels
+    if pixels.shape[:2] != result.size:
+        (h, w), (height, width) = pixels.shape[:2], result.size
+        raise ImageError(
+            f"{shown(path)}: is {w} x {h} px, but {width} x {height} px when it was labelled: "
+            "label it again"
+        )
+    return pixels
+
+
+def _largest_first(
+    annotations: Sequence[Annotation], size: tuple[int, int]
+) -> Iterator[tuple[int, NDArray[np.bool_], Box]]:
+    """Every mask's colour, its pixels inside a box that is a little larger than it, the box."""
+    order = sorted(range(len(annotations)), key=lambda i: -float(annotations[i]["area"]))
+    for row in order:
+        code = annotations[row]["segmentation"]
+        full = (int(code["size"][0]), int(code["size"][1]))
+        mask = rle.decode([code], full)[0]
+        if full != size:
+            mask = mask[np.ix_(_samples(full[0], size[0]), _samples(full[1], size[1]))]
+        box = _box_around(mask)
+        if box is not None:
+            x0, y0, x1, y1 = box
+            yield colour_of(annotations[row], row), mask[y0:y1, x0:x1], box
+
+
+def _samples(of: int, n: int) -> NDArray[np.intp]:
+    """The n of `of` pixels in a row whose centres are nearest to the centres of n equal parts."""
+    return ((np.arange(n) + 0.5) * of / n).astype(np.intp)
+
+
+def _box_around(mask: NDArray[np.bool_]) -> Box | None:
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    if len(rows) == 0:
+        return None
+    # One more pixel on each side, so that contours are seen as such and not as the box's edge.
+    y0, x0 = max(0, int(rows[0]) - 1), max(0, int(columns[0]) - 1)
+    return x0, y0, int(columns[-1]) + 2, int(rows[-1]) + 2
+
+
+def _blended(photo: Pixels, colours: NDArray[np.int16], opacity: float) -> Pixels:
+    where = colours >= 0
+    tint = palette()[colours[where]].astype(np.float32)
+    result = photo.copy()
+    mixed = photo[where] * np.float32(1 - opacity) + tint * np.float32(opacity)
+    result[where] = np.round(mixed).astype(np.uint8)
+    return result
