@@ -12,7 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from everything import ops
@@ -29,7 +31,7 @@ class Patch:
     pixels: bool (h, w). origin: (x, y) of the rectangle, view px.
     """
 
-    pixels: Tensor
+    pixels: NDArray[np.bool_]
     origin: tuple[int, int]
 
 
@@ -72,7 +74,7 @@ def _whole(logits: Tensor, frame: Frame, offset: float) -> Measured:
     full = frame.to_view(logits)
     masks = full > 0
     areas, boxes = masks.flatten(1).sum(1), ops.mask_to_box(masks).float()
-    patches = [Patch(mask, (0, 0)) for mask in masks.cpu()]
+    patches = [Patch(mask, (0, 0)) for mask in masks.cpu().numpy()]
     return Measured(ops.stability(full, offset).cpu(), areas.cpu(), boxes.cpu(), patches)
 
 
@@ -82,30 +84,42 @@ def _one_by_one(logits: Tensor, frame: Frame, offset: float) -> list[Measured]:
     boxes = ops.mask_to_box(near).tolist()
     parts = []
     for mask, box, some in zip(logits, boxes, near.flatten(1).any(1).tolist(), strict=True):
-        full, origin = to_view.region(mask, box) if some else (mask[:0, :0], (0, 0))
-        if _rounding_decides(full, mask, offset):
-            full, origin = frame.to_view(mask[None])[0], (0, 0)
-        parts.append(_measured(full, origin, offset))
+        part, origin = to_view.region(mask, box) if some else (mask[:0, :0], (0, 0))
+        margin = 0.0 if to_view.is_identity else ROUNDING * float(mask.abs().max())
+        measured = _measured(part, origin, offset, margin)
+        if measured is None:
+            measured = _measured(frame.to_view(mask[None])[0], (0, 0), offset, 0.0)
+            assert measured is not None
+        parts.append(measured)
     return parts
 
 
-def _rounding_decides(full: Tensor, logits: Tensor, offset: float) -> bool:
-    """Whether any logit lies within rounding of a cut; both ways of interpolating round anew."""
-    margin = ROUNDING * float(logits.abs().max()) if logits.numel() else 0.0
-    return any(
-        torch.count_nonzero(full > cut - margin) != torch.count_nonzero(full > cut + margin)
-        for cut in (0.0, offset, -offset)
-    )
+def _measured(
+    part: Tensor, origin: tuple[int, int], offset: float, margin: float
+) -> Measured | None:
+    """A mask of which `part` (h, w), at `origin` (x, y) of the view, holds all above -offset, or
+    None if a logit is within `margin` of a cut. Counts whole-array comparisons, which is what a
+    large mask costs: numpy's are several times as fast as torch's."""
+    full = part.numpy()
+    counts = []
+    for cut in (-offset, 0.0, offset):
+        pixels = full > cut + margin
+        counts.append(int(np.count_nonzero(pixels)))
+        if cut == 0.0:
+            mask = pixels
+        if margin and np.count_nonzero(full > cut - margin) != counts[-1]:
+            return None
+    outer, area, inner = counts
+    stability = torch.tensor([inner], dtype=torch.int32) / outer
+    box = _box(mask, origin) if area else [0, 0, 0, 0]
+    boxes = torch.tensor([box], dtype=torch.float32)
+    return Measured(stability, torch.tensor([area]), boxes, [Patch(mask, origin)])
 
 
-def _measured(full: Tensor, origin: tuple[int, int], offset: float) -> Measured:
-    """One mask (h, w) at full resolution that lies at `origin` (x, y) of the view."""
-    pixels = full > 0
-    areas, boxes = pixels.sum()[None], ops.mask_to_box(pixels[None])
-    if areas[0] > 0:
-        boxes += boxes.new_tensor(origin * 2)
-    patches = [Patch(pixels, origin)]
-    return Measured(ops.stability(full[None], offset), areas, boxes.float(), patches)
+def _box(mask: NDArray[np.bool_], origin: tuple[int, int]) -> list[int]:
+    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    x, y = origin
+    return [x + int(columns[0]), y + int(rows[0]), x + int(columns[-1]), y + int(rows[-1])]
 
 
 @dataclass(frozen=True)
@@ -121,6 +135,7 @@ class Interpolation:
     rows: Tensor
     columns: Tensor
     reach: tuple[_Reach, _Reach]
+    is_identity: bool
 
     @staticmethod
     def of(frame: Frame, low: Size) -> Interpolation:
@@ -139,6 +154,8 @@ class Interpolation:
         a0, a1 = down.sources(top, bottom)
         b0, b1 = across.sources(left, right)
         cells = logits[a0 : a1 + 1, b0 : b1 + 1]
+        if self.is_identity:
+            return cells, (left, top)
         rows = self.rows[top : bottom + 1, a0 : a1 + 1]
         columns = self.columns[left : right + 1, b0 : b1 + 1]
         return rows @ cells @ columns.T, (left, top)
@@ -163,7 +180,8 @@ class _Reach:
 @lru_cache(maxsize=8)
 def _interpolation(frame: Frame, low: Size) -> Interpolation:
     (rows, columns) = (_matrix(frame, low, axis) for axis in (0, 1))
-    return Interpolation(rows, columns, (_reach(rows), _reach(columns)))
+    same = low == frame.view and all(torch.equal(m, torch.eye(len(m))) for m in (rows, columns))
+    return Interpolation(rows, columns, (_reach(rows), _reach(columns)), same)
 
 
 def _matrix(frame: Frame, low: Size, axis: int) -> Tensor:

@@ -34,9 +34,17 @@ def encode(mask: NDArray[np.bool_], origin: tuple[int, int], size: Size) -> Rle:
 def _run_lengths(mask: NDArray[np.bool_], origin: tuple[int, int], size: Size) -> list[int]:
     """Lengths of alternating runs of 0 and 1, column by column, of an image with one mask in it."""
     (x, y), (height, width) = origin, size
-    steps = np.diff(np.pad(mask.T, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    column, row = steps.nonzero()
-    edges = (column + x) * height + row + y  # start, end, start, end, ... in column order
+    row, column = (mask[1:] != mask[:-1]).nonzero()
+    top, bottom = mask[:1].nonzero()[1], mask[-1:].nonzero()[1]
+    # Where runs start and end, in turn once they are in column order.
+    edges = np.concatenate(
+        [
+            (column + x) * height + row + 1 + y,
+            (top + x) * height + y,
+            (bottom + x) * height + y + len(mask),
+        ]
+    )
+    edges.sort()
     # A run down to the last pixel of a column goes on at the first pixel of the next one.
     seam = np.flatnonzero(edges[1:-1:2] == edges[2::2]) * 2 + 1
     edges = np.delete(edges, np.concatenate([seam, seam + 1]))

@@ -38,9 +38,11 @@ def gate(
     """Yield the drafts that pass as masks, a bounded number at a time.
 
     prompts: P rows, view px, that the drafts answer. Only drafts with a sufficient score are
-    drawn at all.
+    drawn at all. The clock counts what was promising and what was stable.
     """
-    for some in torch.split(promising(drafts, filters), DRAWN_TOGETHER):
+    rows = promising(drafts, filters)
+    clock.counts["promising"] += len(rows)
+    for some in torch.split(rows, DRAWN_TOGETHER):
         with clock.stage("decode"):
             logits = drafts.draw(some)
         of = drafts.prompt[some].cpu()
@@ -48,6 +50,7 @@ def gate(
         decoded = Decoded(logits, scores, levels, prompts[of], frame)
         with clock.stage("select"):
             masks = accept(decoded, view, filters)
+        clock.counts["stable"] += len(masks)
         yield masks
 
 
@@ -80,7 +83,7 @@ def accept(decoded: Decoded, view: View, filters: Filters) -> Masks:
 def _code(patch: Patch, view: View) -> Rle:
     """A mask of a view as run lengths over the image."""
     x, y = patch.origin[0] + view.box[0], patch.origin[1] + view.box[1]
-    return rle.encode(patch.pixels.numpy(), (x, y), view.image_size)
+    return rle.encode(patch.pixels, (x, y), view.image_size)
 
 
 def _first_of_each(identity: Tensor) -> Tensor:

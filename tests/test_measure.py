@@ -39,7 +39,7 @@ def test_regions_of_interest_give_what_whole_masks_give(frame: Frame, seed: int,
     for patch, mask in zip(measured.patches, full > 0, strict=True):
         canvas = torch.zeros(frame.view, dtype=torch.bool)
         (x, y), (h, w) = patch.origin, patch.pixels.shape
-        canvas[y : y + h, x : x + w] = patch.pixels
+        canvas[y : y + h, x : x + w] = torch.from_numpy(patch.pixels)
         assert torch.equal(canvas, mask)
 
 
