@@ -88,12 +88,14 @@ class SharedDrafts:
         drawn = self.image.image.drawn
         height, width = self.image.plain.embedding.shape[2:]
         hyper = self._hypernetworks(rows)
-        logits = hyper.new_full((len(rows), 4 * height, 4 * width), NOT_DRAWN)
-        top, left = 4 * drawn.cells[0], 4 * drawn.cells[1]
+        logits = hyper.new_empty(len(rows), 4 * height, 4 * width)
+        bottom, right = 4 * drawn.cells[0], 4 * drawn.cells[1]
+        logits[:, bottom:] = NOT_DRAWN
+        logits[:, :bottom, right:] = NOT_DRAWN
         for p, positions in _grouped(self.prompt[rows].tolist()).items():
-            features = self._features(p)
-            parts = torch.matmul(hyper[positions], features)
-            logits[positions, :top, :left] = upscale.assemble(parts, drawn.cells)
+            parts = torch.matmul(hyper[positions], self._features(p))
+            for k, position in enumerate(positions):
+                upscale.assemble_(parts[:, :, k], logits[position, :bottom, :right])
         return logits
 
     def _hypernetworks(self, rows: Tensor) -> Tensor:

@@ -34,16 +34,15 @@ def gelu_(x: Tensor, approximate: str) -> Tensor:
     return torch.ops.aten.gelu_(x, approximate=approximate)  # type: ignore[no-any-return]
 
 
-def assemble(parts: Tensor, cells: tuple[int, int]) -> Tensor:
-    """Return logits (k, 4 rows, 4 columns) from their values (4, 4, k, n) at all sub-cells.
+def assemble_(parts: Tensor, out: Tensor) -> None:
+    """Write values (4, 4, rows · columns) at all sub-cells into logits `out` (4 rows, 4 columns).
 
     The two leading dimensions are the sub-cells of the first and of the second x2 step, each
-    (row, column); n = rows · columns cells.
+    ordered (row, column).
     """
-    rows, columns = cells
-    k = parts.shape[2]
-    split = parts.reshape(2, 2, 2, 2, k, rows, columns)
-    return split.permute(4, 5, 0, 2, 6, 1, 3).reshape(k, 4 * rows, 4 * columns)
+    rows, columns = out.shape[0] // 4, out.shape[1] // 4
+    target = torch.unflatten(torch.unflatten(out, 1, (columns, 2, 2)), 0, (rows, 2, 2))
+    target.copy_(parts.view(2, 2, 2, 2, rows, columns).permute(4, 0, 2, 5, 1, 3))
 
 
 def first_convolution(drawn: DrawnSide, D: Tensor, r: Tensor, M: Tensor) -> Tensor:

@@ -183,5 +183,7 @@ def test_transposed_convolutions_are_products(state: State) -> None:
         u = torch.einsum("cfij,cn->ijfn", conv.weight, tokens) + conv.bias[:, None]
         u = (u - u.mean(2, keepdim=True)).flatten(0, 1)
         features = upscale.mask_features(u, state.parts.upscaling, None)
-    found = upscale.assemble(features, GRID)
+    found = torch.empty_like(expected)
+    for channel, out in enumerate(found):
+        upscale.assemble_(features[:, :, channel], out)
     close(found, expected)
