@@ -1,7 +1,8 @@
-"""VARIANTS: every model, by name.
+"""VARIANTS: every model, by name; UNAVAILABLE: what cannot be one, and why.
 
 To add one: a record below and, where no file here builds its network yet, a short file with
-`build(state, **options) -> Model`.
+`blueprint(**options) -> Blueprint`, the network and how its checkpoint names it, and
+`build(state, path, **options) -> Model`.
 """
 
 from __future__ import annotations
@@ -31,8 +32,18 @@ class VariantRecord:
     options: Mapping[str, Any] = field(default_factory=dict)
     preset: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
+    @property
+    def status(self) -> str:
+        """How one gets its weights, in a few words."""
+        return self.weights.status
 
+
+PADDED = "longest side to 1024 px, padded"
+_APACHE = "Apache-2.0"
 _META = "https://dl.fbaipublicfiles.com/segment_anything"
+_GITHUB = "https://github.com"
+_DRIVE = "https://drive.google.com/file/d"
+_ON_DRIVE = "it is on Google Drive, which only lets people in"
 
 
 def _sam(size: str, parameters: int, file: str, sha256: str, **options: Any) -> VariantRecord:
@@ -41,10 +52,46 @@ def _sam(size: str, parameters: int, file: str, sha256: str, **options: Any) -> 
         family="SAM",
         summary=f"Segment Anything, ViT-{size} (Kirillov et al., 2023)",
         parameters=parameters,
-        input_rule="longest side to 1024 px, padded",
-        licence="Apache-2.0",
+        input_rule=PADDED,
+        licence=_APACHE,
         weights=Weights(f"{_META}/{file}", sha256),
         options=options,
+    )
+
+
+def _slimsam(percent: int, parameters: int, drive: str, width: int, mlp_dim: int) -> VariantRecord:
+    return VariantRecord(
+        module="sam",
+        family="SlimSAM",
+        summary=f"SAM-B with {percent} % of its widths pruned, uniform (Chen et al., 2023)",
+        parameters=parameters,
+        input_rule=PADDED,
+        licence=_APACHE,
+        weights=Weights(
+            f"{_DRIVE}/{drive}", file=f"SlimSAM-{percent}-uniform.pth", by_hand=_ON_DRIVE
+        ),
+        options={
+            "embed_dim": width,
+            "depth": 12,
+            "num_heads": 12,
+            "global_attn_indexes": (2, 5, 8, 11),
+            "mlp_dim": mlp_dim,
+        },
+    )
+
+
+def _edgesam(training: str, file: str, sha256: str) -> VariantRecord:
+    return VariantRecord(
+        module="repvit",
+        family="EdgeSAM",
+        summary=f"RepViT-M1 with fused maps, {training} (Zhou et al., 2023); scored by stability",
+        parameters=9_582_112,
+        input_rule=PADDED,
+        licence="NTU S-Lab 1.0, non-commercial",
+        weights=Weights(
+            f"https://huggingface.co/spaces/chongzhou/EdgeSAM/resolve/main/weights/{file}", sha256
+        ),
+        options={"body": "repvit_m1"},
     )
 
 
@@ -93,4 +140,47 @@ VARIANTS: dict[str, VariantRecord] = {
         num_heads=16,
         global_attn_indexes=(7, 15, 23, 31),
     ),
+    "mobilesam": VariantRecord(
+        module="tinyvit",
+        family="MobileSAM",
+        summary="TinyViT-5M distilled from SAM-H (Zhang et al., 2023)",
+        parameters=10_130_092,
+        input_rule=PADDED,
+        licence=_APACHE,
+        weights=Weights(
+            f"{_GITHUB}/ChaoningZhang/MobileSAM/raw/master/weights/mobile_sam.pt",
+            "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
+        ),
+    ),
+    "tinysam": VariantRecord(
+        module="tinyvit",
+        family="TinySAM",
+        summary="MobileSAM's network, distilled in full stages (Shu et al., 2023)",
+        parameters=10_130_092,
+        input_rule=PADDED,
+        licence=_APACHE,
+        weights=Weights(f"{_GITHUB}/xinghaochen/TinySAM/releases/download/3.0/tinysam_42.3.pth"),
+    ),
+    "repvit-sam": VariantRecord(
+        module="repvit",
+        family="RepViT-SAM",
+        summary="RepViT-M2.3 distilled from SAM-H (Wang et al., 2023)",
+        parameters=27_223_480,
+        input_rule=PADDED,
+        licence=_APACHE,
+        weights=Weights(f"{_GITHUB}/THU-MIG/RepViT/releases/download/v1.0/repvit_sam.pt"),
+        options={"body": "repvit_m2_3"},
+    ),
+    "edgesam": _edgesam(
+        "prompt-in-the-loop distillation",
+        "edge_sam.pth",
+        "439b086a20ab6fba90c12cba32e0001ba3aa726da5791ff8738acdd440330991",
+    ),
+    "edgesam-3x": _edgesam(
+        "trained three times as long",
+        "edge_sam_3x.pth",
+        "5a3e3261da9e2f4c8154410885689ae57d09cbf4cf5d0c848b9d80b6df336ece",
+    ),
+    "slimsam-50": _slimsam(50, 27_961_776, "1Ld7Q2LY8H2nu4zB6VxwwA5npS5A9OHFq", 384, 1536),
+    "slimsam-77": _slimsam(77, 9_723_528, "1OeWpfk5WhdlMz5VvYmb9gaE6suzHB0sp", 168, 696),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,15 +15,18 @@ from segment_anything.modeling import (
     Sam,
     TwoWayTransformer,
 )
+from segment_anything.modeling.common import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from everything.model import Drafts
 from everything.plain_decoder import PlainDecoder, PlainImageSide
 from everything.prompts import Prompts
-from everything.variants.weights import State, load_strictly
+from everything.variants.names import Blueprint
+from everything.variants.weights import State
 from everything.view import Frame, Size, View, padded_frame
 
+CANVAS = 1024  # px, of SAM and nearly all that came after it
 PIXEL_MEAN = (123.675, 116.28, 103.53)  # ImageNet's, of bytes
 PIXEL_STD = (58.395, 57.12, 57.375)
 
@@ -30,21 +34,28 @@ PIXEL_STD = (58.395, 57.12, 57.375)
 class SamModel:
     """A network of segment_anything's class `Sam` behind this program's protocol.
 
-    Its canvas is a square of `image_encoder.img_size` px: the view's longest side fills it, the
-    rest is padding, zero after normalisation.
+    Its canvas is the square that prompts are given in, `prompt_encoder.input_image_size`: the
+    view's longest side fills it, the rest is padding, zero after normalisation. The encoder sees
+    that canvas at its own resolution, `image_encoder.img_size`.
     """
 
-    def __init__(self, sam: Sam) -> None:
-        self.sam = sam.eval().requires_grad_(False)
-        self.decoder = PlainDecoder(sam.prompt_encoder, sam.mask_decoder)
+    resampling = Image.Resampling.BILINEAR  # of Pillow: antialiased, on bytes, as SAM was trained
+
+    def __init__(self, network: Sam) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.decoder = PlainDecoder(network.prompt_encoder, network.mask_decoder)
 
     def frame(self, view: Size) -> Frame:
         """Return where a view of (h, w) px lies on the canvas."""
-        return padded_frame(view, self.sam.image_encoder.img_size)
+        return self.placed(view, self.network.prompt_encoder.input_image_size[0])
+
+    def placed(self, view: Size, side: int) -> Frame:
+        """Return where a view of (h, w) px lies on a canvas of `side` px."""
+        return padded_frame(view, side)
 
     def encode(self, view: View) -> PlainImageSide:
         """Return the decoder's image side of a view."""
-        return self.decoder.prepare(self.sam.image_encoder(self._canvas(view)))
+        return self.decoder.prepare(self.network.image_encoder(self.pixels(view)))
 
     def propose(
         self, embedding: PlainImageSide, prompts: Prompts, multimask_output: bool
@@ -52,39 +63,42 @@ class SamModel:
         """Return the answers to prompts (P rows, canvas px)."""
         return embedding.propose(prompts.points, prompts.labels, multimask_output)
 
-    def _canvas(self, view: View) -> Tensor:
-        """The view as the encoder takes it, float32 (1, 3, side, side)."""
-        frame = self.frame(view.size)
-        _, _, width, height = frame.content
-        # Pillow's antialiased resize on bytes, which is what SAM was trained with.
-        resized = Image.fromarray(view.pixels).resize((width, height), Image.Resampling.BILINEAR)
-        pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1).to(self.sam.device)
-        normalised = (pixels - self.sam.pixel_mean) / self.sam.pixel_std
-        side = frame.canvas[0]
+    def pixels(self, view: View) -> Tensor:
+        """Return a view as the encoder takes it: normalised, padded, float32 (1, 3, side, side)."""
+        side = self.network.image_encoder.img_size
+        _, _, width, height = self.placed(view.size, side).content
+        resized = Image.fromarray(view.pixels).resize((width, height), self.resampling)
+        pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1).to(self.network.device)
+        normalised = (pixels - self.network.pixel_mean) / self.network.pixel_std
         return F.pad(normalised, (0, side - width, 0, side - height))[None]
 
 
-def build(
-    state: State,
-    path: str,
+def build(state: State, path: str, **options: Any) -> SamModel:
+    """Return SAM with a plain ViT of the given shape and the weights of `state`.
+
+    Raises WeightsError, which names `path`, if they do not fit.
+    """
+    return SamModel(blueprint(**options).load(state, path))
+
+
+def blueprint(
     *,
     embed_dim: int,
     depth: int,
     num_heads: int,
     global_attn_indexes: tuple[int, ...],
-) -> SamModel:
-    """Return SAM with a plain ViT of the given shape and the weights of `state`.
-
-    Raises WeightsError, which names `path`, if they do not fit.
-    """
+    mlp_dim: int | None = None,
+    side: int = CANVAS,
+) -> Blueprint[Sam]:
+    """Return SAM with a plain ViT on a canvas of `side` px. mlp_dim: 4 embed_dim if None."""
     with torch.device("meta"):
         encoder = ImageEncoderViT(
-            img_size=1024,
+            img_size=side,
             patch_size=16,
             embed_dim=embed_dim,
             depth=depth,
             num_heads=num_heads,
-            mlp_ratio=4,
+            mlp_ratio=(mlp_dim or 4 * embed_dim) / embed_dim,
             out_chans=256,
             qkv_bias=True,
             norm_layer=partial(nn.LayerNorm, eps=1e-6),
@@ -92,20 +106,20 @@ def build(
             window_size=14,
             global_attn_indexes=global_attn_indexes,
         )
-    return assemble(encoder, state, path)
+    return Blueprint(joined(encoder, side))
 
 
-def assemble(encoder: nn.Module, state: State, path: str) -> SamModel:
-    """Return an encoder (1024 px to 256 x 64 x 64, on any device) joined to SAM's own prompt
-    encoder and mask decoder, with the weights of `state` in SAM's names.
+def joined(encoder: nn.Module, side: int = CANVAS) -> Sam:
+    """Return an encoder joined to SAM's own prompt encoder and mask decoder, without values.
 
-    Raises WeightsError, which names `path`, if they do not fit.
+    side: of the canvas that prompts are given in, px. The encoder's embedding is
+    (1, 256, side / 16, side / 16).
     """
     with torch.device("meta"):
         prompt_encoder = PromptEncoder(
             embed_dim=256,
-            image_embedding_size=(64, 64),
-            input_image_size=(1024, 1024),
+            image_embedding_size=(side // 16, side // 16),
+            input_image_size=(side, side),
             mask_in_chans=16,
         )
         mask_decoder = MaskDecoder(
@@ -115,6 +129,15 @@ def assemble(encoder: nn.Module, state: State, path: str) -> SamModel:
             iou_head_depth=3,
             iou_head_hidden_dim=256,
         )
-    sam = Sam(encoder, prompt_encoder, mask_decoder, list(PIXEL_MEAN), list(PIXEL_STD))
-    load_strictly(sam, state, path)
-    return SamModel(sam)
+    return Sam(encoder, prompt_encoder, mask_decoder, list(PIXEL_MEAN), list(PIXEL_STD))
+
+
+def neck(channels: int) -> nn.Sequential:
+    """Return the neck that SAM and most variants end their encoder with: (B, channels, h, w) to
+    (B, 256, h, w) by a 1 x 1 and a 3 x 3 convolution, each with a norm over channels."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 256, 1, bias=False),
+        LayerNorm2d(256),
+        nn.Conv2d(256, 256, 3, padding=1, bias=False),
+        LayerNorm2d(256),
+    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import shutil
+import zipfile
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -20,14 +22,35 @@ from everything.errors import WeightsError
 
 State = dict[str, Tensor]
 PACKAGED = "package:"
+_WRAPPERS = ("model", "state_dict")
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Where weights come from: "package:FILE" (embedded) or a URL with the file's SHA-256."""
+    """Where weights come from, and how far that goes without the user.
+
+    source: "package:FILE" (embedded), or a URL. sha256: of the file at the URL, "" where nobody
+    has published it. file: its name in the cache, the URL's last part if "". by_hand: why no
+    program can fetch it, "" if one can.
+    """
 
     source: str
     sha256: str = ""
+    file: str = ""
+    by_hand: str = ""
+
+    @property
+    def status(self) -> str:
+        """How one gets them, in a few words."""
+        if self.source.startswith(PACKAGED):
+            return "comes with the program"
+        return f"with --checkpoint: {self.by_hand}" if self.by_hand else "downloaded at first use"
+
+    @property
+    def cached(self) -> Path:
+        """Where in torch.hub's cache the file is, or will be."""
+        name = self.file or self.source.rsplit("/", 1)[1].removesuffix(".zip")
+        return Path(torch.hub.get_dir()) / "checkpoints" / name
 
     def path(self) -> Path:
         """Return the file, downloaded once into torch.hub's cache and checked.
@@ -37,25 +60,33 @@ class Weights:
         if self.source.startswith(PACKAGED):
             name = self.source.removeprefix(PACKAGED)
             return Path(str(files("everything") / "weights" / name))
-        cached = Path(torch.hub.get_dir()) / "checkpoints" / self.source.rsplit("/", 1)[1]
-        if not cached.exists():
-            self._download(cached)
-        return cached
+        if not self.cached.exists():
+            self._download(self.cached)
+        return self.cached
 
     def digest(self) -> str:
         """Return the SHA-256 of the weights, without fetching them where it is on record."""
         return self.sha256 or sha256(self.path())
 
     def _download(self, to: Path) -> None:
+        if self.by_hand:
+            raise WeightsError(
+                f"{self.source}: {self.by_hand}: put the file at {to}, or name it with --checkpoint"
+            )
         if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
             raise WeightsError(
                 f"{to}: not there and HF_HUB_OFFLINE is set: copy {self.source} there, "
                 f"or name a file with --checkpoint"
             )
-        to.parent.mkdir(parents=True, exist_ok=True)
         try:
+            to.parent.mkdir(parents=True, exist_ok=True)
             # Written under another name, hashed, then renamed: never half a file in the cache.
-            torch.hub.download_url_to_file(self.source, str(to), hash_prefix=self.sha256)
+            if self.source.endswith(".zip"):
+                archive = to.with_name(to.name + ".zip")
+                torch.hub.download_url_to_file(self.source, str(archive), hash_prefix=self.sha256)
+                _unpack(archive, to)
+            else:
+                torch.hub.download_url_to_file(self.source, str(to), hash_prefix=self.sha256)
         except URLError as error:
             raise WeightsError(
                 f"{self.source}: cannot be fetched ({error.reason}): copy it to {to}, "
@@ -63,6 +94,26 @@ class Weights:
             ) from error
         except RuntimeError as error:
             raise WeightsError(f"{self.source}: not the file expected ({error})") from error
+        except OSError as error:
+            raise WeightsError(f"{to}: cannot be written ({error.strerror})") from error
+
+
+def _unpack(archive: Path, to: Path) -> None:
+    """Put the file of that name in an archive at `to`, and remove the archive."""
+    part = to.with_name(to.name + ".part")
+    try:
+        with zipfile.ZipFile(archive) as files_inside:
+            named = [n for n in files_inside.namelist() if n.rsplit("/", 1)[-1] == to.name]
+            if not named:
+                raise WeightsError(f"{archive}: has no {to.name} in it")
+            with files_inside.open(named[0]) as packed, part.open("wb") as unpacked:
+                shutil.copyfileobj(packed, unpacked)
+        part.replace(to)
+    except zipfile.BadZipFile as error:
+        raise WeightsError(f"{archive}: not a readable archive ({error})") from error
+    finally:
+        archive.unlink()
+        part.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:
@@ -78,13 +129,14 @@ def read_state(path: Path) -> State:
     """Return the tensors of a checkpoint, memory-mapped, by name.
 
     Safetensors, or a PyTorch file that holds nothing but tensors and plain containers: code in a
-    pickle is refused, not run. A dict under "model" or "state_dict" is unwrapped. Raises
-    WeightsError.
+    pickle is refused, not run. A dict under "model" or "state_dict" is unwrapped, several state
+    dicts become one whose names start with their keys. Raises WeightsError.
     """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        mapped = _is_archive(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path}: holds Python objects besides tensors, which are not run: "
@@ -95,32 +147,32 @@ def read_state(path: Path) -> State:
     return _unwrapped(loaded, path)
 
 
-def load_strictly(module: torch.nn.Module, state: State, path: str) -> None:
-    """Put a state into a module in which every name and shape must fit; `path` is for the error.
-
-    The module's parameters become the state's tensors, so nothing is held twice. Raises
-    WeightsError that names what does not fit.
-    """
-    own = module.state_dict()
-    missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    misshapen = [n for n in own.keys() & state.keys() if own[n].shape != state[n].shape]
-    problems = [("missing", missing), ("not known", unexpected), ("of another shape", misshapen)]
-    found = [f"{len(names)} {what} ({names[0]} …)" for what, names in problems if names]
-    if found:
-        raise WeightsError(
-            f"{path}: not weights of this variant: {', '.join(found)}: "
-            f"name the variant that they belong to with --variant"
-        )
-    module.load_state_dict(state, assign=True)
+def _is_archive(path: Path) -> bool:
+    """Whether a file can be memory-mapped: those written before PyTorch 1.6 are no zip archives."""
+    with path.open("rb") as file:
+        starts_as_one = file.read(4) == b"PK\3\4"
+    if starts_as_one and not zipfile.is_zipfile(path):
+        raise ValueError("it is cut short")
+    return starts_as_one
 
 
 def _unwrapped(loaded: Any, path: Path) -> State:
-    for key in ("model", "state_dict"):
-        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
-            loaded = loaded[key]
-    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
+    if isinstance(loaded, dict):
+        for key in _WRAPPERS:
+            if isinstance(loaded.get(key), dict):
+                return _unwrapped(loaded[key], path)
+    state = dict(_tensors(loaded)) if isinstance(loaded, dict) else {}
+    if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{path}: holds no state dict (names and tensors)")
-    return dict(loaded)
+    return state
+
+
+def _tensors(loaded: dict[str, Any]) -> State:
+    if not all(isinstance(value, dict) for value in loaded.values()):
+        return loaded
+    return {
+        f"{key}.{name}": tensor for key, part in loaded.items() for name, tensor in part.items()
+    }
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,0 +1,82 @@
+"""nano: the tiny SAM that is trained here, behind the shared-image decoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from everything.decoding import SharedImage, SharedImageDecoder
+from everything.embedded.boundary import STRIDE
+from everything.embedded.nano import SIDE, Nano, Seen
+from everything.model import Drafts
+from everything.prompts import Prompts
+from everything.variants.names import Blueprint
+from everything.variants.weights import State
+from everything.view import Frame, Size, View, padded_frame
+
+
+@dataclass(frozen=True)
+class NanoImage:
+    """A view as nano sees it, and as the decoder wants it."""
+
+    seen: Seen
+    side: SharedImage
+
+    @property
+    def embedding(self) -> Tensor:
+        """The embedding, float32 (1, 128, 32, 32) over the canvas."""
+        return self.seen.embedding
+
+
+class NanoModel:
+    """nano behind this program's protocol. Its canvas is a square of 512 px: the view's longest
+    side fills it, the rest is padding, which the encoder skips."""
+
+    def __init__(self, network: Nano) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.decoder = SharedImageDecoder.of(network.prompt_encoder, network.mask_decoder)
+
+    def frame(self, view: Size) -> Frame:
+        """Return where a view of (h, w) px lies on the canvas."""
+        return padded_frame(view, SIDE)
+
+    def encode(self, view: View) -> NanoImage:
+        """Return what nano knows of a view, ready for prompts."""
+        seen = self.network.image_encoder(self.pixels(view))
+        side = self.decoder.prepare(seen.embedding, seen.cells)
+        details = self.network.mask_decoder.details(seen)
+        skip = details.permute(1, 2, 3, 0).flatten(1, 2)  # as DrawnSide.skip wants it
+        drawn = replace(side.image.drawn, skip=skip)
+        return NanoImage(seen, replace(side, image=replace(side.image, drawn=drawn)))
+
+    def propose(self, embedding: NanoImage, prompts: Prompts, multimask_output: bool) -> Drafts:
+        """Return the answers to prompts (P rows, canvas px). Raises ValueError as `encode_sam`."""
+        encoder = self.network.prompt_encoder
+        tokens = encoder.tokens(embedding.seen, prompts.points, prompts.labels)
+        return embedding.side.answer(tokens, multimask_output)
+
+    def pixels(self, view: View) -> Tensor:
+        """Return a view as the encoder takes it: float32 (1, 3, h, w) in [0, 1], its last row and
+        column repeated up to multiples of 32."""
+        _, _, width, height = self.frame(view.size).content
+        resized = Image.fromarray(view.pixels).resize((width, height), Image.Resampling.BILINEAR)
+        pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None].float() / 255
+        return F.pad(pixels, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
+
+
+def blueprint() -> Blueprint[Nano]:
+    """Return nano, its weights named as in the code."""
+    return Blueprint(Nano())
+
+
+def build(state: State, path: str) -> NanoModel:
+    """Return nano with the weights of `state`.
+
+    Raises WeightsError, which names `path`, if they do not fit.
+    """
+    return NanoModel(blueprint().load(state, path))

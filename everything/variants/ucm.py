@@ -1,0 +1,120 @@
+"""ucm: the embedded default, a region tree that answers prompts like a SAM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from everything.embedded import picks
+from everything.embedded.drawing import draw
+from everything.embedded.regions import Ints
+from everything.embedded.ucm import Ucm, Understood, understand
+from everything.model import Drafts
+from everything.prompts import INSIDE, OUTSIDE, Prompts
+from everything.variants.names import Blueprint
+from everything.variants.weights import State
+from everything.view import Frame, Size, View
+
+CANVAS = 640  # px; longer views are reduced to this
+
+
+@dataclass(frozen=True)
+class RegionDrafts:
+    """Regions that answer prompts: see everything.model.Drafts. identity: int64 (N,), the node."""
+
+    understood: Understood
+    scores: Tensor
+    prompt: Tensor
+    level: Tensor
+    identity: Tensor
+
+    def draw(self, rows: Tensor) -> Tensor:
+        """Return the logits of rows int64 (K,), float32 (K, h, w) over the canvas."""
+        return draw(self.understood.regions, self.identity[rows].tolist())
+
+
+class UcmModel:
+    """The region tree behind this program's protocol. Its canvas is the view itself, reduced to
+    640 px on its longest side where that is longer."""
+
+    def __init__(self, network: Ucm) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.network.to(memory_format=torch.channels_last)
+
+    def frame(self, view: Size) -> Frame:
+        """Return where a view of (h, w) px lies on the canvas, which it fills."""
+        scale = min(1.0, CANVAS / max(view))
+        height, width = (max(1, round(side * scale)) for side in view)
+        return Frame(view, (height, width), (0, 0, width, height), "one-step")
+
+    def encode(self, view: View) -> Understood:
+        """Return the regions of a view."""
+        height, width = self.frame(view.size).canvas
+        pixels = view.pixels
+        if view.size != (height, width):
+            image = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
+            pixels = np.asarray(image)
+        return understand(self.network, pixels)
+
+    def propose(self, embedding: Understood, prompts: Prompts, multimask_output: bool) -> Drafts:
+        """Return nested regions around clicks and the regions that fit boxes best.
+
+        A box counts before points that come with it. The score of an answer to a box is the
+        geometric mean of its predicted IoU and of the IoU of the boxes.
+        """
+        count = 3 if multimask_output else 1
+        nodes = np.empty((len(prompts), count), np.int64)
+        fit = np.ones(nodes.shape)
+        simple = ((prompts.labels == INSIDE).sum(1) == 1) & ((prompts.labels >= 0).sum(1) == 1)
+        clicks = simple.nonzero().flatten().numpy()
+        points = prompts.points[clicks][prompts.labels[clicks] == INSIDE]
+        basins, row = np.unique(_basins(embedding, points), return_inverse=True)
+        nodes[clicks] = picks.of_clicks(embedding.regions, embedding.vote, basins, count)[row]
+        for i in (~simple).nonzero().flatten().tolist():
+            nodes[i], fit[i] = _of_one(embedding, prompts, i, count)
+        quality = embedding.quality[nodes]
+        scores = np.where(fit < 1, np.sqrt(quality * fit), quality).astype(np.float32)
+        rows = torch.arange(nodes.size)
+        return RegionDrafts(
+            embedding,
+            torch.from_numpy(scores.ravel()),
+            rows // count,
+            rows % count,
+            torch.from_numpy(nodes.ravel()),
+        )
+
+
+def _of_one(
+    understood: Understood, prompts: Prompts, row: int, count: int
+) -> tuple[Ints, NDArray[np.float64] | float]:
+    """Regions for a box or several points, and how well they fit the box."""
+    if (box := prompts.box(row)) is not None:
+        return picks.of_box(understood.regions, np.array(box), count)
+    points, labels = prompts.points[row], prompts.labels[row]
+    inside, outside = (_basins(understood, points[labels == sign]) for sign in (INSIDE, OUTSIDE))
+    return picks.of_points(understood.regions, understood.vote, inside, outside, count), 1.0
+
+
+def _basins(understood: Understood, points: Tensor) -> Ints:
+    """Basins at points (P, 2) xy, canvas px; a point beyond the edge is taken to be on it."""
+    height, width = understood.regions.place.shape
+    x, y = points.floor().long().numpy().T
+    return understood.regions.at(np.clip(x, 0, width - 1), np.clip(y, 0, height - 1))
+
+
+def blueprint() -> Blueprint[Ucm]:
+    """Return the two networks, their weights named as in the code."""
+    return Blueprint(Ucm())
+
+
+def build(state: State, path: str) -> UcmModel:
+    """Return the model with the weights of `state`.
+
+    Raises WeightsError, which names `path`, if they do not fit.
+    """
+    return UcmModel(blueprint().load(state, path))

@@ -1,0 +1,51 @@
+"""Checkpoints of every variant without the real ones: its names and shapes, seeded values."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from everything.variants import VARIANTS
+from everything.variants.names import Blueprint
+
+SMALL = {"side": 256}  # px of canvas, in place of 1024: the widths stay, the pixels are fewer
+# The deep ones keep one block of each kind.
+SHALLOW: dict[str, dict[str, Any]] = {
+    "sam": {"depth": 2, "global_attn_indexes": (1,)},
+}
+
+
+def options(name: str, small: bool = False) -> dict[str, Any]:
+    """The options of a variant's record, or those of a small network of the same kind."""
+    record = VARIANTS[name]
+    return {**record.options, **({**SMALL, **SHALLOW.get(record.module, {})} if small else {})}
+
+
+def blueprint(name: str, small: bool = False) -> Blueprint[Any]:
+    module = import_module(f"everything.variants.{VARIANTS[name].module}")
+    made: Blueprint[Any] = module.blueprint(**options(name, small))
+    return made
+
+
+def checkpoint(plan: Blueprint[Any]) -> dict[str, Tensor]:
+    """Seeded values under the official names, of a size that keeps activations in range."""
+    generator = torch.Generator().manual_seed(0)
+    return {name: _values(name, shape, generator) for name, shape in sorted(plan.shapes().items())}
+
+
+def _values(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
+    if name.endswith("num_batches_tracked"):
+        return torch.tensor(7)
+    noise = torch.randn(shape, generator=generator)
+    if name.endswith("running_var"):
+        return 1 + 0.2 * noise.abs()
+    if name.endswith("running_mean"):
+        return 0.1 * noise
+    if name.endswith("weight") and len(shape) == 1:
+        return 1 + 0.2 * noise
+    if len(shape) < 2 or "pos" in name or "gaussian" in name:
+        return 0.2 * noise
+    return noise / shape[1:].numel() ** 0.5
