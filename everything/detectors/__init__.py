@@ -1,0 +1,1 @@
+"""Networks that samplers bring along: they find boxes, masks or points without being asked."""

@@ -1,0 +1,218 @@
+"""YOLOv8-seg, as FastSAM and MobileSAMv2 use it, on ultralytics' network class (AGPL-3.0)."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import box_convert, box_iou, nms
+
+from everything.detectors.shells import read_network
+from everything.errors import WeightsError
+from everything.variants.weights import State, Weights
+from everything.view import Frame, Size
+
+STRIDE = 32  # the letterbox's sides are multiples of it
+CELL = 4  # px of the letterbox for one of a prototype
+GREY = 114  # of the letterbox's margin
+BORDER = 20.0  # px of the letterbox; a box that ends this near to its edge ends at the edge
+FULL = 0.9  # IoU with the letterbox, exceeded: the box is the letterbox (FastSAM)
+OUTSIDE = -100.0  # logit outside of a mask's box
+SCALES = {16: "n", 32: "s", 48: "m", 64: "l", 80: "x"}  # by the width of the first convolution
+_ASSETS = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
+KNOWN = {
+    "fastsam-s": Weights(f"{_ASSETS}/FastSAM-s.pt"),
+    "fastsam-x": Weights(f"{_ASSETS}/FastSAM-x.pt"),
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """N objects of one view, most confident first.
+
+    boxes: float32 (N, 4) xyxy, canvas px. scores: float32 (N,) confidence. coefficients: float32
+    (N, C) of the prototypes, float32 (C, hl, wl) over the frame's canvas.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    coefficients: Tensor
+    prototypes: Tensor
+    frame: Frame
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def view_boxes(self) -> Tensor:
+        """Return the boxes, float32 (N, 4) xyxy, in px of the view and clipped to it."""
+        height, width = self.frame.view
+        corners = self.frame.from_canvas(self.boxes.reshape(-1, 2, 2))
+        limit = corners.new_tensor([width, height])
+        return corners.clamp(min=0).minimum(limit).reshape(-1, 4)
+
+    def logits(self, rows: slice) -> Tensor:
+        """Return the masks of some rows as logits float32 (K, h, w) over the view, cut to their
+        boxes there (FastSAM's retina masks)."""
+        prototypes = self.prototypes
+        low = torch.einsum("nc,chw->nhw", self.coefficients[rows], prototypes)
+        logits = self.frame.to_view(low)
+        x0, y0, x1, y1 = self.view_boxes()[rows].unbind(1)
+        x, y = torch.arange(logits.shape[2]), torch.arange(logits.shape[1])
+        across = (x >= x0[:, None]) & (x < x1[:, None])
+        down = (y >= y0[:, None]) & (y < y1[:, None])
+        inside = across[:, None, :] & down[:, :, None]
+        return logits.masked_fill(~inside, OUTSIDE)
+
+
+@dataclass(frozen=True)
+class Yolo:
+    """A YOLOv8-seg network that finds objects whatever their class."""
+
+    network: nn.Module
+
+    def __call__(
+        self,
+        pixels: NDArray[np.uint8],
+        *,
+        imgsz: int,
+        conf: float,
+        iou: float,
+        max_det: int,
+        full: bool = False,
+    ) -> Found:
+        """Return the objects of a view, uint8 (h, w, 3) RGB.
+
+        imgsz: longest side of the letterbox, px. conf: confidence, exceeded. iou: of the boxes of
+        two objects, exceeded by duplicates. full: whether boxes that are nearly the whole
+        letterbox become it, as in FastSAM.
+        """
+        frame = letterbox((pixels.shape[0], pixels.shape[1]), imgsz)
+        (rows, prototypes), _ = self.network(_on_canvas(pixels, frame))
+        rows, prototypes = rows[0].T, prototypes[0]
+        boxes, classes, coefficients = rows.split(
+            [4, rows.shape[1] - 4 - len(prototypes), len(prototypes)], 1
+        )
+        scores = classes.amax(1)
+        sure = (scores > conf).nonzero().flatten()
+        boxes = box_convert(boxes[sure], "cxcywh", "xyxy")
+        kept = nms(boxes, scores[sure], iou)[:max_det]
+        rows = sure[kept]
+        boxes = _snapped(boxes[kept], frame.canvas, full)
+        return Found(boxes, scores[rows], coefficients[rows], prototypes, frame)
+
+
+def letterbox(view: Size, imgsz: int) -> Frame:
+    """Return ultralytics' frame of a view of (h, w) px: the longest side scaled to `imgsz` px,
+    both sides padded evenly to multiples of 32.
+
+    Prototypes are cut where a margin is whole cells of theirs and enlarged before where it is
+    not, as ultralytics does since 8.4; FastSAM cut to the next cell, up to 3 px off.
+    """
+    scale = imgsz / max(view)
+    # A 1 x 60,000 strip would round to no pixels at all: it keeps one.
+    height, width = (max(1, round(side * scale)) for side in view)
+    (top, bottom), (left, right) = (_margins(side, imgsz) for side in (height, width))
+    canvas = (height + top + bottom, width + left + right)
+    whole_cells = not any(side % CELL for side in (top, bottom, left, right))
+    content = (left, top, left + width, top + height)
+    return Frame(view, canvas, content, "one-step" if whole_cells else "two-step")
+
+
+def _margins(side: int, imgsz: int) -> tuple[int, int]:
+    half = (imgsz - side) % STRIDE / 2
+    return round(half - 0.1), round(half + 0.1)
+
+
+def _on_canvas(pixels: NDArray[np.uint8], frame: Frame) -> Tensor:
+    """The view as the network takes it, float32 (1, 3, hc, wc) RGB in [0, 1]."""
+    import cv2
+
+    x0, y0, x1, y1 = frame.content
+    resized = cv2.resize(
+        np.ascontiguousarray(pixels), (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR
+    )
+    rgb = torch.from_numpy(resized).permute(2, 0, 1)[None].float()
+    height, width = frame.canvas
+    return F.pad(rgb, (x0, width - x1, y0, height - y1), value=GREY) / 255
+
+
+def _snapped(boxes: Tensor, canvas: Size, full: bool) -> Tensor:
+    height, width = canvas
+    limit = boxes.new_tensor([width, height])
+    low, high = boxes[:, :2], boxes[:, 2:]
+    low = torch.where(low < BORDER, 0.0, low)
+    high = torch.where(high > limit - BORDER, limit, high)
+    boxes = torch.cat([low, high], 1)
+    if not full:
+        return boxes
+    whole = boxes.new_tensor([[0, 0, width, height]])
+    return torch.where(box_iou(boxes, whole) > FULL, whole, boxes)
+
+
+@cache
+def load(checkpoint: str) -> Yolo:
+    """Return the network of a checkpoint: a path, or a name among KNOWN that is fetched once.
+
+    The checkpoint is ultralytics' pickle of a whole YOLOv8-seg network, whose size, number of
+    classes and regression bins are read off its tensors. Raises WeightsError.
+    """
+    known = KNOWN.get(checkpoint)
+    path = known.path() if known else Path(checkpoint)
+    state = read_network(path)
+    network = _build(state, path)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        what = str(error).splitlines()[1].strip()
+        raise WeightsError(f"{path}: not weights of a YOLOv8-seg network ({what})") from error
+    return Yolo(network.eval().requires_grad_(False))
+
+
+def _build(state: State, path: Path) -> nn.Module:
+    """An untrained network of the shapes in a state."""
+    try:
+        scale = SCALES[state["model.0.conv.weight"].shape[0]]
+        bins = state["model.22.dfl.conv.weight"].shape[1]
+        classes = state["model.22.cv3.0.2.weight"].shape[0]
+    except KeyError as error:
+        raise WeightsError(f"{path}: not a YOLOv8-seg network ({error} is missing)") from error
+    with quietly():
+        tasks: Any = import_module("ultralytics.nn.tasks")
+        layout = tasks.yaml_model_load(f"yolov8{scale}-seg.yaml") | {"reg_max": bins}
+        network: nn.Module = tasks.SegmentationModel(layout, nc=classes, verbose=False)
+    return network
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Import ultralytics without its files in the user's folders, its look at the network, its
+    installing of packages and its change of this process's environment."""
+    if "ultralytics" in sys.modules:
+        yield
+        return
+    before = dict(os.environ)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ.update(
+            YOLO_CONFIG_DIR=folder,
+            YOLO_OFFLINE="true",
+            YOLO_AUTOINSTALL="false",
+            YOLO_VERBOSE="false",
+        )
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
