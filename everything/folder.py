@@ -123,6 +123,14 @@ class Folder:
         found = (self.root / folder).glob(f"*{suffix}")
         return sorted(f"{folder}/{path.name}" for path in found)
 
+    def delete(self, name: str) -> None:
+        """Delete one file if it is there."""
+        try:
+            self.path(name).unlink(missing_ok=True)
+        except OSError as error:
+            if error.errno not in _ABOUT_THE_NAME:
+                self._refuse(error)
+
     def remove(self, *names: str) -> None:
         """Remove files and folders; each is gone in one step."""
         for name in names:

@@ -28,7 +28,7 @@ from everything.errors import ImageError
 from everything.names import shown
 
 # Formats that hold photos and have a signature. Not EPS (it would start Ghostscript) and the like.
-_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF", "GIF", "BMP", "JPEG2000", "PPM")
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "GIF", "BMP", "JPEG2000", "PPM")
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _ORIENTATION, _BITS_PER_SAMPLE, _PLANAR = 0x0112, 258, 284
@@ -132,10 +132,11 @@ def _check_file(status: os.stat_result, path: Path, limits: Limits) -> None:
 
 
 def _decode(data: bytes, limits: Limits) -> Photo:
+    formats: tuple[str, ...] = _FORMATS
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
-        _enable_heif()
+        formats = _with_heif()
     try:
-        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        image = Image.open(io.BytesIO(data), formats=formats)
     except UnidentifiedImageError as error:
         if data.startswith(_TIFF_SIGNATURES):
             return _decode_with_tifffile(data, limits)
@@ -201,10 +202,11 @@ def _decode_with_tifffile(data: bytes, limits: Limits) -> Photo:
 
 
 @cache
-def _enable_heif() -> None:
+def _with_heif() -> tuple[str, ...]:
     import pillow_heif
 
     pillow_heif.register_heif_opener()
+    return (*_FORMATS, "HEIF")
 
 
 _lock = threading.Lock()

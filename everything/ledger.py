@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from itertools import islice
 from typing import Any, Literal, NamedTuple
@@ -30,13 +30,14 @@ _log = logging.getLogger(__name__)
 Status = Literal["done", "failed"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Row:
     """What became of a photo.
 
-    width, height: upright px. seconds: by stage, with `total`. counts: prompts, decoder_calls,
-    candidates, masks. started, finished: seconds since 1970. attempt: 1 is the first. source_bytes:
-    size of the photo's file. bytes, mtime_ns: stamp of its result.
+    folder: where it was found, `name` is relative to it. width, height: upright px. seconds: by
+    stage, with `total`. counts: prompts, decoder_calls, candidates, masks. started, finished:
+    seconds since 1970. attempt: 1 is the first. source_bytes: size of the photo's file. bytes,
+    mtime_ns: stamp of its result.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Row:
     attempt: int
     started: float
     finished: float
+    folder: str | None = None
     width: int | None = None
     height: int | None = None
     seconds: dict[str, float] = field(default_factory=dict)
@@ -56,6 +58,10 @@ class Row:
     mtime_ns: int | None = None
     error: str | None = None
     notes: list[str] = field(default_factory=list)
+
+    def fail(self, error: str) -> None:
+        """Make it the row of a photo that has no result."""
+        self.status, self.error, self.bytes, self.mtime_ns = "failed", error, None, None
 
 
 class Known(NamedTuple):
@@ -71,6 +77,7 @@ class Known(NamedTuple):
 _SCHEMA = pa.schema(
     [
         ("name", pa.string()),
+        ("folder", pa.string()),
         ("status", pa.string()),
         ("image_id", pa.int64()),
         ("width", pa.int32()),
@@ -175,7 +182,7 @@ def _table(rows: list[dict[str, Any]]) -> pa.Table:
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
     flat = {key: value for key, value in row.items() if key not in ("seconds", "counts")}
-    flat["name"] = as_text(row["name"])
+    flat["name"], flat["folder"] = as_text(row["name"]), as_text(row.get("folder") or "")
     for stage in _TIMES:
         flat[f"{stage}_seconds"] = row["seconds"].get(stage)
     for count in COUNTS:
@@ -194,8 +201,3 @@ def _error_lines(table: pa.Table) -> Iterable[bytes]:
 
 def _line(content: dict[str, Any]) -> bytes:
     return json.dumps(content).encode("ascii") + b"\n"
-
-
-def failed(row: Row, error: str) -> Row:
-    """Return the row of a photo that failed after all."""
-    return replace(row, status="failed", error=error, bytes=None, mtime_ns=None)

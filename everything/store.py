@@ -97,9 +97,17 @@ class Store:
             return None
         return document if self._has_label_map(name) else None
 
+    def discard(self, name: str) -> None:
+        """Remove the result of a photo that is to be done again, if there is one."""
+        self.folder.delete(_annotations(name))
+
+    def stamp(self, name: str) -> Stamp | None:
+        """Return the stamp of a photo's result, or None where there is none."""
+        return self.folder.stamp(_annotations(name))
+
     def is_untouched(self, name: str, stamp: Stamp) -> bool:
         """Say whether a photo's result is still the file that got this stamp when written."""
-        return self.folder.stamp(_annotations(name)) == stamp and self._has_label_map(name)
+        return self.stamp(name) == stamp and self._has_label_map(name)
 
     def _has_label_map(self, name: str) -> bool:
         wanted = self.recipe.output.label_map

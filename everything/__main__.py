@@ -1,0 +1,5 @@
+"""`python -m everything` is `everything`."""
+
+from everything.cli import app
+
+app(prog_name="everything")

@@ -1,0 +1,186 @@
+"""One photo, from its file to its result and its row. Every kind of job runs this.
+
+A photo passes through read, segment and write, so that a thread can read the next one and another
+can write the last one while the model works. An error travels along and ends in the row.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from everything.clock import STAGES, Clock
+from everything.errors import EverythingError, StoreError
+from everything.images import Limits, Photo, decode_image, read_file
+from everything.inputs import Source
+from everything.ledger import Row
+from everything.names import image_id, shown
+from everything.pipeline import Pipeline, segment
+from everything.segments import Segments
+from everything.store import Store
+
+
+@dataclass(frozen=True)
+class Task:
+    """A photo to be done. attempt: 1 for the first try. deaths: of processes that had it."""
+
+    source: Source
+    attempt: int = 1
+    deaths: int = 0
+
+
+@dataclass
+class Visit:
+    """A photo on its way; `error` is set at the first step that fails."""
+
+    task: Task
+    started: float
+    clock: Clock
+    source_bytes: int | None = None
+    photo: Photo | None = None
+    size: tuple[int, int] | None = None
+    notes: tuple[str, ...] = ()
+    segments: Segments | None = None
+    error: str | None = None
+
+
+class Annotator:
+    """A pipeline, where its results go, and what is read at most."""
+
+    def __init__(self, pipeline: Pipeline, store: Store, limits: Limits | None = None) -> None:
+        self._pipeline = pipeline
+        self._store = store
+        self._limits = limits or Limits()
+
+    def __call__(self, task: Task) -> Row:
+        """Do all of a photo and return its row; raises StoreError if nothing can be written."""
+        return self.write(self.segment(self.read(task)))
+
+    def read(self, task: Task) -> Visit:
+        """Read and decode the photo."""
+        visit = Visit(task, time.time(), Clock())
+        with visit.clock.stage("read"):
+            self._guarded(visit, self._read)
+        return visit
+
+    def segment(self, visit: Visit) -> Visit:
+        """Find its segments; afterwards the pixels are no longer held."""
+        if visit.error is None:
+            self._guarded(visit, self._segment)
+        visit.photo = None
+        return visit
+
+    def write(self, visit: Visit) -> Row:
+        """Write its result, and return its row; raises StoreError if nothing can be written."""
+        row = _row(visit, self._store.digest)
+        if visit.error is None:
+            with visit.clock.stage("write"):
+                self._guarded(visit, lambda visit: self._write(visit, row))
+        timing = visit.clock.timing()
+        row.seconds.update({name: float(timing[name]) for name in (*STAGES, "total")})
+        row.counts.update({name: int(value) for name, value in visit.clock.counts.items()})
+        row.finished = time.time()
+        if visit.error is not None:
+            row.fail(visit.error)
+        return row
+
+    def _read(self, visit: Visit) -> None:
+        path = visit.task.source.path
+        data = read_file(path, self._limits)
+        visit.source_bytes = len(data)
+        visit.photo = decode_image(data, shown(path), self._limits)
+        visit.size = (visit.photo.height, visit.photo.width)
+        visit.notes = visit.photo.notes
+
+    def _segment(self, visit: Visit) -> None:
+        assert visit.photo is not None
+        visit.segments = segment(visit.photo.pixels, self._pipeline, visit.clock)
+
+    def _write(self, visit: Visit, row: Row) -> None:
+        assert visit.segments is not None
+        assert visit.size is not None
+        name, clock = visit.task.source.name, visit.clock
+        if self._store.recipe.output.label_map:
+            self._store.put_label_map(name, visit.segments.label_map(visit.size))
+
+        def timing() -> dict[str, float | int]:
+            with clock.stage("write"):  # what the outer stage has taken so far is added up
+                return clock.timing()
+
+        stamp = self._store.put(name, visit.size, visit.segments.to_sa1b(), timing)
+        row.bytes, row.mtime_ns = stamp.size, stamp.mtime_ns
+
+    def _guarded(self, visit: Visit, step: Callable[[Visit], None]) -> None:
+        try:
+            step(visit)
+        except StoreError:
+            raise
+        except EverythingError as error:
+            visit.error = str(error)
+        except Exception as error:
+            # Whatever one photo brings about, millions of others wait: it becomes its row.
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            visit.error = f"{shown(visit.task.source.path)}: {shown(reason)}: report it as a bug"
+
+
+def run(annotator: Annotator, tasks: Iterator[Task], emit: Callable[[Row], None]) -> None:
+    """Do all tasks in order, reading one photo ahead and writing one result behind.
+
+    tasks: asked for the next one from a thread. emit: called with each row, one after the other,
+    from a thread. The pixels of at most two photos are held. Raises what `emit`, `tasks` and
+    Annotator raise.
+    """
+
+    def read_next() -> Visit | None:
+        task = next(tasks, None)
+        return None if task is None else annotator.read(task)
+
+    def write(visit: Visit) -> None:
+        emit(annotator.write(visit))
+
+    written: Future[None] | None = None
+    reader, writer = ThreadPoolExecutor(1, "read"), ThreadPoolExecutor(1, "write")
+    try:
+        ahead = reader.submit(read_next)
+        while (visit := ahead.result()) is not None:
+            ahead = reader.submit(read_next)
+            annotator.segment(visit)
+            if written is not None:
+                written.result()
+            written = writer.submit(write, visit)
+        if written is not None:
+            written.result()
+    finally:
+        # Not the reader: it may be waiting for a task that never comes.
+        reader.shutdown(wait=False, cancel_futures=True)
+        writer.shutdown(wait=True)
+
+
+def lost(task: Task, digest: str, reason: str) -> Row:
+    """Return the row of a photo that took its process with it every time."""
+    row = _row(Visit(task, time.time(), Clock()), digest)
+    row.fail(f"{shown(task.source.path)}: {reason}: try it alone, or leave it out")
+    return row
+
+
+def _row(visit: Visit, digest: str) -> Row:
+    name = visit.task.source.name
+    height, width = visit.size or (None, None)
+    return Row(
+        name=name,
+        status="done",
+        image_id=image_id(name),
+        digest=digest,
+        host=socket.gethostname(),
+        attempt=visit.task.attempt,
+        started=visit.started,
+        finished=time.time(),
+        folder=visit.task.source.folder,
+        width=width,
+        height=height,
+        source_bytes=visit.source_bytes,
+        notes=list(visit.notes),
+    )

@@ -1,0 +1,255 @@
+"""The command line: names and help of options; what they do is elsewhere.
+
+Nothing heavy is imported before a command runs, so that --help is there at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from everything.errors import ConfigError, EverythingError, InputError
+
+app = typer.Typer(
+    name="everything",
+    help="Segment everything, in bulk: the mask of every object in every photo of a folder, "
+    "in SA-1B's format, with any SAM variant.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+# Further verbs: `app.command(...)` here, or `app.add_typer(train, name="train")` for a group.
+
+_RUN, _SAM, _JOB = "What finds the masks", "SAM's settings, by SAM's names", "The job"
+Inputs = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="INPUT", help="Photos, and folders of photos at any depth."),
+]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the results go.")]
+Variant = Annotated[
+    str | None,
+    typer.Option(help="The model; see [b]everything variants[/b].", rich_help_panel=_RUN),
+]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option(help="Its weights, if you have them already.", rich_help_panel=_RUN),
+]
+Sampler = Annotated[
+    str | None,
+    typer.Option(help="Where to prompt; see [b]everything samplers[/b].", rich_help_panel=_RUN),
+]
+Config = Annotated[
+    str | None,
+    typer.Option(
+        metavar="YAML", help="A recipe: a file, or one of [b]everything configs[/b].",
+        rich_help_panel=_RUN,
+    ),
+]  # fmt: skip
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="A.B=C", help="Any setting of the recipe; repeatable.",
+        rich_help_panel=_RUN,
+    ),
+]  # fmt: skip
+Workers = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Processes; a photo that kills one costs only itself.", rich_help_panel=_JOB
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite", help="Remove the results that are in DIR first.", rich_help_panel=_JOB
+    ),
+]
+Preview = Annotated[
+    bool,
+    typer.Option(help="Make a page that shows the masks over the photos.", rich_help_panel=_JOB),
+]
+Demo = Annotated[
+    bool,
+    typer.Option(
+        "--demo", help="Label the photos that come with the program's parts.", rich_help_panel=_JOB
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+_Int = int | None
+_Float = float | None
+
+
+def _sam(help: str) -> Any:
+    return typer.Option(help=help, rich_help_panel=_SAM)
+
+
+@app.command(
+    epilog="[b]Exit codes[/b]  0 all done · 3 some photos failed (errors.jsonl lists them) · "
+    "2 an option, setting or input is wrong · 1 the job could not run · 130 interrupted. "
+    "The same command again continues a job that was stopped."
+)
+def label(
+    out: Out,
+    inputs: Inputs = None,
+    variant: Variant = None,
+    checkpoint: Checkpoint = None,
+    sampler: Sampler = None,
+    config: Config = None,
+    sets: Sets = None,
+    points_per_side: Annotated[_Int, _sam("Points along each side of the grid.")] = None,
+    points_per_batch: Annotated[_Int, _sam("Prompts decoded together.")] = None,
+    pred_iou_thresh: Annotated[_Float, _sam("Least predicted IoU.")] = None,
+    stability_score_thresh: Annotated[_Float, _sam("Least stability.")] = None,
+    stability_score_offset: Annotated[
+        _Float, _sam("Shift of the cut, logits, for stability.")
+    ] = None,
+    box_nms_thresh: Annotated[_Float, _sam("Overlap of duplicates within a crop.")] = None,
+    crop_n_layers: Annotated[_Int, _sam("Layers of crops; layer i has 4^i.")] = None,
+    crop_nms_thresh: Annotated[_Float, _sam("Overlap of duplicates across crops.")] = None,
+    crop_overlap_ratio: Annotated[_Float, _sam("Overlap of crops, of the short side.")] = None,
+    crop_n_points_downscale_factor: Annotated[_Int, _sam("Fewer points per layer.")] = None,
+    min_mask_region_area: Annotated[_Int, _sam("Smaller holes, islands are removed, px.")] = None,
+    workers: Workers = 1,
+    overwrite: Overwrite = False,
+    demo: Demo = False,
+    preview: Preview = True,
+    as_json: Json = False,
+) -> None:
+    """Find every object's mask in photos: one SA-1B JSON file for each photo.
+
+    DIR gets annotations/, manifest/ (one row per photo), errors.jsonl, recipe.yaml and a preview.
+    """
+    flags = {
+        "points_per_side": points_per_side,
+        "points_per_batch": points_per_batch,
+        "pred_iou_thresh": pred_iou_thresh,
+        "stability_score_thresh": stability_score_thresh,
+        "stability_score_offset": stability_score_offset,
+        "box_nms_thresh": box_nms_thresh,
+        "crop_n_layers": crop_n_layers,
+        "crop_nms_thresh": crop_nms_thresh,
+        "crop_overlap_ratio": crop_overlap_ratio,
+        "crop_n_points_downscale_factor": crop_n_points_downscale_factor,
+        "min_mask_region_area": min_mask_region_area,
+    }
+    with _errors_shown():
+        photos = _photos(inputs or [], demo, out)
+        from everything import label as job
+        from everything.loading import resolve
+        from everything.progress import log_to
+
+        console = Console(stderr=True)
+        log_to(console)
+        recipe = resolve(variant, checkpoint, sampler, config, sets or (), flags)
+        console.print(f"{recipe.variant}: {_licence(recipe.variant)}", style="dim")
+        summary = job.label(
+            photos,
+            out,
+            recipe,
+            workers=workers,
+            overwrite=overwrite,
+            preview=preview,
+            console=console,
+        )
+    if as_json:
+        typer.echo(json.dumps(summary.as_dict(), indent=2))
+    else:
+        summary.print_to(Console())
+    raise typer.Exit(summary.exit_code)
+
+
+@app.command()
+def variants(as_json: Json = False) -> None:
+    """List the models."""
+    from everything import loading
+
+    columns = ("name", "family", "parameters", "input", "licence", "summary")
+    _list(loading.variants(), columns, as_json)
+
+
+@app.command()
+def samplers(as_json: Json = False) -> None:
+    """List the ways of choosing prompts."""
+    from everything import loading
+
+    _list(loading.samplers(), ("name", "summary", "source", "settings"), as_json)
+
+
+@app.command()
+def configs(as_json: Json = False) -> None:
+    """List the recipes that come with the program."""
+    from everything import loading
+
+    _list(loading.configs(), ("name", "summary"), as_json)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"everything {version('everything')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _licence(variant: str) -> str:
+    from everything import loading
+
+    return str(next(row["licence"] for row in loading.variants() if row["name"] == variant))
+
+
+def _photos(inputs: Sequence[Path], demo: bool, out: Path) -> Any:
+    from functools import partial
+
+    from everything.demo import demo_photos
+    from everything.inputs import list_inputs
+
+    if demo == bool(inputs):
+        raise InputError("give photos or folders, or --demo")
+    return demo_photos if demo else partial(list_inputs, inputs, out)
+
+
+@contextmanager
+def _errors_shown() -> Iterator[None]:
+    """Errors that users can mend are one line, without a traceback."""
+    try:
+        yield
+    except EverythingError as error:
+        typer.secho(f"everything: {error}", err=True, fg="red")
+        raise typer.Exit(2 if isinstance(error, ConfigError | InputError) else 1) from error
+    except KeyboardInterrupt as error:
+        raise typer.Exit(130) from error
+
+
+def _list(records: Sequence[Mapping[str, Any]], columns: Sequence[str], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(records, indent=2))
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=column == "name", overflow="fold")
+    for record in records:
+        table.add_row(*(_cell(record[column]) for column in columns))
+    Console().print(table, highlight=False)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={inner}" for key, inner in value.items())
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,161 @@
+"""The folder job: every photo annotated once, whatever happens to the job or to a photo."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from everything import loading
+from everything.annotate import Annotator, Task, run
+from everything.clock import COUNTS, STAGES
+from everything.config import Recipe
+from everything.errors import InputError
+from everything.images import Limits
+from everything.inputs import Source
+from everything.ledger import Known, Ledger, Row
+from everything.names import as_text
+from everything.pipeline import Pipeline
+from everything.progress import progress_of
+from everything.store import Store
+from everything.summary import Summary
+from everything.workers import run_in_processes
+
+Build = Callable[[Recipe], Pipeline]
+
+
+def label(
+    photos: Callable[[], Iterable[Source]],
+    out: Path,
+    recipe: Recipe,
+    *,
+    workers: int = 1,
+    overwrite: bool = False,
+    preview: bool = True,
+    limits: Limits | None = None,
+    console: Console | None = None,
+    build: Build = loading.build,
+) -> Summary:
+    """Annotate photos into the folder `out` and return what was done.
+
+    photos: called twice, to count the photos and to go through them. A photo whose result of this
+    recipe is there is skipped; one that fails has a row and stops nothing. workers: processes, 1
+    is this one. overwrite: begin anew. preview: write a page that shows the masks. limits: of
+    photos. console: for progress. build: makes the pipeline in each process.
+
+    An interrupt (Ctrl-C) ends the job in good order. Raises InputError if there are no photos,
+    WeightsError, and StoreError or JobError if the job cannot begin or go on.
+    """
+    limits = limits or Limits()
+    # Before anything is overwritten, the model must have shown that it loads.
+    pipeline = build(recipe) if workers == 1 or overwrite else None
+    store = Store(out, recipe)
+    with store.opened(overwrite):
+        job = _Job(store, photos)
+        with progress_of(job.summary, console or Console(stderr=True)) as grown:
+            job.grown = grown
+            try:
+                if workers == 1 and pipeline is not None:
+                    run(Annotator(pipeline, store, limits), job.tasks(), job.count)
+                else:
+                    make = partial(_annotator, build, recipe, out, limits)
+                    run_in_processes(make, store.digest, job.tasks(), job.count, workers)
+            except KeyboardInterrupt:
+                job.summary.interrupted = True
+        job.ledger.compact()
+        if preview and not job.summary.interrupted:
+            from everything.preview import write_preview
+
+            job.summary.preview = write_preview(out)
+    return job.summary
+
+
+def _annotator(build: Build, recipe: Recipe, out: Path, limits: Limits) -> Annotator:
+    return Annotator(build(recipe), Store(out, recipe), limits)
+
+
+class _Job:
+    """What is to be done and what has been done."""
+
+    def __init__(self, store: Store, photos: Callable[[], Iterable[Source]]) -> None:
+        self._store, self._photos = store, photos
+        count = sum(1 for _ in photos())
+        if count == 0:
+            raise InputError("no photos in the inputs: photos are files like .jpg, .png, .heic")
+        self.ledger = Ledger(store.folder)
+        self.ledger.compact()  # what a killed run has left
+        self._known = self.ledger.known()
+        self.summary = Summary(store.folder.root, count)
+        self.grown: Callable[[], None] = lambda: None
+
+    def tasks(self) -> Iterator[Task]:
+        """Yield the photos that are not done."""
+        for source in self._photos():
+            known = self._known.get(as_text(source.name))
+            if self._is_done(source, known):
+                self.summary.skipped += 1
+                self.grown()
+                continue
+            # Whatever is there is of another photo, another recipe or broken.
+            self._store.discard(source.name)
+            yield Task(source, attempt=1 if known is None else known.attempt + 1)
+
+    def count(self, row: Row) -> None:
+        """Keep a row."""
+        self.ledger.append(row)
+        self.summary.count(row)
+        self.grown()
+
+    def _is_done(self, source: Source, known: Known | None) -> bool:
+        if known is not None and (known.status != "done" or known.digest != self._store.digest):
+            return False
+        source_bytes = _size(source)
+        if known is not None:
+            if known.source_bytes != source_bytes:
+                return False
+            if known.stamp and self._store.is_untouched(source.name, known.stamp):
+                return True
+        document = self._store.get(source.name)
+        if document is None:
+            return False
+        # Its row was lost in a kill, or the results have been copied.
+        self.ledger.append(_row_of(document, source, source_bytes, self._store))
+        return True
+
+
+def _size(source: Source) -> int | None:
+    with suppress(OSError):
+        return source.path.stat().st_size
+    return None
+
+
+def _row_of(
+    document: dict[str, Any], source: Source, source_bytes: int | None, store: Store
+) -> Row:
+    """The row of a result, as far as the result tells."""
+    timing, now = document["timing"], time.time()
+    stamp = store.stamp(source.name)
+    return Row(
+        name=source.name,
+        status="done",
+        image_id=document["image"]["image_id"],
+        digest=store.digest,
+        host=os.uname().nodename,
+        attempt=1,
+        started=now,
+        finished=now,
+        folder=source.folder,
+        width=document["image"]["width"],
+        height=document["image"]["height"],
+        seconds={stage: timing[stage] for stage in (*STAGES, "total") if stage in timing},
+        counts={name: timing[name] for name in COUNTS if name in timing},
+        source_bytes=source_bytes,
+        bytes=None if stamp is None else stamp.size,
+        mtime_ns=None if stamp is None else stamp.mtime_ns,
+    )

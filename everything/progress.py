@@ -1,0 +1,72 @@
+"""How far a job is: a bar on a terminal, a line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from everything.summary import Summary
+
+_EVERY = 5.0
+_log = logging.getLogger(__name__)
+
+
+def log_to(console: Console) -> None:
+    """Send the program's log to the console, in colour on a terminal, in plain lines elsewhere."""
+    plain = logging.StreamHandler(console.file)
+    plain.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    rich = RichHandler(console=console, show_path=False, show_time=False, markup=False)
+    logger = logging.getLogger("everything")
+    logger.handlers = [rich if console.is_terminal else plain]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+@contextmanager
+def progress_of(summary: Summary, console: Console) -> Iterator[Callable[[], None]]:
+    """Show a summary that grows; the function given is to be called when it has grown."""
+    if console.is_terminal:
+        with _bar(console) as bar:
+            bar_id = bar.add_task("", total=summary.images, now="")
+            yield lambda: bar.update(bar_id, completed=_finished(summary), now=_line(summary))
+    else:
+        last = time.monotonic()
+
+        def grown() -> None:
+            nonlocal last
+            if time.monotonic() - last >= _EVERY:
+                last = time.monotonic()
+                _log.info("%d/%d images, %s", _finished(summary), summary.images, _line(summary))
+
+        yield grown
+
+
+def _bar(console: Console) -> Progress:
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[now]}"))
+    return Progress(*columns, console=console, transient=True)
+
+
+def _finished(summary: Summary) -> int:
+    return summary.done + summary.failed + summary.skipped
+
+
+def _line(summary: Summary) -> str:
+    parts = [f"{summary.images_per_second:.2f} images/s"]
+    if summary.seconds_left is not None:
+        parts.append(f"{_duration(summary.seconds_left)} left")
+    parts.append(f"{summary.masks:,} masks")
+    if summary.failed:
+        parts.append(f"{summary.failed:,} failed")
+    return ", ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"

@@ -1,0 +1,213 @@
+"""Several processes that annotate photos, and what to do when one of them dies.
+
+A process can die of one photo (a decoder's crash, memory). Its other photos must not suffer, and
+the one at fault must not be tried for ever: photos that were in a process that died are tried
+again, each alone in its process, and given up after RETRIES more deaths.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerProcess
+
+from everything.annotate import Annotator, Task, lost, run
+from everything.errors import EverythingError, JobError
+from everything.ledger import Row
+
+RETRIES = 2
+_IN_HAND = 3  # one being read, one with the model, one being written
+_log = logging.getLogger(__name__)
+# Not fork: torch and the threads of this process do not survive it. A server that has imported
+# torch, and done nothing else, makes a process in no time where spawn takes seconds.
+_context = multiprocessing.get_context("forkserver")
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A process has its model."""
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A process can do nothing more, for a reason that holds for all of them."""
+
+    error: EverythingError
+
+
+@dataclass
+class _Worker:
+    process: ForkServerProcess
+    pipe: Connection
+    ready: bool = False
+    tasks: deque[Task] = field(default_factory=deque)
+
+    @property
+    def takes_more(self) -> bool:
+        return (
+            self.ready
+            and len(self.tasks) < _IN_HAND
+            and not any(task.deaths for task in self.tasks)
+        )
+
+
+def run_in_processes(
+    build: Callable[[], Annotator],
+    digest: str,
+    tasks: Iterator[Task],
+    emit: Callable[[Row], None],
+    count: int,
+) -> None:
+    """Do all tasks in `count` processes; rows come in any order.
+
+    build: called once in each process, so it is pickled. emit: called here. Raises JobError or
+    what stopped a process, such as StoreError; no process is left behind.
+    """
+    threads = max(1, len(os.sched_getaffinity(0)) // count)
+    _context.set_forkserver_preload(["everything.annotate"])
+    pool = _Pool(build, threads, digest, tasks, emit)
+    try:
+        pool.run(count)
+    finally:
+        pool.stop()
+
+
+class _Pool:
+    def __init__(
+        self,
+        build: Callable[[], Annotator],
+        threads: int,
+        digest: str,
+        tasks: Iterator[Task],
+        emit: Callable[[Row], None],
+    ) -> None:
+        self._build, self._threads, self._digest = build, threads, digest
+        self._tasks, self._emit = tasks, emit
+        self._suspects: deque[Task] = deque()
+        self._workers: list[_Worker] = []
+        self._exhausted = False
+
+    def run(self, count: int) -> None:
+        for _ in range(count):
+            self._start()
+        while True:
+            for worker in self._workers:
+                self._feed(worker)
+            if self._exhausted and not self._suspects and not self._busy():
+                return
+            pipes = {worker.pipe: worker for worker in self._workers}
+            for pipe in wait(list(pipes)):
+                assert isinstance(pipe, Connection)
+                self._hear(pipes[pipe])
+
+    def stop(self) -> None:
+        """End all processes: idle ones by themselves, others at once; results are whole anyway."""
+        for worker in self._workers:
+            if self._exhausted and not worker.tasks:
+                _send(worker, None)
+            else:
+                worker.process.terminate()
+        for worker in self._workers:
+            worker.process.join(10)
+            worker.process.kill()
+            worker.process.join()
+            worker.pipe.close()
+
+    def _busy(self) -> bool:
+        return any(worker.tasks for worker in self._workers)
+
+    def _start(self) -> None:
+        here, there = _context.Pipe()
+        arguments = (there, self._build, self._threads)
+        process = _context.Process(target=_work, args=arguments, daemon=True)
+        process.start()
+        there.close()  # so that the end of the process is the end of the pipe
+        self._workers.append(_Worker(process, here))
+
+    def _feed(self, worker: _Worker) -> None:
+        while worker.takes_more:
+            if self._suspects and not worker.tasks:
+                task = self._suspects.popleft()
+            elif (following := next(self._tasks, None)) is not None:
+                task = following
+            else:
+                self._exhausted = True
+                return
+            worker.tasks.append(task)
+            _send(worker, task)
+
+    def _hear(self, worker: _Worker) -> None:
+        try:
+            message = worker.pipe.recv()
+        except (EOFError, OSError):
+            self._bury(worker)
+            return
+        match message:
+            case Ready():
+                worker.ready = True
+            case Stopped(error=error):
+                raise error
+            case Row():
+                done = next(t for t in worker.tasks if t.source.name == message.name)
+                worker.tasks.remove(done)
+                self._emit(message)
+
+    def _bury(self, worker: _Worker) -> None:
+        worker.process.join()
+        worker.pipe.close()
+        self._workers.remove(worker)
+        how = _how_it_died(worker.process.exitcode)
+        if not worker.ready:
+            raise JobError(f"a worker process {how} while it loaded the model: use fewer --workers")
+        _log.warning("a worker process %s; its photos are tried again", how)
+        for task in worker.tasks:
+            if task.deaths == RETRIES:
+                reason = f"its process {how}, and so did {RETRIES} before it"
+                self._emit(lost(task, self._digest, reason))
+            else:
+                again = replace(task, attempt=task.attempt + 1, deaths=task.deaths + 1)
+                self._suspects.append(again)
+        self._start()
+
+
+def _send(worker: _Worker, task: Task | None) -> None:
+    with suppress(OSError):  # it has died: the end of its pipe says so next
+        worker.pipe.send(task)
+
+
+def _how_it_died(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"ended with code {code}"
+    name = signal.Signals(-code).name
+    return f"was killed ({name})" + (", perhaps out of memory" if name == "SIGKILL" else "")
+
+
+def _work(pipe: Connection, build: Callable[[], Annotator], threads: int) -> None:
+    """What a process does: it ends with its tasks, with an error, or with its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which ends this
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    import torch
+
+    torch.set_num_threads(threads)
+    try:
+        annotator = build()
+        pipe.send(Ready())
+        run(annotator, iter(pipe.recv, None), pipe.send)
+    except EverythingError as error:
+        pipe.send(Stopped(error))
+
+
+def _end_with_parent() -> None:
+    """A job that is continued must not meet processes of the one before."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
