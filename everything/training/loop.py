@@ -1,0 +1,151 @@
+"""The loop of every training on one photo a step: budget, checkpoints, progress, resume."""
+
+from __future__ import annotations
+
+import copy
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from everything.training.optimise import Optimisers, average
+from everything.training.truth import Truth
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When a training ends: after minutes of work or after steps, of one photo each."""
+
+    minutes: float | None = None
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.minutes is None) == (self.steps is None):
+            raise ValueError("a training needs either minutes or steps")
+
+    def progress(self, seconds: float, steps: int) -> float:
+        """Return the part of the budget that is spent."""
+        if self.minutes is not None:
+            return seconds / (60 * self.minutes)
+        assert self.steps is not None
+        return steps / self.steps
+
+
+class Loop(ABC, Generic[Net]):
+    """A training that can be stopped and continued at any step.
+
+    Its state is the network, its running average (which is what ships), the optimisers, the
+    random numbers and the time and steps spent. Raises ValueError if there are no photos.
+    """
+
+    decay = 0.999  # of the running average
+
+    def __init__(
+        self,
+        net: Net,
+        optimisers: Mapping[str, Optimisers],
+        truths: Sequence[Truth],
+        budget: Budget,
+        seed: int,
+    ) -> None:
+        if not truths:
+            raise ValueError("there are no photos to train on")
+        self.random = torch.Generator().manual_seed(seed)
+        self.truths, self.budget = truths, budget
+        # A photo that five people marked says more than one that was marked once.
+        self.shares = torch.tensor([float(len(truth.labels)) for truth in truths])
+        self.net, self.optimisers = net, optimisers
+        self.mean = copy.deepcopy(net).eval()
+        self.steps, self.seconds = 0, 0.0
+
+    @abstractmethod
+    def losses(self, truth: Truth) -> dict[str, Tensor]:
+        """Return what is to fall, scalars by name, for one random look at a photo."""
+
+    @property
+    def progress(self) -> float:
+        """The part of the budget that is spent."""
+        return self.budget.progress(self.seconds, self.steps)
+
+    def step(self) -> dict[str, float]:
+        """Learn from one look at one photo; return the losses."""
+        start = time.monotonic()
+        chosen = int(torch.multinomial(self.shares, 1, generator=self.random))
+        losses = self.losses(self.truths[chosen])
+        torch.autograd.backward(torch.stack(list(losses.values())).sum())
+        for optimisers in self.optimisers.values():
+            optimisers.step(self.progress)
+        self.steps += 1
+        average(self.mean.parameters(), self.net.parameters(), self.steps, self.decay)
+        self.seconds += time.monotonic() - start
+        return {name: loss.item() for name, loss in losses.items()}
+
+    def save(self, folder: Path) -> None:
+        """Write weights.safetensors (the average, float32) and state.pt (all that continues)."""
+        state = {
+            "net": self.net.state_dict(),
+            "mean": self.mean.state_dict(),
+            "optimisers": {n: o.state_dict() for n, o in self.optimisers.items()},
+            "random": self.random.get_state(),
+            "steps": self.steps,
+            "seconds": self.seconds,
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {n: v.float().contiguous() for n, v in self.mean.state_dict().items()}
+        _replace(folder / "weights.safetensors", lambda path: path.write_bytes(save(weights)))
+        _replace(folder / "state.pt", lambda path: torch.save(state, path))
+
+    def resume(self, folder: Path) -> None:
+        """Continue from what `save` wrote. Raises FileNotFoundError if it wrote nothing there."""
+        state: dict[str, Any] = torch.load(folder / "state.pt", weights_only=True)
+        self.net.load_state_dict(state["net"])
+        self.mean.load_state_dict(state["mean"])
+        for name, optimisers in self.optimisers.items():
+            optimisers.load_state_dict(state["optimisers"][name])
+        self.random.set_state(state["random"])
+        self.steps, self.seconds = state["steps"], state["seconds"]
+
+
+def run(
+    training: Loop[Any],
+    folder: Path,
+    say: Callable[[str], None],
+    save_every: float = 300.0,
+    say_every: float = 30.0,
+) -> None:
+    """Train until the budget is spent; save and tell the mean losses every so many seconds, and
+    at the end."""
+    saved = said = time.monotonic()
+    losses: list[dict[str, float]] = []
+    while training.progress < 1:
+        losses.append(training.step())
+        now = time.monotonic()
+        if now - said >= say_every or training.progress >= 1:
+            say(_line(training, losses, now - said))
+            said, losses = now, []
+        if now - saved >= save_every:
+            training.save(folder)
+            saved = now
+    training.save(folder)
+
+
+def _line(training: Loop[Any], losses: list[dict[str, float]], seconds: float) -> str:
+    means = {name: sum(step[name] for step in losses) / len(losses) for name in losses[0]}
+    shown = ", ".join(f"{name} {mean:.4f}" for name, mean in means.items())
+    rate = len(losses) / max(seconds, 1e-9)
+    return f"step {training.steps}, {training.progress:.1%}: {shown}, {rate:.1f} steps/s"
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file so that it is there whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    write(partial)
+    partial.replace(path)

@@ -1,0 +1,140 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from safetensors.torch import load_file, save_file
+
+from everything.embedded.boundary import BoundaryNet
+from everything.embedded.nano import Nano
+from everything.training.augment import Look
+from everything.training.loop import Budget, run
+from everything.training.nano import NanoTraining, Task, ask, compare, train_nano, warm_start
+from everything.training.truth import Truth
+
+SIDES = ((128, 96),)
+
+
+def truth() -> Truth:
+    photo = skimage.data.astronaut()[:96, :128]
+    halves = np.ones((2, 96, 128), np.int16)
+    halves[0, :, 64:] = 2
+    halves[1, 30:70, 20:100] = 2
+    return Truth("astronaut", np.ascontiguousarray(photo), halves)
+
+
+def look(labels: torch.Tensor) -> Look:
+    return Look(torch.zeros(1, 3, 2 * labels.shape[1], 2 * labels.shape[2]), labels)
+
+
+def test_targets_are_the_regions_under_the_clicks() -> None:
+    labels = torch.ones(2, 48, 64, dtype=torch.int64)
+    labels[0, :, 31:] = 2  # not on a cell's edge: the cells there are half covered
+    labels[1, 10:30, 10:40] = 7
+    task = ask(look(labels), torch.Generator().manual_seed(0))
+    assert task is not None
+    assert len(task.clicks) + len(task.boxes) == len(task.targets) == 24
+    for (x, y), targets, weights in zip(task.clicks, task.targets, task.weights, strict=False):
+        assert weights.tolist() == pytest.approx([0.5, 0.5])
+        areas = set()
+        for target in targets:
+            assert target[int(y) // 4, int(x) // 4] > 0
+            areas.add(float(target.sum()))
+        assert areas <= {24 * 15.5, 24 * 16.5, 150.0, 24 * 32 - 150.0}
+    assert set(task.targets.unique().tolist()) == {0.0, 0.5, 1.0}
+
+
+def test_boxes_are_about_their_region() -> None:
+    labels = torch.ones(1, 48, 64, dtype=torch.int64)
+    labels[0, 10:30, 10:50] = 2
+    found = []
+    for seed in range(4):
+        task = ask(look(labels), torch.Generator().manual_seed(seed))
+        assert task is not None
+        found += [box for box in task.boxes if box[2] - box[0] < 110]
+    mean = torch.stack(found).mean(0).tolist()
+    assert mean == pytest.approx([20, 20, 100, 60], abs=5)
+
+
+@pytest.mark.parametrize("labels", [torch.zeros(1, 48, 64), torch.eye(48)[None]])
+def test_nothing_is_asked_where_nothing_large_enough_is_known(labels: torch.Tensor) -> None:
+    labels = labels.long()
+    labels[:, 20:] = 0
+    assert ask(look(labels), torch.Generator().manual_seed(0)) is None
+
+
+def task_of(targets: torch.Tensor) -> Task:
+    count = targets.shape[1]
+    weights = torch.full((1, count), 1 / count)
+    return Task(torch.zeros(1, 2), torch.zeros(0, 4), targets, weights, torch.ones(8, 8))
+
+
+def test_right_answers_cost_next_to_nothing_in_any_order() -> None:
+    targets = torch.zeros(1, 3, 8, 8)
+    targets[0, 0, 2:4, 2:4] = targets[0, 1, :4, :4] = targets[0, 2] = 1
+    logits = (targets[:, [1, 2, 0, 1]] - 0.5) * 40
+    losses = compare(logits, torch.ones(1, 4), task_of(targets))
+    assert {name: round(float(loss), 4) for name, loss in losses.items()} == {
+        "masks": 0,
+        "single": 0,
+        "iou": 0,
+    }
+
+
+def test_a_missed_region_costs_and_so_does_a_mask_of_nothing() -> None:
+    targets = torch.zeros(1, 2, 8, 8)
+    targets[0, 0, :4], targets[0, 1, 4:] = 1, 1
+    good = (targets[:, [0, 0, 1, 1]] - 0.5) * 40
+    missed = (targets[:, [0, 0, 0, 0]] - 0.5) * 40
+    stray = good.clone()
+    stray[0, 3] = -stray[0, 3].roll(2, 0)
+    losses = [compare(x, torch.ones(1, 4), task_of(targets)) for x in (good, missed, stray)]
+    assert losses[1]["masks"] > losses[2]["masks"] > losses[0]["masks"] + 0.05
+    assert losses[1]["iou"] == losses[0]["iou"] == 0
+    assert losses[2]["iou"] > 0
+
+
+def test_the_loss_falls() -> None:
+    training = NanoTraining([truth()], Budget(steps=16), 0, sides=SIDES)
+    losses = [training.step() for _ in range(16)]
+    totals = torch.tensor([sum(step.values()) for step in losses])
+    assert totals.isfinite().all()
+    assert totals[-4:].mean() < 0.95 * totals[:4].mean()
+
+
+def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    through = NanoTraining([truth()], Budget(steps=4), 0, sides=SIDES)
+    expected = [through.step() for _ in range(4)]
+    first = NanoTraining([truth()], Budget(steps=4), 0, sides=SIDES)
+    found = [first.step() for _ in range(2)]
+    first.save(tmp_path)
+    second = NanoTraining([truth()], Budget(steps=4), 1, sides=SIDES)
+    second.resume(tmp_path)
+    assert second.steps == 2
+    found += [second.step() for _ in range(2)]
+    assert found == expected
+
+
+def test_training_starts_from_the_boundary_network_and_writes_weights(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    boundary = BoundaryNet()
+    save_file(boundary.state_dict(), tmp_path / "ucm.safetensors")
+    net = Nano()
+    warm_start(net, tmp_path / "ucm.safetensors")
+    trunk = net.image_encoder.trunk
+    assert torch.equal(trunk.at32[0].qkv.weight, boundary.at32[0].qkv.weight)
+    lines: list[str] = []
+    training = NanoTraining(
+        [truth()], Budget(steps=1), 0, tmp_path / "ucm.safetensors", sides=SIDES
+    )
+    run(training, tmp_path / "out", lines.append)
+    Nano().load_state_dict(load_file(tmp_path / "out" / "weights.safetensors"))
+    assert lines[-1].startswith("step 1, 100.0%: masks ")
+
+
+def test_no_photos_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    with pytest.raises(ValueError, match="no photos to train on"):
+        train_nano([tmp_path], tmp_path / "out", Budget(steps=1))
