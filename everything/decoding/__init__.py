@@ -7,12 +7,14 @@
 
 `structure` reads a decoder's parts, `fold` what follows from its weights, `image` what follows
 from an image, `tokens`, `rank`, `passes` and `solve` run the transformer for prompts, `upscale`
-draws. The algebra, with figures, is in docs/fast-decoder.md; its symbols are used throughout.
+draws; `sam2` adds what SAM 2 has. The algebra, with figures, is in docs/fast-decoder.md; its symbols are used throughout.
 """
 
-from everything.decoding.choose import Decoder, PreparedImage, choose
+from everything.decoding.choose import choose
 from everything.decoding.image import content_cells
+from everything.decoding.interface import Decoder, PreparedImage
 from everything.decoding.plain import PlainDecoder, PlainDrafts, PlainImage
+from everything.decoding.sam2 import PlainSam2Image, SharedSam2Decoder
 from everything.decoding.shared import SharedDrafts, SharedImage, SharedImageDecoder
 from everything.decoding.structure import UnlikeSAM
 
@@ -21,10 +23,12 @@ __all__ = [
     "PlainDecoder",
     "PlainDrafts",
     "PlainImage",
+    "PlainSam2Image",
     "PreparedImage",
     "SharedDrafts",
     "SharedImage",
     "SharedImageDecoder",
+    "SharedSam2Decoder",
     "UnlikeSAM",
     "choose",
     "content_cells",

@@ -2,35 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from torch import nn
 
-from torch import Tensor, nn
-
-from everything.decoding.image import Cells
+from everything.decoding.interface import Decoder
 from everything.decoding.plain import PlainDecoder
 from everything.decoding.shared import SharedImageDecoder
 from everything.decoding.structure import UnlikeSAM
-from everything.model import Drafts
-
-
-class PreparedImage(Protocol):
-    """An image ready for prompts."""
-
-    def propose(
-        self, points: Tensor, labels: Tensor, multimask_output: bool, masks: Tensor | None = None
-    ) -> Drafts:
-        """Return the answers to P prompts: points float32 (P, K, 2) px of the prompt encoder's
-        frame, labels int64 (P, K), masks None or logits float32 (P, 1, 4 h, 4 w)."""
-        ...
-
-
-class Decoder(Protocol):
-    """A mask decoder that is told an image once and then asked any number of times."""
-
-    def prepare(self, embedding: Tensor, content: Cells | None = None) -> PreparedImage:
-        """Return an image, embedding (1, C, h, w), ready for prompts; content (rows, columns):
-        how much of the embedding, from the top left, is not padding."""
-        ...
 
 
 def choose(

@@ -18,17 +18,20 @@ from everything.decoding.structure import Parts
 from everything.view import Size
 
 Cells = tuple[int, int]  # (rows, columns) of the embedding
+Skips = tuple[Tensor, Tensor]  # feature maps (1, G, 4 h, 4 w) and (1, F, 2 h, 2 w)
 
 
 @dataclass(frozen=True)
 class DrawnSide:
     """What drawing needs, of only the n = rows · columns image tokens with content.
 
-    where int64 (n,): these tokens among the N. Q0, S_q1, P_q1 (h, d, n). S_up (4 F, n), P_up
-    (4 F, 1 or n): the first transposed convolution's F channels at four sub-cells. skip: None or
-    (4, 4 G, n), added after the second one.
+    grid, cells: rows and columns of all and of these tokens. where int64 (n,): these among the N.
+    Q0, S_q1, P_q1 (h, d, n). S_up (4 F, n), P_up (4 F, 1 or n): the first transposed
+    convolution's F channels at four sub-cells. skip: None or (4, 4 G, n), added to the output of
+    the second one.
     """
 
+    grid: Cells
     cells: Cells
     where: Tensor
     Q0: Tensor
@@ -65,11 +68,19 @@ class ImageSide:
     drawn: DrawnSide
 
 
-def image_side(parts: Parts, folded: Folded, X: Tensor, grid: Cells, content: Cells) -> ImageSide:
+def image_side(
+    parts: Parts,
+    folded: Folded,
+    X: Tensor,
+    grid: Cells,
+    content: Cells,
+    skips: Skips | None = None,
+) -> ImageSide:
     """Return the image side of X (N, C), the image embedding with the dense prompt added.
 
     grid: rows and columns of the N tokens. content: of those, how many from the top left masks
-    are drawn on; attention sees all of them.
+    are drawn on; attention sees all of them. skips: SAM 2's fine features, added to the outputs
+    of the second and of the first transposed convolution.
     """
     f, h, C = folded, folded.heads, X.shape[1]
     XP = X + f.position
@@ -85,14 +96,22 @@ def image_side(parts: Parts, folded: Folded, X: Tensor, grid: Cells, content: Ce
 
     Q0, S_q1 = by_head(to_tokens.q(XP)), by_head(Xc @ f.q1.W)
     where = drawn_tokens(grid, content).to(X.device)
+    P_up, skip = f.up.P, None
+    if skips is not None:
+        # Less its mean over the channels, as the convolution's weights (fold.py).
+        fine = skips[1] - skips[1].mean(1, keepdim=True)
+        P_up = P_up + sub_cells(fine, 2).flatten(0, 1)[:, where]
+        skip = sub_cells(skips[0], 4).flatten(1, 2)[..., where]
     drawn = DrawnSide(
+        grid=grid,
         cells=content,
         where=where,
         Q0=Q0[..., where],
         S_q1=S_q1[..., where],
         P_q1=f.q1.P_by_head[..., where],
         S_up=(Xt[where] @ f.up.W).T.contiguous(),
-        P_up=f.up.P,
+        P_up=P_up,
+        skip=skip,
     )
     return ImageSide(
         K0=by_head(to_image.k(XP)).transpose(1, 2).contiguous(),
@@ -124,6 +143,18 @@ def content_cells(content: Size, canvas: Size, grid: Cells) -> Cells:
         for used, size, cells in zip(content, canvas, grid, strict=True)
     )
     return rows, columns
+
+
+def sub_cells(features: Tensor, scale: int) -> Tensor:
+    """Return a feature map (1, F, 2 h, 2 w) as (4, F, h w), or (1, G, 4 h, 4 w) as
+    (4, 4, G, h w): the channels of every cell at its sub-cells, ordered (row, column), first
+    those of the first x2 step. scale: 2 or 4."""
+    steps = (2,) * (scale // 2)
+    rows, columns = features.shape[2] // scale, features.shape[3] // scale
+    x = torch.unflatten(torch.unflatten(features[0], 2, (columns, *steps)), 1, (rows, *steps))
+    order = (2, 4, 0, 1, 3) if scale == 2 else (2, 5, 3, 6, 0, 1, 4)
+    x = x.permute(order).flatten(-2)
+    return x.flatten(0, 1) if scale == 2 else x.flatten(2, 3).flatten(0, 1)
 
 
 def drawn_tokens(grid: Cells, content: Cells) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,14 @@ from torch import Tensor, nn
 from everything.decoding import upscale
 from everything.decoding.fold import Folded, fold
 from everything.decoding.image import Cells, ImageSide, image_side
+from everything.decoding.interface import PreparedImage
 from everything.decoding.passes import Workspace, layer1_scores_, read_rows
-from everything.decoding.plain import PlainDrafts, PlainImage, numbering
+from everything.decoding.plain import PlainImage, numbering
 from everything.decoding.prompts import encode_sam
 from everything.decoding.rank import mix_
 from everything.decoding.solve import Solved, solve
 from everything.decoding.structure import Parts, read_sam
+from everything.model import Drafts
 
 CHUNK = 16  # prompts whose weights are held together: 13 MB for SAM
 NOT_DRAWN = -32.0  # logit of cells outside the content: SAM 2's lowest, surely no mask
@@ -26,26 +29,29 @@ NOT_DRAWN = -32.0  # logit of cells outside the content: SAM 2's lowest, surely 
 class SharedImage:
     """An image ready for prompts. It is not changed by them and may be used from several threads.
 
-    plain: the same image for the plain decoder, which answers mask prompts.
+    encode: makes prompt tokens (P, T', C) of points and labels. plain: the same image for the
+    plain decoder, which answers what the shared one cannot.
     """
 
     parts: Parts
     folded: Folded
     image: ImageSide
-    plain: PlainImage
+    encode: Callable[[Tensor, Tensor], Tensor]
+    plain: PreparedImage
 
     @torch.no_grad()
     def propose(
         self, points: Tensor, labels: Tensor, multimask_output: bool, masks: Tensor | None = None
-    ) -> SharedDrafts | PlainDrafts:
-        """Return the answers to P prompts, scored but not drawn; arguments as of `encode_sam`.
+    ) -> Drafts:
+        """Return the answers to P prompts, scored but not drawn; arguments as of PreparedImage.
 
-        A mask prompt changes the image side itself, so prompts with masks get the plain decoder.
+        The plain decoder, which draws first, answers prompts with masks, as each of them changes
+        the image side itself, and single answers that are chosen by how they look when drawn.
         """
-        if masks is not None:
+        by_looks = self.parts.single_by_looks and not multimask_output
+        if masks is not None or by_looks:
             return self.plain.propose(points, labels, multimask_output, masks)
-        sparse, _ = encode_sam(self.plain.prompt_encoder, points, labels)
-        return self.answer(sparse.to(self.image.n0.dtype), multimask_output)
+        return self.answer(self.encode(points, labels).to(self.image.n0.dtype), multimask_output)
 
     @torch.no_grad()
     def answer(self, sparse: Tensor, multimask_output: bool) -> SharedDrafts:
@@ -86,7 +92,7 @@ class SharedDrafts:
         Cells outside the content are NOT_DRAWN.
         """
         drawn = self.image.image.drawn
-        height, width = self.image.plain.embedding.shape[2:]
+        height, width = drawn.grid
         hyper = self._hypernetworks(rows)
         logits = hyper.new_empty(len(rows), 4 * height, 4 * width)
         bottom, right = 4 * drawn.cells[0], 4 * drawn.cells[1]
@@ -160,7 +166,11 @@ class SharedImageDecoder:
         X = embedding[0].flatten(1).T + dense
         image = image_side(self.parts, self.folded, X, grid, content or grid)
         plain = PlainImage(self.prompt_encoder, self.mask_decoder, embedding)
-        return SharedImage(self.parts, self.folded, image, plain)
+
+        def encode(points: Tensor, labels: Tensor) -> Tensor:
+            return encode_sam(self.prompt_encoder, points, labels)[0]
+
+        return SharedImage(self.parts, self.folded, image, encode, plain)
 
 
 def _grouped(prompts: list[int]) -> dict[int, list[int]]:

@@ -73,7 +73,7 @@ class Parts:
 
     tokens: the learned tokens (T', C) in front of the prompt's own. iou_at and masks_at: rows
     of the token that predicts IoU and of the first mask token. hypernetworks: one for each mask
-    token.
+    token. single_by_looks: a single answer is chosen among all by its stability once drawn.
     """
 
     tokens: Tensor
@@ -86,6 +86,7 @@ class Parts:
     upscaling: Upscaling
     hypernetworks: tuple[Network, ...]
     iou_head: Network
+    single_by_looks: bool = False
 
 
 def read_sam(mask_decoder: nn.Module) -> Parts:

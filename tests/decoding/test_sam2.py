@@ -1,0 +1,106 @@
+"""SAM 2's decoder with the image side shared, against transformers' modules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from everything.decoding import SharedDrafts, UnlikeSAM
+from everything.decoding.sam2 import PlainSam2Image, SharedSam2Decoder, read_sam2
+
+LABELS = {"point": [1], "box": [2, 3], "box and points": [2, 3, 1, 0]}
+
+
+@dataclass(frozen=True)
+class Sam2:
+    prompt_encoder: Any
+    mask_decoder: Any
+    position: Tensor
+    embedding: Tensor
+    skips: tuple[Tensor, Tensor]
+
+    def plain(self) -> PlainSam2Image:
+        parts = self.prompt_encoder, self.mask_decoder, self.position
+        return PlainSam2Image(*parts, self.embedding, self.skips)
+
+    def shared(self, content: tuple[int, int] | None = None) -> Any:
+        parts = self.prompt_encoder, self.mask_decoder, self.position
+        return SharedSam2Decoder.of(*parts).prepare(self.embedding, self.skips, content)
+
+
+@pytest.fixture
+def sam2() -> Sam2:
+    """SAM 2's modules of width 64 on 6 x 6 cells, random, in float64."""
+    from transformers.models.sam2 import modeling_sam2 as hf
+    from transformers.models.sam2.configuration_sam2 import (
+        Sam2MaskDecoderConfig,
+        Sam2PromptEncoderConfig,
+    )
+
+    torch.manual_seed(3)
+    prompt_encoder = hf.Sam2PromptEncoder(
+        Sam2PromptEncoderConfig(hidden_size=64, image_size=96, patch_size=16)
+    )
+    config = Sam2MaskDecoderConfig(
+        hidden_size=64, mlp_dim=96, num_attention_heads=4, iou_head_hidden_dim=64
+    )
+    config._attn_implementation = "sdpa"  # the eager one rounds to float32
+    mask_decoder = hf.Sam2MaskDecoder(config).double()
+    for name, parameter in mask_decoder.named_parameters():
+        if "norm" in name:
+            parameter.data.normal_(float("weight" in name), 0.3)
+    shapes = (1, 64, 6, 6), (1, 64, 6, 6), (1, 8, 24, 24), (1, 16, 12, 12)
+    position, embedding, s0, s1 = (torch.randn(*s, dtype=torch.float64) for s in shapes)
+    return Sam2(prompt_encoder.eval(), mask_decoder.eval(), position, embedding, (s0, s1))
+
+
+def ask(image: Any, kind: str, multimask: bool, *masks: Tensor) -> tuple[Any, Tensor]:
+    labels = torch.tensor(LABELS[kind]).expand(3, -1)
+    points = torch.rand(*labels.shape, 2, generator=torch.Generator().manual_seed(1)) * 96
+    drafts = image.propose(points, labels, multimask, *masks)
+    return drafts, drafts.draw(torch.arange(len(drafts.scores)))
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_it_is_the_plain_decoder(sam2: Sam2, kind: str) -> None:
+    (found, logits), (expected, truth) = (
+        ask(image, kind, True) for image in (sam2.shared(), sam2.plain())
+    )
+    assert isinstance(found, SharedDrafts)
+    torch.testing.assert_close(found.scores, expected.scores, rtol=0, atol=1e-12)
+    torch.testing.assert_close(logits, truth, rtol=0, atol=1e-12)
+
+
+def test_only_the_content_is_drawn(sam2: Sam2) -> None:
+    _, found = ask(sam2.shared((4, 5)), "point", True)
+    _, truth = ask(sam2.plain(), "point", True)
+    torch.testing.assert_close(found[:, :16, :20], truth[:, :16, :20], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("by_looks", [True, False])
+def test_single_answers(sam2: Sam2, by_looks: bool) -> None:
+    sam2.mask_decoder.dynamic_multimask_via_stability = by_looks
+    found, logits = ask(sam2.shared(), "point", False)
+    _, truth = ask(sam2.plain(), "point", False)
+    assert isinstance(found, SharedDrafts) != by_looks
+    torch.testing.assert_close(logits, truth, rtol=0, atol=1e-12)
+
+
+def test_mask_prompts_are_answered_by_the_plain_decoder(sam2: Sam2) -> None:
+    masks = torch.randn(3, 1, 24, 24)
+    _, found = ask(sam2.shared(), "point", True, masks)
+    _, one = ask(sam2.plain(), "point", True)
+    assert found.shape == one.shape
+    assert not torch.allclose(found, one)
+
+
+def test_another_structure_is_refused(sam2: Sam2) -> None:
+    with pytest.raises(UnlikeSAM, match="Linear"):
+        read_sam2(torch.nn.Linear(2, 2))
+    sam2.mask_decoder.activation = torch.nn.ReLU()
+    with pytest.raises(UnlikeSAM, match="ReLU"):
+        read_sam2(sam2.mask_decoder)
