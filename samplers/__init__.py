@@ -41,6 +41,12 @@ def _grid(n: int) -> SamplerRecord:
     )
 
 
+# Detectors filter by themselves: neither MobileSAMv2 nor FastSAM looks at a mask again.
+_KEEP_ALL: dict[str, dict[str, Any]] = {
+    "filters": {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0},
+    "nms": {"kind": "none"},
+}
+
 SAMPLERS: dict[str, SamplerRecord] = {
     "grid": _grid(32),
     "grid-16": _grid(16),
@@ -50,5 +56,17 @@ SAMPLERS: dict[str, SamplerRecord] = {
         "samplers.hierarchical:Hierarchical",
         "a coarse grid, then a fine one where no mask is certain yet",
         "TinySAM (Shu et al., 2023)",
+    ),
+    "object-aware": SamplerRecord(
+        "samplers.object_aware:ObjectAware",
+        "boxes from a detector, one mask each; a YOLO as detector is AGPL-3.0",
+        "MobileSAMv2 (Zhang et al., 2023)",
+        preset=_KEEP_ALL,
+    ),
+    "all-instance": SamplerRecord(
+        "samplers.all_instance:AllInstance",
+        "masks from a network without prompts; FastSAM's is AGPL-3.0",
+        "FastSAM (Zhao et al., 2023)",
+        preset=_KEEP_ALL,
     ),
 }

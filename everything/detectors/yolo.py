@@ -22,6 +22,8 @@ from torchvision.ops import box_convert, box_iou, nms
 
 from everything.detectors.shells import read_network
 from everything.errors import WeightsError
+from everything.masks import Decoded
+from everything.prompts import Prompts
 from everything.variants.weights import State, Weights
 from everything.view import Frame, Size
 
@@ -40,11 +42,11 @@ KNOWN = {
 
 
 @dataclass(frozen=True)
-class Found:
+class YoloFound:
     """N objects of one view, most confident first.
 
-    boxes: float32 (N, 4) xyxy, canvas px. scores: float32 (N,) confidence. coefficients: float32
-    (N, C) of the prototypes, float32 (C, hl, wl) over the frame's canvas.
+    boxes: float32 (N, 4) xyxy, px of the view, clipped to it. scores: float32 (N,) confidence.
+    coefficients: float32 (N, C) of the prototypes, float32 (C, hl, wl) over the frame's canvas.
     """
 
     boxes: Tensor
@@ -56,25 +58,24 @@ class Found:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def view_boxes(self) -> Tensor:
-        """Return the boxes, float32 (N, 4) xyxy, in px of the view and clipped to it."""
-        height, width = self.frame.view
-        corners = self.frame.from_canvas(self.boxes.reshape(-1, 2, 2))
-        limit = corners.new_tensor([width, height])
-        return corners.clamp(min=0).minimum(limit).reshape(-1, 4)
-
     def logits(self, rows: slice) -> Tensor:
         """Return the masks of some rows as logits float32 (K, h, w) over the view, cut to their
         boxes there (FastSAM's retina masks)."""
-        prototypes = self.prototypes
-        low = torch.einsum("nc,chw->nhw", self.coefficients[rows], prototypes)
+        low = torch.einsum("nc,chw->nhw", self.coefficients[rows], self.prototypes)
         logits = self.frame.to_view(low)
-        x0, y0, x1, y1 = self.view_boxes()[rows].unbind(1)
+        x0, y0, x1, y1 = self.boxes[rows, :, None].unbind(1)
         x, y = torch.arange(logits.shape[2]), torch.arange(logits.shape[1])
-        across = (x >= x0[:, None]) & (x < x1[:, None])
-        down = (y >= y0[:, None]) & (y < y1[:, None])
-        inside = across[:, None, :] & down[:, :, None]
-        return logits.masked_fill(~inside, OUTSIDE)
+        across, down = (x >= x0) & (x < x1), (y >= y0) & (y < y1)
+        return logits.masked_fill(~(across[:, None, :] & down[:, :, None]), OUTSIDE)
+
+    def decoded(self, rows: slice) -> Decoded:
+        """Return some objects as masks, whose canvas is the view."""
+        size = self.frame.view
+        canvas = Frame(size, size, (0, 0, size[1], size[0]))
+        scores = self.scores[rows]
+        levels = torch.zeros(len(scores), dtype=torch.int64)
+        prompts = Prompts.boxes(self.boxes[rows])
+        return Decoded(self.logits(rows), scores, levels, prompts, canvas)
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,11 @@ class Yolo:
         conf: float,
         iou: float,
         max_det: int,
-        full: bool = False,
-    ) -> Found:
+    ) -> YoloFound:
         """Return the objects of a view, uint8 (h, w, 3) RGB.
 
         imgsz: longest side of the letterbox, px. conf: confidence, exceeded. iou: of the boxes of
-        two objects, exceeded by duplicates. full: whether boxes that are nearly the whole
-        letterbox become it, as in FastSAM.
+        two objects, exceeded by duplicates. max_det: objects at most.
         """
         frame = letterbox((pixels.shape[0], pixels.shape[1]), imgsz)
         (rows, prototypes), _ = self.network(_on_canvas(pixels, frame))
@@ -110,8 +109,8 @@ class Yolo:
         boxes = box_convert(boxes[sure], "cxcywh", "xyxy")
         kept = nms(boxes, scores[sure], iou)[:max_det]
         rows = sure[kept]
-        boxes = _snapped(boxes[kept], frame.canvas, full)
-        return Found(boxes, scores[rows], coefficients[rows], prototypes, frame)
+        boxes = _on_view(_snapped(boxes[kept], frame.canvas), frame)
+        return YoloFound(boxes, scores[rows], coefficients[rows], prototypes, frame)
 
 
 def letterbox(view: Size, imgsz: int) -> Frame:
@@ -149,17 +148,23 @@ def _on_canvas(pixels: NDArray[np.uint8], frame: Frame) -> Tensor:
     return F.pad(rgb, (x0, width - x1, y0, height - y1), value=GREY) / 255
 
 
-def _snapped(boxes: Tensor, canvas: Size, full: bool) -> Tensor:
+def _snapped(boxes: Tensor, canvas: Size) -> Tensor:
+    """Boxes (N, 4) xyxy, canvas px, whose sides near the canvas's edge are at it, and which are
+    the canvas where they nearly are (FastSAM)."""
     height, width = canvas
     limit = boxes.new_tensor([width, height])
     low, high = boxes[:, :2], boxes[:, 2:]
     low = torch.where(low < BORDER, 0.0, low)
     high = torch.where(high > limit - BORDER, limit, high)
     boxes = torch.cat([low, high], 1)
-    if not full:
-        return boxes
     whole = boxes.new_tensor([[0, 0, width, height]])
     return torch.where(box_iou(boxes, whole) > FULL, whole, boxes)
+
+
+def _on_view(boxes: Tensor, frame: Frame) -> Tensor:
+    height, width = frame.view
+    corners = frame.from_canvas(boxes.reshape(-1, 2, 2))
+    return corners.clamp(min=0).minimum(corners.new_tensor([width, height])).reshape(-1, 4)
 
 
 @cache

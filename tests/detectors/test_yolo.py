@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from everything.detectors import yolo
-from everything.detectors.yolo import Found, letterbox
+from everything.detectors.yolo import YoloFound, letterbox
 from everything.errors import WeightsError
 from everything.view import Frame
 from tests.photos import photo
@@ -66,7 +66,7 @@ def test_objects_are_those_of_ultralytics(
     for box, score, mask in zip(
         theirs.boxes.xyxy, theirs.boxes.conf, theirs.masks.data.bool(), strict=True
     ):
-        distance = (ours.view_boxes() - box).abs().amax(1) + 100 * (ours.scores - score).abs()
+        distance = (ours.boxes - box).abs().amax(1) + 100 * (ours.scores - score).abs()
         # Several objects may have the same box and confidence, and masks of their own.
         errors = (masks[distance < 1] ^ mask).sum((1, 2)).tolist()
         seen += bool(errors) and min(errors) <= 0.05 * mask.sum() + 8
@@ -76,18 +76,18 @@ def test_objects_are_those_of_ultralytics(
 
 def test_boxes_are_snapped_and_nearly_full_ones_are_full():
     boxes = torch.tensor([[19.0, 30, 50, 60], [5, 6, 95, 94], [30, 30, 79, 81], [8, 3, 99, 99]])
-    snapped = yolo._snapped(boxes, (100, 100), full=False)
+    snapped = yolo._snapped(boxes, (100, 100))
     assert snapped.tolist()[:3] == [[0, 30, 50, 60], [0, 0, 100, 100], [30, 30, 79, 100]]
     wide = torch.tensor([[0.0, 0, 960, 1000], [0, 0, 880, 1000]])
-    full = yolo._snapped(wide, (1000, 1000), full=True)
+    full = yolo._snapped(wide, (1000, 1000))
     assert full.tolist() == [[0, 0, 1000, 1000], [0, 0, 880, 1000]]
 
 
 def test_masks_end_at_their_boxes():
     frame = Frame((8, 16), (32, 64), (0, 0, 64, 32), "one-step")
     everywhere = torch.ones(1, 8, 16)
-    found = Found(
-        torch.tensor([[8.0, 4, 24, 16]]), torch.ones(1), torch.ones(1, 1), everywhere, frame
+    found = YoloFound(
+        torch.tensor([[2.0, 1, 6, 4]]), torch.ones(1), torch.ones(1, 1), everywhere, frame
     )
     mask = found.logits(slice(None))[0] > 0
     assert mask.nonzero().tolist() == [[y, x] for y in range(1, 4) for x in range(2, 6)]
@@ -97,7 +97,7 @@ def test_nothing_found_is_nothing(checkpoint: Path):
     with torch.inference_mode():
         found = yolo.load(str(checkpoint))(photo("coffee", 64), **LOOSE | {"conf": 1.0})
     assert len(found) == 0
-    assert found.view_boxes().shape == (0, 4)
+    assert found.boxes.shape == (0, 4)
     assert found.logits(slice(None)).shape == (0, *photo("coffee", 64).shape[:2])
 
 

@@ -1,0 +1,28 @@
+"""Masks from a network that needs no prompts; the variant's own encoder never runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from everything.detectors.finder import Finder
+from everything.masks import Masks
+from everything.scene import Scene
+
+WORKING_SET = 64 * 2**20  # bytes of logits over the view that are looked at together
+
+
+class AllInstance(Finder):
+    """FastSAM's everything mode (Zhao et al., 2023).
+
+    One pass of an instance segmentation network finds all masks. A mask's score is the network's
+    confidence, its stability comes from the mask's logits. FastSAM keeps them all, and so does
+    this sampler's preset.
+    """
+
+    def __call__(self, scene: Scene) -> Iterator[Masks]:
+        """Yield the network's masks, a bounded number at a time."""
+        found = self.find(scene)
+        height, width = scene.view.size
+        step = max(1, WORKING_SET // (4 * height * width))
+        for start in range(0, len(found.scores), step):
+            yield scene.accept(found.decoded(slice(start, start + step)))

@@ -1,0 +1,25 @@
+"""Boxes from an object detector, one mask for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from everything.detectors.finder import Finder
+from everything.masks import Masks
+from everything.prompts import Prompts
+from everything.scene import Scene
+
+
+class ObjectAware(Finder):
+    """MobileSAMv2's object-aware prompts (Zhang et al., 2023).
+
+    A detector that knows no classes finds boxes; the decoder gives one mask to each box.
+    MobileSAMv2 keeps them all, and so does this sampler's preset: set pred_iou_thresh, nms.kind
+    and so on to filter.
+    """
+
+    def __call__(self, scene: Scene) -> Iterator[Masks]:
+        """Yield one mask for every box."""
+        boxes = self.find(scene).boxes
+        boxes = boxes[(boxes[:, :2] < boxes[:, 2:]).all(1)]
+        yield from scene.decode(Prompts.boxes(boxes), multimask_output=False)
