@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
@@ -19,7 +20,7 @@ from everything.errors import ConfigError
 from everything.pipeline import Pipeline
 from everything.variants import VARIANTS, VariantRecord
 from everything.variants.weights import read_state, sha256
-from samplers import SAMPLERS, SamplerRecord
+from samplers import SAMPLERS, SamplerRecord, pair
 
 Tree = dict[str, Any]
 _Settings = TypeVar("_Settings", bound=BaseModel)
@@ -64,7 +65,7 @@ def resolve(
     record = _look_up(VARIANTS, variant_name, "variant")
     chosen = given.pop("sampler", {})
     sampler_name = chosen.pop("name", DEFAULT_SAMPLER)
-    sampler_record = _look_up(SAMPLERS, sampler_name, "sampler")
+    sampler_record = _sampler(sampler_name)
     # Flags have no group: where each belongs is known once the sampler is.
     flag_tree = _grouped(flags or {}, sampler_record)
     chosen = _merged(dict(sampler_record.settings), chosen, flag_tree.pop("sampler", {}))
@@ -85,8 +86,10 @@ def build(recipe: Recipe) -> Pipeline:
     path = Path(recipe.checkpoint) if recipe.checkpoint else record.weights.path()
     module = import_module(f"everything.variants.{record.module}")
     model = module.build(read_state(path), str(path), **record.options)
+    if recipe.decoding.decoder == "plain" and hasattr(model, "decode_plainly"):
+        model.decode_plainly()
     settings = {key: value for key, value in recipe.sampler.items() if key != "name"}
-    sampler = _look_up(SAMPLERS, recipe.sampler["name"], "sampler").load()(**settings)
+    sampler = _sampler(recipe.sampler["name"]).load()(**settings)
     return Pipeline(model, sampler, recipe)
 
 
@@ -242,6 +245,12 @@ def _look_up(registry: Mapping[str, _Entry], name: str, kind: str) -> _Entry:
         names = ", ".join(registry)
         raise ConfigError(f"{kind} {name!r} is not known{_nearest(name, registry)}; known: {names}")
     return registry[name]
+
+
+def _sampler(name: str) -> SamplerRecord:
+    """The record of a sampler, or of two as in "object-aware+grid-32"."""
+    first, *rest = (_look_up(SAMPLERS, part, "sampler") for part in name.split("+"))
+    return functools.reduce(pair, rest, first)
 
 
 def _nearest(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """SAMPLERS: every way of choosing prompts, by name.
 
 To add one: a file here with a frozen settings class that is called with a Scene, a line below.
+Any two are one: "object-aware+grid-32" asks the grid only where no box is.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
+
+from pydantic import create_model
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,37 @@ class SamplerRecord:
         module, name = self.where.split(":")
         loaded: type[Any] = getattr(import_module(module), name)
         return loaded
+
+
+@dataclass(frozen=True)
+class _Pair(SamplerRecord):
+    """Two samplers as one: see samplers.combined."""
+
+    first: SamplerRecord | None = None
+    then: SamplerRecord | None = None
+
+    def load(self) -> type[Any]:
+        """Return the class of the pair, whose fields `first` and `then` are the two samplers."""
+        parts: dict[str, Any] = {}
+        for name, record in (("first", self.first), ("then", self.then)):
+            assert record is not None
+            part = record.load()
+            parts[name] = (part, part(**record.settings))
+        return create_model("Combined", __base__=super().load(), **parts)
+
+
+def pair(first: SamplerRecord, then: SamplerRecord) -> SamplerRecord:
+    """Return the record of a sampler that asks `then` where `first` found nothing.
+
+    Neither one's preset applies: what is to be filtered differs between the two.
+    """
+    return _Pair(
+        "samplers.combined:Combined",
+        f"{first.summary}; elsewhere {then.summary}",
+        f"{first.source}; {then.source}",
+        first=first,
+        then=then,
+    )
 
 
 def _grid(n: int) -> SamplerRecord:

@@ -1,0 +1,68 @@
+"""One sampler after another: the second asks only where the first found nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import Field
+from torch import Tensor
+
+from everything.config import Settings
+from everything.masks import Masks
+from everything.prompts import Prompts
+from everything.scene import Scene
+
+
+class Combined(Settings):
+    """Two samplers on one view, as in "object-aware+grid-32".
+
+    The second one's points are left out where they lie in a box around a mask of the first.
+    `first` and `then` have the settings of the two.
+    """
+
+    largest: float = Field(
+        0.5, ge=0, le=1, description="share of the view, exceeded: a box too large to cover it"
+    )
+    first: Any
+    then: Any
+
+    def __call__(self, scene: Scene) -> Iterator[Masks]:
+        """Yield the masks of the first sampler, then those of the second."""
+        boxes = []
+        for masks in self.first(scene):
+            boxes.append(masks.segments.boxes)
+            yield masks
+        yield from self.then(Rest(scene, self._covering(boxes, scene)))
+
+    def _covering(self, boxes: list[Tensor], scene: Scene) -> list[Tensor]:
+        """The boxes (N, 4) xyxy, px of the view, that leave nothing to ask inside them."""
+        x, y = scene.view.box[:2]
+        height, width = scene.view.size
+        moved = [part - part.new_tensor([x, y, x, y]) for part in boxes]
+        # A box's sides are inclusive px.
+        areas = [(part[:, 2:] - part[:, :2] + 1).prod(1) for part in moved]
+        limit = self.largest * height * width
+        return [part[area <= limit] for part, area in zip(moved, areas, strict=True)]
+
+
+class Rest(Scene):
+    """A scene of which some boxes are done: prompts whose anchor is in one are not decoded.
+
+    done: boxes (N, 4) xyxy, inclusive px of the view.
+    """
+
+    def __init__(self, scene: Scene, done: list[Tensor]) -> None:
+        # The same view, model and clock, and the embedding if it is there already.
+        self.__dict__.update(scene.__dict__)
+        self._done = done
+
+    def decode(self, prompts: Prompts, multimask_output: bool = True) -> Iterator[Masks]:
+        """Yield the masks of the prompts (P rows, view px) that are not in a box."""
+        anchors = prompts.anchors()
+        for boxes in self._done:
+            x0, y0, x1, y1 = boxes.T[:, :, None]
+            x, y = anchors.T
+            free = ~((x >= x0) & (x < x1 + 1) & (y >= y0) & (y < y1 + 1)).any(0)
+            prompts, anchors = prompts[free], anchors[free]
+        yield from super().decode(prompts, multimask_output)
