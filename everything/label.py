@@ -53,12 +53,15 @@ def label(
     WeightsError, and StoreError or JobError if the job cannot begin or go on.
     """
     limits = limits or Limits()
+    summary = Summary(out, images=sum(1 for _ in photos()))
+    if summary.images == 0:
+        raise InputError("no photos in the inputs: photos are files like .jpg, .png, .heic")
     # Before anything is overwritten, the model must have shown that it loads.
     pipeline = build(recipe) if workers == 1 or overwrite else None
     store = Store(out, recipe)
     with store.opened(overwrite):
-        job = _Job(store, photos)
-        with progress_of(job.summary, console or Console(stderr=True)) as grown:
+        job = _Job(store, photos, summary)
+        with progress_of(summary, console or Console(stderr=True)) as grown:
             job.grown = grown
             try:
                 if workers == 1 and pipeline is not None:
@@ -67,13 +70,13 @@ def label(
                     make = partial(_annotator, build, recipe, out, limits)
                     run_in_processes(make, store.digest, job.tasks(), job.count, workers)
             except KeyboardInterrupt:
-                job.summary.interrupted = True
+                summary.interrupted = True
         job.ledger.compact()
-        if preview and not job.summary.interrupted:
+        if preview and not summary.interrupted:
             from everything.preview import write_preview
 
-            job.summary.preview = write_preview(out)
-    return job.summary
+            summary.preview = write_preview(out)
+    return summary
 
 
 def _annotator(build: Build, recipe: Recipe, out: Path, limits: Limits) -> Annotator:
@@ -83,15 +86,13 @@ def _annotator(build: Build, recipe: Recipe, out: Path, limits: Limits) -> Annot
 class _Job:
     """What is to be done and what has been done."""
 
-    def __init__(self, store: Store, photos: Callable[[], Iterable[Source]]) -> None:
-        self._store, self._photos = store, photos
-        count = sum(1 for _ in photos())
-        if count == 0:
-            raise InputError("no photos in the inputs: photos are files like .jpg, .png, .heic")
+    def __init__(
+        self, store: Store, photos: Callable[[], Iterable[Source]], summary: Summary
+    ) -> None:
+        self._store, self._photos, self.summary = store, photos, summary
         self.ledger = Ledger(store.folder)
         self.ledger.compact()  # what a killed run has left
         self._known = self.ledger.known()
-        self.summary = Summary(store.folder.root, count)
         self.grown: Callable[[], None] = lambda: None
 
     def tasks(self) -> Iterator[Task]:
