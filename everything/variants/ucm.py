@@ -61,6 +61,10 @@ class UcmModel:
             pixels = np.asarray(image)
         return understand(self.network, pixels)
 
+    def features(self, embedding: Understood) -> Tensor:
+        """Return the boundary network's features, float32 (1, 72, h', w') over the canvas."""
+        return embedding.maps
+
     def propose(self, embedding: Understood, prompts: Prompts, multimask_output: bool) -> Drafts:
         """Return nested regions around clicks and the regions that fit boxes best.
 

@@ -1,0 +1,1 @@
+"""The embedded default model: a boundary network and the region tree of its contours."""

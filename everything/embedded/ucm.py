@@ -1,0 +1,94 @@
+"""The embedded default model: from pixels to regions, each with an opinion on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from everything.embedded.boundary import OPPONENT, STRIDE, BoundaryNet
+from everything.embedded.features import describe
+from everything.embedded.regions import Floats, Regions, partition, regions
+from everything.embedded.scorer import Scorer
+
+# The network looks twice, as things are seen best at about their size in the training: at the
+# canvas' own scale, for what is large, and enlarged, for what is finer than the network's stride.
+# Each look is a factor and what the longest side may at most become, px.
+LOOKS = ((1.0, 640), (1.75, 840))
+
+
+class Ucm(nn.Module):
+    """The two networks behind the region tree, which are trained one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.boundary = BoundaryNet()
+        self.scorer = Scorer()
+
+
+@dataclass(frozen=True)
+class Understood:
+    """A canvas (h, w) px as regions, with an opinion on each.
+
+    features: float32 (N, F). quality: float32 (N,), predicted IoU in [0, 1]. vote: float64 (N,),
+    see Opinion. maps: float32 (1, 72, h', w'), the boundary network's features over the canvas.
+    """
+
+    regions: Regions
+    features: NDArray[np.float32]
+    quality: NDArray[np.float32]
+    vote: Floats
+    maps: Tensor
+
+
+def understand(network: Ucm, pixels: NDArray[np.uint8]) -> Understood:
+    """Return what the networks know of pixels uint8 (h, w, 3) RGB."""
+    found, features, maps = describe_regions(network.boundary, pixels)
+    with torch.inference_mode():
+        opinion = network.scorer(torch.from_numpy(features))
+    quality = torch.sigmoid(opinion.quality).numpy()
+    return Understood(found, features, quality, opinion.vote.double().numpy(), maps)
+
+
+def describe_regions(
+    network: BoundaryNet, pixels: NDArray[np.uint8]
+) -> tuple[Regions, NDArray[np.float32], Tensor]:
+    """Return the regions of pixels uint8 (h, w, 3) RGB, their features float32 (N, F), and the
+    network's float32 (1, 72, h', w')."""
+    rgb = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float() / 255
+    boundary, maps = boundary_map(network, rgb)
+    colours = F.conv2d(rgb, rgb.new_tensor(OPPONENT)[..., None, None])[0].permute(1, 2, 0)
+    part = partition(boundary)
+    found = regions(part)
+    return found, describe(part, found, boundary, colours.double().numpy()), maps
+
+
+def boundary_map(network: BoundaryNet, rgb: Tensor) -> tuple[Floats, Tensor]:
+    """Return the probability of a contour in every pixel, float64 (h, w), the mean over LOOKS,
+    and the first look's features of stride 8, float32 (1, 72, h', w').
+
+    rgb: float32 (1, 3, h, w) in [0, 1].
+    """
+    height, width = rgb.shape[-2:]
+    looks = []
+    for factor, longest in LOOKS:
+        scale = min(factor, longest / max(height, width))
+        size = [max(1, round(side * scale / STRIDE)) * STRIDE for side in (height, width)]
+        seen = F.interpolate(rgb, size, mode="bicubic", antialias=True, align_corners=False)
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, fast_bfloat16()):
+            pyramid = network.pyramid(seen.clamp(0, 1))
+            logits = network.heads(pyramid).boundary
+        if not looks:
+            maps = pyramid.x8.float()
+        looks.append(F.interpolate(logits, (height, width), mode="bilinear", align_corners=False))
+    found: Floats = torch.sigmoid(torch.cat(looks)).mean(0)[0].double().numpy()
+    return found, maps
+
+
+def fast_bfloat16() -> bool:
+    """Return whether this processor multiplies bfloat16 itself; elsewhere float32 is faster."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

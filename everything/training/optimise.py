@@ -1,0 +1,81 @@
+"""Optimisers, schedule and running average of the embedded models' training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from timm.optim.muon import Muon
+from torch import Tensor, nn
+
+MUON_RATE = 4e-3
+ADAM_RATE = 2e-3
+WARM_UP = 0.02  # of the training
+FLOOR = 1e-3  # of the rate, at the end
+
+
+class Optimisers:
+    """Muon (Jordan et al., 2024) for the hidden matrices, AdamW for the rest, on one schedule.
+
+    outside: parts of names of parameters that are matrices but not hidden ones. rate: what all
+    rates are multiplied with, for parts that know something already.
+    """
+
+    def __init__(self, net: nn.Module, outside: tuple[str, ...], rate: float = 1.0) -> None:
+        self.rate = rate
+        hidden: list[Tensor] = []
+        rest: list[Tensor] = []
+        for name, parameter in net.named_parameters():
+            is_hidden = _is_matrix(parameter) and not any(part in name for part in outside)
+            (hidden if is_hidden else rest).append(parameter)
+        self.parameters = hidden + rest
+        # Three steps of the best polynomials (Amsel et al., 2025) flatten singular values as well
+        # as five of the usual ones; on a CPU the other two would cost a sixth of the training.
+        self.muon = Muon(
+            hidden,
+            lr=MUON_RATE,
+            momentum=0.9,
+            nesterov=True,
+            ns_steps=3,
+            ns_coefficients="polar_express",
+        )
+        self.adam = torch.optim.AdamW(rest, lr=ADAM_RATE, betas=(0.9, 0.99), weight_decay=0.0)
+
+    def step(self, progress: float) -> None:
+        """Take one step at the rate due after `progress` (0 to 1) of the training, and forget the
+        gradients."""
+        rate = min(1.0, progress / WARM_UP + FLOOR) * max(
+            FLOOR, 0.5 + 0.5 * math.cos(math.pi * progress)
+        )
+        for optimiser, full in ((self.muon, MUON_RATE), (self.adam, ADAM_RATE)):
+            for group in optimiser.param_groups:
+                group["lr"] = full * self.rate * rate
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.muon.step()  # type: ignore[no-untyped-call]
+        self.adam.step()
+        self.muon.zero_grad()
+        self.adam.zero_grad()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of both, of tensors and numbers alone."""
+        return {"muon": self.muon.state_dict(), "adam": self.adam.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state."""
+        self.muon.load_state_dict(state["muon"])
+        self.adam.load_state_dict(state["adam"])
+
+
+def _is_matrix(parameter: Tensor) -> bool:
+    rows = parameter.shape[0] if parameter.ndim else 0
+    return parameter.ndim >= 2 and min(rows, parameter.numel() // max(1, rows)) >= 16
+
+
+@torch.no_grad()
+def average(into: Iterable[Tensor], of: Iterable[Tensor], step: int, decay: float) -> None:
+    """Move a running average towards the weights; the first steps count less (Polyak, 1992)."""
+    keep = min(decay, (1 + step) / (10 + step))
+    for mean, value in zip(into, of, strict=True):
+        mean.lerp_(value, 1 - keep)
