@@ -57,6 +57,11 @@ class Model(Protocol):
         """Return what the model knows of a view; only its own `propose` can read it."""
         ...
 
+    def features(self, embedding: Any) -> Tensor:
+        """Return feature maps (1, C, h, w) over the canvas, for networks that grow on this one
+        (samplers/auto_ppn.py)."""
+        ...
+
     def propose(self, embedding: Any, prompts: Prompts, multimask_output: bool) -> Drafts:
         """Return the answers to prompts (P rows, px of the canvas that `frame` describes): three
         to each with multimask_output, one without."""

@@ -13,6 +13,11 @@ from everything.model import Drafts
 class PreparedImage(Protocol):
     """An image ready for prompts."""
 
+    @property
+    def embedding(self) -> Tensor:
+        """The image encoder's embedding, (1, C, h, w) over the canvas."""
+        ...
+
     def propose(
         self, points: Tensor, labels: Tensor, multimask_output: bool, masks: Tensor | None = None
     ) -> Drafts:

@@ -39,6 +39,11 @@ class SharedImage:
     encode: Callable[[Tensor, Tensor], Tensor]
     plain: PreparedImage
 
+    @property
+    def embedding(self) -> Tensor:
+        """The image encoder's embedding, (1, C, h, w) over the canvas."""
+        return self.plain.embedding
+
     @torch.no_grad()
     def propose(
         self, points: Tensor, labels: Tensor, multimask_output: bool, masks: Tensor | None = None
