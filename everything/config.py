@@ -25,6 +25,10 @@ class Decoding(Settings):
     """How prompts go through the decoder."""
 
     points_per_batch: int = Field(64, ge=1, description="prompts decoded together")
+    decoder: Literal["shared-image", "plain"] = Field(
+        "shared-image",
+        description="SAM's decoder with the image side computed once, exact; or as SAM runs it",
+    )
 
 
 class Filters(Settings):

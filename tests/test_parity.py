@@ -55,10 +55,14 @@ def vit_b() -> Sam:
     return sam
 
 
-def ours(sam: Sam, image: np.ndarray, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    recipe = resolve("sam-vit-b", sampler="grid", flags=settings)
-    grid = Grid(points_per_side=settings["points_per_side"])
-    return segment(image, Pipeline(SamModel(sam), grid, recipe)).to_sa1b()
+def ours(
+    sam: Sam, image: np.ndarray, settings: dict[str, Any], decoder: str = "plain"
+) -> list[dict[str, Any]]:
+    recipe = resolve("sam-vit-b", sampler="grid", flags=settings | {"decoder": decoder})
+    model, grid = SamModel(sam), Grid(points_per_side=settings["points_per_side"])
+    if decoder == "plain":
+        model.decode_plainly()
+    return segment(image, Pipeline(model, grid, recipe)).to_sa1b()
 
 
 def theirs(sam: Sam, image: np.ndarray, settings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -66,21 +70,23 @@ def theirs(sam: Sam, image: np.ndarray, settings: dict[str, Any]) -> list[dict[s
     return generator.generate(image)
 
 
-def numbers(record: dict[str, Any]) -> list[float]:
-    scores = [record["predicted_iou"], record["stability_score"]]
-    return [*scores, *record["crop_box"], *record["point_coords"][0]]
+def same(a: dict[str, Any], b: dict[str, Any], pixels: int) -> bool:
+    """Whether two records are of one mask; `pixels` that lie on the cut may differ."""
+    numbers = [[*r["crop_box"], *r["point_coords"][0], r["predicted_iou"]] for r in (a, b)]
+    stability = abs(a["stability_score"] - b["stability_score"])
+    return np.allclose(*numbers, 0, 1e-4) and stability <= 1e-4 + pixels / max(a["area"], 1)
 
 
-def assert_same(a: list[dict[str, Any]], b: list[dict[str, Any]]) -> None:
+def assert_same(a: list[dict[str, Any]], b: list[dict[str, Any]], pixels: int = 0) -> None:
     """Every mask of a has its own counterpart in b, and the other way round."""
     assert len(a) == len(b)
     left = set(range(len(b)))
     for record in a:
-        near = [row for row in left if np.allclose(numbers(b[row]), numbers(record), 0, 1e-4)]
+        near = [row for row in left if same(record, b[row], pixels)]
+        assert near
         codes = [b[row]["segmentation"] for row in near]
         iou = coco.iou([record["segmentation"]], codes, [0] * len(codes))
-        assert len(near)
-        assert iou.max() >= 0.999
+        assert iou.max() >= min(0.999, 1 - pixels / max(record["area"], 1))
         left.remove(near[int(iou.argmax())])
 
 
@@ -98,12 +104,14 @@ def test_fitted_small_sam(small: Sam, name: str, extra: dict[str, Any]):
     settings = {"points_per_side": 7, "pred_iou_thresh": 0.8, "stability_score_thresh": 0.85}
     settings |= {"points_per_batch": 20} | extra
     expected = theirs(small, photo(name), settings)
-    found = ours(small, photo(name), settings)
     assert 0 < len(expected) < 3 * 49 * 5
-    assert_same(expected, found)
+    assert_same(expected, ours(small, photo(name), settings))
+    # Rounds in another order, so that a pixel on the very cut may fall on its other side.
+    assert_same(expected, ours(small, photo(name), settings, "shared-image"), pixels=3)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", NAMES)
 def test_random_vit_b(vit_b: Sam, name: str):
     everything = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "box_nms_thresh": 1.0}
@@ -116,7 +124,9 @@ def test_random_vit_b(vit_b: Sam, name: str):
         "pred_iou_thresh": max(0.0, _gap(scores[:, 0], thresholds[0])),
         "stability_score_thresh": _gap(scores[:, 1], thresholds[1]),
     }
-    assert_same(theirs(vit_b, photo(name), settings), ours(vit_b, photo(name), settings))
+    expected = theirs(vit_b, photo(name), settings)
+    assert_same(expected, ours(vit_b, photo(name), settings))
+    assert_same(expected, ours(vit_b, photo(name), settings, "shared-image"), pixels=3)
 
 
 def _gap(values: np.ndarray, near: float) -> float:

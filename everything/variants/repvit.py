@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from everything import ops
+from everything.decoding import PreparedImage
 from everything.model import Drafts
-from everything.plain_decoder import PlainImageSide
 from everything.prompts import Prompts
 from everything.variants.names import Blueprint, Table
 from everything.variants.sam import CANVAS, SamModel, joined, neck
@@ -103,7 +103,7 @@ class EdgeSamModel(SamModel):
     """EdgeSAM: masks are scored by their stability."""
 
     def propose(
-        self, embedding: PlainImageSide, prompts: Prompts, multimask_output: bool
+        self, embedding: PreparedImage, prompts: Prompts, multimask_output: bool
     ) -> StableDrafts:
         """Return the answers to prompts (P rows, canvas px)."""
         return StableDrafts.of(super().propose(embedding, prompts, multimask_output))

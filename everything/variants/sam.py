@@ -19,8 +19,8 @@ from segment_anything.modeling.common import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from everything.decoding import PlainDecoder, PreparedImage, choose, content_cells
 from everything.model import Drafts
-from everything.plain_decoder import PlainDecoder, PlainImageSide
 from everything.prompts import Prompts
 from everything.variants.names import Blueprint
 from everything.variants.weights import State
@@ -43,7 +43,7 @@ class SamModel:
 
     def __init__(self, network: Sam) -> None:
         self.network = network.eval().requires_grad_(False)
-        self.decoder = PlainDecoder(network.prompt_encoder, network.mask_decoder)
+        self.decoder, self.decoder_note = choose(network.prompt_encoder, network.mask_decoder)
 
     def frame(self, view: Size) -> Frame:
         """Return where a view of (h, w) px lies on the canvas."""
@@ -53,13 +53,24 @@ class SamModel:
         """Return where a view of (h, w) px lies on a canvas of `side` px."""
         return padded_frame(view, side)
 
-    def encode(self, view: View) -> PlainImageSide:
-        """Return the decoder's image side of a view."""
-        return self.decoder.prepare(self.network.image_encoder(self.pixels(view)))
+    def decode_plainly(self) -> None:
+        """Decode as the authors' code does, with a copy of the image's tokens for each prompt."""
+        self.decoder = PlainDecoder(self.network.prompt_encoder, self.network.mask_decoder)
+        self.decoder_note = "plain decoder: asked for"
 
-    def propose(
-        self, embedding: PlainImageSide, prompts: Prompts, multimask_output: bool
-    ) -> Drafts:
+    def encode(self, view: View) -> PreparedImage:
+        """Return the decoder's image side of a view."""
+        embedding = self.network.image_encoder(self.pixels(view))
+        frame = self.frame(view.size)
+        x1, y1 = frame.content[2:]
+        cells = content_cells((y1, x1), frame.canvas, (embedding.shape[2], embedding.shape[3]))
+        return self.decoder.prepare(embedding, cells)
+
+    def features(self, embedding: PreparedImage) -> Tensor:
+        """Return the image encoder's embedding, (1, C, h, w) over the canvas."""
+        return embedding.embedding
+
+    def propose(self, embedding: PreparedImage, prompts: Prompts, multimask_output: bool) -> Drafts:
         """Return the answers to prompts (P rows, canvas px)."""
         return embedding.propose(prompts.points, prompts.labels, multimask_output)
 
