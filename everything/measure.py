@@ -80,11 +80,11 @@ def _whole(logits: Tensor, frame: Frame, offset: float) -> Measured:
 
 def _one_by_one(logits: Tensor, frame: Frame, offset: float) -> list[Measured]:
     to_view = Interpolation.of(frame, (logits.shape[1], logits.shape[2]))
-    near = logits > -offset
-    boxes = ops.mask_to_box(near).tolist()
     parts = []
-    for mask, box, some in zip(logits, boxes, near.flatten(1).any(1).tolist(), strict=True):
-        part, origin = to_view.region(mask, box) if some else (mask[:0, :0], (0, 0))
+    for mask in logits:
+        near = mask.numpy() > -offset
+        some = near.any()
+        part, origin = to_view.region(mask, _box(near, (0, 0))) if some else (mask[:0, :0], (0, 0))
         margin = 0.0 if to_view.is_identity else ROUNDING * float(mask.abs().max())
         measured = _measured(part, origin, offset, margin)
         if measured is None:

@@ -67,7 +67,7 @@ def accept(decoded: Decoded, view: View, filters: Filters) -> Masks:
     if filters.stability_score_thresh > 0:
         passes &= measured.stability >= filters.stability_score_thresh
     keep = passes.nonzero().flatten()
-    kept = decoded[keep]
+    kept = decoded if len(keep) == len(decoded) else decoded[keep]  # spares a copy of all logits
     segments = Segments(
         rles=[_code(measured.patches[row], view) for row in keep.tolist()],
         boxes=boxes[keep],
