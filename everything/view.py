@@ -162,3 +162,12 @@ def stretched_frame(
 ) -> Frame:
     """Return the frame of models that stretch a view to a square of `side` px (SAM 2)."""
     return Frame(view, (side, side), (0, 0, side, side), "one-step", interpolation)
+
+
+def truncated_frame(view: Size, side: int) -> Frame:
+    """Return NanoSAM's frame: SAM's, but the short side is rounded down and masks come back in
+    one step."""
+    height, width = view
+    aspect = width / height
+    w, h = (side, int(side / aspect)) if aspect >= 1 else (int(side * aspect), side)
+    return Frame(view, (side, side), (0, 0, max(1, w), max(1, h)), "one-step")

@@ -39,6 +39,7 @@ class VariantRecord:
 
 
 PADDED = "longest side to 1024 px, padded"
+PADDED_512 = "longest side to 512 px, padded; prompts at 1024 px"
 _APACHE = "Apache-2.0"
 _META = "https://dl.fbaipublicfiles.com/segment_anything"
 _GITHUB = "https://github.com"
@@ -94,6 +95,54 @@ def _edgesam(training: str, file: str, sha256: str) -> VariantRecord:
         options={"body": "repvit_m1"},
     )
 
+
+def _efficientvit(size: str, parameters: int, sha256: str = "", **options: Any) -> VariantRecord:
+    small = size.startswith("l")
+    return VariantRecord(
+        module="efficientvit",
+        family="EfficientViT-SAM",
+        summary=f"EfficientViT-{size.upper()} distilled from SAM-H (Zhang et al., 2024)",
+        parameters=parameters,
+        input_rule=PADDED_512 if small else PADDED,
+        licence=_APACHE,
+        weights=Weights(
+            "https://huggingface.co/mit-han-lab/efficientvit-sam/resolve/main/"
+            f"efficientvit_sam_{size}.pt",
+            sha256,
+        ),
+        options={**(_EFFICIENTVIT_L if small else _EFFICIENTVIT_XL), **options},
+    )
+
+
+def _mobilesamv2(encoder: str, parameters: int, input_rule: str = PADDED) -> VariantRecord:
+    return VariantRecord(
+        module="mobilesamv2",
+        family="MobileSAMv2",
+        summary=f"{encoder}'s encoder, decoder trained on with boxes (Zhang et al., 2023)",
+        parameters=parameters,
+        input_rule=input_rule,
+        licence=_APACHE,
+        weights=Weights(
+            f"{_GITHUB}/ChaoningZhang/MobileSAM/raw/master/MobileSAMv2/PromptGuidedDecoder/"
+            "Prompt_guided_Mask_Decoder.pt"
+        ),
+        options={"encoder": encoder},
+    )
+
+
+_EFFICIENTVIT_L: Mapping[str, Any] = {
+    "shrink": 2,
+    "widths": (32, 64, 128, 256, 512),
+    "kinds": ("fused", "fused", "inverted", "attention"),
+    "kernel": 5,
+    "neck_expand": 1,
+}
+_EFFICIENTVIT_XL: Mapping[str, Any] = {
+    "widths": (32, 64, 128, 256, 512, 1024),
+    "kinds": ("fused", "fused", "fused", "attention", "attention"),
+    "kernel": 3,
+    "neck_expand": 4,
+}
 
 VARIANTS: dict[str, VariantRecord] = {
     "ucm": VariantRecord(
@@ -183,4 +232,36 @@ VARIANTS: dict[str, VariantRecord] = {
     ),
     "slimsam-50": _slimsam(50, 27_961_776, "1Ld7Q2LY8H2nu4zB6VxwwA5npS5A9OHFq", 384, 1536),
     "slimsam-77": _slimsam(77, 9_723_528, "1OeWpfk5WhdlMz5VvYmb9gaE6suzHB0sp", 168, 696),
+    "efficientvit-sam-l0": _efficientvit(
+        "l0",
+        34_792_784,
+        "c4f994b01a16d48bcf2fbbb089448cfbf58fae5811edfa8113c953b8b8cc64b8",
+        depths=(1, 1, 1, 4, 4),
+        neck_depth=4,
+    ),
+    "efficientvit-sam-l1": _efficientvit("l1", 47_650_128, depths=(1, 1, 1, 6, 6), neck_depth=8),
+    "efficientvit-sam-l2": _efficientvit("l2", 61_328_592, depths=(1, 2, 2, 8, 8), neck_depth=12),
+    "efficientvit-sam-xl0": _efficientvit(
+        "xl0", 116_957_904, depths=(0, 1, 1, 2, 3, 3), neck_depth=6
+    ),
+    "efficientvit-sam-xl1": _efficientvit(
+        "xl1", 203_346_128, depths=(1, 2, 2, 4, 6, 6), neck_depth=12
+    ),
+    "mobilesamv2": _mobilesamv2("mobilesam", 10_130_092),
+    "mobilesamv2-efficientvit-l2": _mobilesamv2("efficientvit-sam-l2", 61_328_592, PADDED_512),
+    "mobilesamv2-vit-h": _mobilesamv2("sam-vit-h", 641_090_608),
+    "nanosam": VariantRecord(
+        module="nanosam",
+        family="NanoSAM",
+        summary="ResNet-18 distilled from MobileSAM, with its decoder (NVIDIA, 2023)",
+        parameters=19_895_664,
+        input_rule="longest side to 1024 px (bicubic, rounded down), padded",
+        licence=_APACHE,
+        weights=Weights(
+            f"{_DRIVE}/14-SsvoaTl-esC3JOzomHDnI9OGgdO2OR",
+            file="nanosam_resnet18.pth",
+            by_hand="only an ONNX file is published, whose parameters have no names; a checkpoint "
+            "of nanosam.tools.train loads",
+        ),
+    ),
 }

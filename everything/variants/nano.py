@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -52,13 +53,17 @@ class NanoModel:
         details = self.network.mask_decoder.details(seen)
         skip = details.permute(1, 2, 3, 0).flatten(1, 2)  # as DrawnSide.skip wants it
         drawn = replace(side.image.drawn, skip=skip)
-        return NanoImage(seen, replace(side, image=replace(side.image, drawn=drawn)))
+        encode = partial(self.network.prompt_encoder.tokens, seen)
+        image = replace(side.image, drawn=drawn)
+        return NanoImage(seen, replace(side, image=image, encode=encode))
+
+    def features(self, embedding: NanoImage) -> Tensor:
+        """Return the image encoder's embedding, float32 (1, 128, 32, 32) over the canvas."""
+        return embedding.embedding
 
     def propose(self, embedding: NanoImage, prompts: Prompts, multimask_output: bool) -> Drafts:
         """Return the answers to prompts (P rows, canvas px). Raises ValueError as `encode_sam`."""
-        encoder = self.network.prompt_encoder
-        tokens = encoder.tokens(embedding.seen, prompts.points, prompts.labels)
-        return embedding.side.answer(tokens, multimask_output)
+        return embedding.side.propose(prompts.points, prompts.labels, multimask_output)
 
     def pixels(self, view: View) -> Tensor:
         """Return a view as the encoder takes it: float32 (1, 3, h, w) in [0, 1], its last row and

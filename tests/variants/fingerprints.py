@@ -55,4 +55,49 @@ FINGERPRINTS = {
         9_723_784,
         "1c6b4e7fda920b03d799aa3ae5b120640688381202503504d39957815eeae7fe",
     ),
+    "efficientvit-sam-l0": (
+        409,
+        34_816_052,
+        "6386edf6c0fad91850edcba3d7e5aad36a203550597620db16ae1bd1c160ffd5",
+    ),
+    "efficientvit-sam-l1": (
+        515,
+        47_682_626,
+        "cdf4f9affdf31ae6bdb1b59e637993a9d82fb2631f64c497dc90fa48b1ed4485",
+    ),
+    "efficientvit-sam-l2": (
+        645,
+        61_372_244,
+        "4551d61b144146b0555f6284ded17d0637ba7654bf9e7f8160a0f03b06dabb82",
+    ),
+    "efficientvit-sam-xl0": (
+        455,
+        117_011_772,
+        "78fdc46d3c16b37738b932fba6cc81e00433f3faed19809280bbb385b298e33b",
+    ),
+    "efficientvit-sam-xl1": (
+        701,
+        203_440_990,
+        "ed02de40837ecdd668c28b91ef95cd11dc11755c67e05aba85db11901c3b5ca4",
+    ),
+    "mobilesamv2": (
+        439,
+        10_140_231,
+        "13d30aae849666f363d8340b373ba73453591d6f70d5a6c148a0c69fd2d5310f",
+    ),
+    "mobilesamv2-efficientvit-l2": (
+        645,
+        61_372_244,
+        "fdc880667e511bb70e258ae60756c8357106d2aa83b24fb4a99f45c44f53e24e",
+    ),
+    "mobilesamv2-vit-h": (
+        594,
+        641_090_864,
+        "2ad8947769c0caed5a003573b36ad168912c28ff7d54a1e43292158682fca242",
+    ),
+    "nanosam": (
+        270,
+        19_905_540,
+        "cf7e6351fba886a704de8e9257e3bf52987d1511d0381b7187eb489443d42a96",
+    ),
 }

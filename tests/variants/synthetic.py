@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
@@ -12,16 +13,24 @@ from everything.variants import VARIANTS
 from everything.variants.names import Blueprint
 
 SMALL = {"side": 256}  # px of canvas, in place of 1024: the widths stay, the pixels are fewer
-# The deep ones keep one block of each kind.
-SHALLOW: dict[str, dict[str, Any]] = {
-    "sam": {"depth": 2, "global_attn_indexes": (1,)},
-}
 
 
 def options(name: str, small: bool = False) -> dict[str, Any]:
     """The options of a variant's record, or those of a small network of the same kind."""
-    record = VARIANTS[name]
-    return {**record.options, **({**SMALL, **SHALLOW.get(record.module, {})} if small else {})}
+    given = dict(VARIANTS[name].options)
+    if not small:
+        return given
+    encoder = VARIANTS[given.get("encoder", name)]
+    return {**given, **SMALL, **_shallow(encoder.module, encoder.options)}
+
+
+def _shallow(module: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """One block of each kind, where the network is deep and says how deep."""
+    if module == "sam":
+        return {"depth": 2, "global_attn_indexes": (1,)}
+    if module == "efficientvit":
+        return {"depths": tuple(min(depth, 1) for depth in given["depths"]), "neck_depth": 1}
+    return {}
 
 
 def blueprint(name: str, small: bool = False) -> Blueprint[Any]:

@@ -27,7 +27,7 @@ from tests.variants.fingerprints import FINGERPRINTS
 from tests.variants.synthetic import blueprint, checkpoint, options
 
 NAMES = [name for name in VARIANTS if VARIANTS[name].module != "ucm"]
-SIZES = {"landscape": (213, 320), "portrait": (320, 213), "square": (200, 200), "strip": (7, 640)}
+SIZES = {"landscape": (213, 320), "portrait": (320, 213), "square": (200, 200), "strip": (30, 640)}
 
 
 def build(name: str, small: bool = True) -> Any:
