@@ -59,7 +59,8 @@ def describe_regions(
 ) -> tuple[Regions, NDArray[np.float32], Tensor]:
     """Return the regions of pixels uint8 (h, w, 3) RGB, their features float32 (N, F), and the
     network's float32 (1, 72, h', w')."""
-    rgb = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float() / 255
+    # A copy, since pixels may be read-only, which torch does not know.
+    rgb = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float() / 255
     boundary, maps = boundary_map(network, rgb)
     colours = F.conv2d(rgb, rgb.new_tensor(OPPONENT)[..., None, None])[0].permute(1, 2, 0)
     part = partition(boundary)

@@ -1,0 +1,113 @@
+"""The training of ucm: a few steps, a stop, and going on as if nothing had happened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from everything.embedded.ucm import Ucm
+from everything.errors import EverythingError
+from everything.training.augment import Looks
+from everything.training.loop import Budget
+from everything.training.truth import Truth
+from everything.training.ucm import BoundaryTraining, divided, shipped, train_ucm
+from everything.variants.ucm import build
+
+SMALL = Looks(sides=(96, 64))
+
+
+def rooms(seed: int, height: int = 64, width: int = 96) -> Truth:
+    """A photo of four flat rooms, marked by two people of whom one saw only two."""
+    random = np.random.default_rng(seed)
+    x, y = int(random.integers(30, 60)), int(random.integers(20, 40))
+    fine = np.ones((height, width), np.int16)
+    fine[:, x:] += 1
+    fine[y:] += 2
+    coarse = np.where(np.arange(width) < x, 1, 2).astype(np.int16) + np.zeros_like(fine)
+    colours = random.integers(0, 256, (5, 3), dtype=np.uint8)
+    return Truth(f"rooms {seed}", colours[fine], np.stack([fine, coarse]))
+
+
+def folder_of(path: Path, count: int) -> Path:
+    for kind in ("images", "labels"):
+        (path / kind).mkdir(parents=True)
+    for i in range(count):
+        truth = rooms(i)
+        Image.fromarray(truth.photo).save(path / "images" / f"{i}.png")
+        np.save(path / "labels" / f"{i}.npy", truth.labels)
+    return path
+
+
+def test_a_stopped_training_goes_on_where_it_was(tmp_path: Path) -> None:
+    truths = [rooms(i) for i in range(3)]
+    budget = Budget(steps=4)
+    straight = BoundaryTraining(truths, budget, 5, SMALL)
+    for _ in range(4):
+        straight.step()
+    stopped = BoundaryTraining(truths, budget, 5, SMALL)
+    for _ in range(2):
+        stopped.step()
+    stopped.save(tmp_path)
+    resumed = BoundaryTraining(truths, budget, 5, SMALL)
+    resumed.resume(tmp_path)
+    assert resumed.steps == 2
+    assert resumed.progress == 0.5
+    for _ in range(2):
+        resumed.step()
+    for a, b in zip(straight.mean.parameters(), resumed.mean.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_losses_fall() -> None:
+    training = BoundaryTraining([rooms(0)], Budget(steps=25), 0, SMALL)
+    losses = [sum(training.step().values()) for _ in range(25)]
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_the_command_ends_with_weights_that_the_variant_loads(tmp_path: Path) -> None:
+    said: list[str] = []
+    truth = folder_of(tmp_path / "truth", 5)
+    out = tmp_path / "out"
+    file = train_ucm([truth], out, steps=2, say=said.append, looks=SMALL)
+    build(load_file(file), str(file))
+    assert file.stat().st_size < 6e6
+    assert "non-commercial" in said[0]
+    assert "seed 0" in (out / "ucm.md").read_text()
+    again = train_ucm([truth], out, steps=2, resume=True, say=said.append, looks=SMALL)
+    assert load_file(again).keys() == load_file(file).keys()
+
+
+def test_photos_for_the_scorer_are_of_the_first_folder_and_not_learned() -> None:
+    first, second = [rooms(i) for i in range(10)], [rooms(i) for i in range(20, 24)]
+    part = Truth("part", first[0].photo, first[0].labels, complete=False)
+    learned, held_out = divided([[*first, part], [*second, part]], seed=0)
+    names = {truth.name for truth in learned} & {truth.name for truth in held_out}
+    assert names == set()
+    assert len(held_out) == 2
+    assert len(learned) == 12
+    assert {truth.name for truth in held_out} <= {truth.name for truth in first}
+    assert divided([first, second], seed=0)[1] == held_out
+
+
+def test_one_photo_is_not_enough() -> None:
+    with pytest.raises(EverythingError, match="two photos"):
+        divided([[rooms(0)]], seed=0)
+
+
+def test_a_budget_is_minutes_or_steps() -> None:
+    with pytest.raises(ValueError, match="either"):
+        Budget()
+    with pytest.raises(ValueError, match="either"):
+        Budget(minutes=1, steps=1)
+
+
+def test_what_ships_is_small_and_precise_where_it_must_be() -> None:
+    weights = shipped(Ucm())
+    assert sum(w.nbytes for w in weights.values()) < 6e6
+    kinds = {name.split(".")[0]: w.dtype for name, w in weights.items()}
+    assert kinds == {"boundary": torch.float16, "scorer": torch.float32}
