@@ -6,8 +6,9 @@
     logits = drafts.draw(rows)                                       # only what is wanted
 
 `structure` reads a decoder's parts, `fold` what follows from its weights, `image` what follows
-from an image, `tokens`, `rank`, `passes` and `solve` run the transformer for prompts, `upscale`
-draws; `sam2` adds what SAM 2 has. The algebra, with figures, is in docs/fast-decoder.md; its symbols are used throughout.
+from an image; `tokens`, `rank`, `passes` and `solve` run the transformer for prompts, `upscale`
+draws; `sam2` adds what SAM 2 has. The algebra, with figures, is in docs/fast-decoder.md; its
+symbols are used throughout.
 """
 
 from everything.decoding.choose import choose
