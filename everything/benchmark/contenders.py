@@ -1,0 +1,143 @@
+"""Contenders: a variant with a sampler, by this program or by a peer, ready to be timed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from everything import loading
+from everything.clock import Clock
+from everything.config import Filters, Nms, Recipe
+from everything.errors import ConfigError
+from everything.masks import Masks
+from everything.model import Sampler
+from everything.pipeline import Pipeline, segment
+from everything.prompts import Prompts
+from everything.rle import Rle
+from everything.scene import Scene
+from everything.view import Size
+from samplers import SAMPLERS
+
+OURS = "everything"
+BOXES = "boxes-"  # boxes-50: fifty box prompts, one mask each, as the survey's Table 3 and Fig. 16
+
+Run = Callable[[NDArray[np.uint8], Clock], list[Rle]]
+Build = Callable[[Recipe], Pipeline]
+
+
+class Key(NamedTuple):
+    """What a row of the report is about. by: "everything", or the peer's name."""
+
+    variant: str
+    sampler: str
+    by: str = OURS
+
+    def __str__(self) -> str:
+        return f"{self.variant}, {self.sampler}" + ("" if self.by == OURS else f", {self.by}")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """run: from pixels, uint8 (H, W, 3) RGB, to masks; its clock receives stages and counts."""
+
+    key: Key
+    run: Run
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A contender before it is loaded; can be sent to another process.
+
+    build: makes the pipeline of a recipe.
+    """
+
+    key: Key
+    recipe: Recipe
+    build: Build = loading.build
+
+
+@dataclass(frozen=True)
+class RandomBoxes:
+    """A sampler that asks about the same random boxes whenever the view has the same size."""
+
+    count: int
+
+    def __call__(self, scene: Scene) -> Iterator[Masks]:
+        """Yield one mask for each box."""
+        boxes = random_boxes(self.count, scene.view.size)
+        yield from scene.decode(Prompts.boxes(boxes), multimask_output=False)
+
+
+def random_boxes(count: int, size: Size) -> torch.Tensor:
+    """Return boxes float32 (count, 4) xyxy inside a view of (h, w) px, sides 5 to 50 % of it."""
+    height, width = size
+    generator = torch.Generator().manual_seed(0)
+    share = torch.rand(count, 4, generator=generator)
+    sides = 0.05 + 0.45 * share[:, 2:]
+    corner = share[:, :2] * (1 - sides)
+    boxes = torch.cat([corner, corner + sides], 1)
+    return boxes * torch.tensor([width, height, width, height])
+
+
+def boxes_asked(sampler: str) -> int | None:
+    """Return the N of a "boxes-N", or None for a real sampler; raises ConfigError."""
+    if not sampler.startswith(BOXES):
+        return None
+    number = sampler.removeprefix(BOXES)
+    if not number.isdecimal() or int(number) < 1:
+        raise ConfigError(f"sampler {sampler!r}: box prompts are asked for as boxes-50")
+    return int(number)
+
+
+def without_filters(recipe: Recipe) -> Recipe:
+    """Return the recipe with nothing dropped: a box prompt's mask is wanted whatever it is."""
+    filters = Filters(pred_iou_thresh=0, stability_score_thresh=0)
+    return recipe.model_copy(update={"filters": filters, "nms": Nms(kind="none")})
+
+
+class Loader:
+    """Makes contenders; variants are loaded once, however many samplers and peers use them."""
+
+    def __init__(self) -> None:
+        self._pipelines: dict[str, Pipeline] = {}
+
+    def __call__(self, spec: Spec) -> Contender:
+        """Return the contender; raises WeightsError, and ConfigError if a peer cannot do it."""
+        pipeline = self._pipeline(spec)
+        if spec.key.by == OURS:
+            return Contender(spec.key, ours(pipeline))
+        from everything.benchmark.peers import PEERS
+
+        return Contender(spec.key, PEERS[spec.key.by].prepare(pipeline))
+
+    def _pipeline(self, spec: Spec) -> Pipeline:
+        recipe = spec.recipe
+        parts = {"variant", "checkpoint", "weights", "decoding"}
+        identity = recipe.model_dump_json(include=parts)
+        if identity not in self._pipelines:
+            self._pipelines[identity] = spec.build(recipe)
+        loaded = replace(self._pipelines[identity], recipe=recipe)
+        return replace(loaded, sampler=_sampler(spec))
+
+
+def _sampler(spec: Spec) -> Sampler:
+    count = boxes_asked(spec.key.sampler)
+    if count is not None:
+        return RandomBoxes(count)
+    settings = dict(spec.recipe.sampler)
+    made: Sampler = SAMPLERS[settings.pop("name")].load()(**settings)
+    return made
+
+
+def ours(pipeline: Pipeline) -> Run:
+    """Return this program's own everything mode."""
+
+    def run(pixels: NDArray[np.uint8], clock: Clock) -> list[Rle]:
+        return segment(pixels, pipeline, clock).rles
+
+    return run

@@ -1,0 +1,77 @@
+"""Floating-point operations of a contender, and how long this machine needs for as many."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from inspect import unwrap
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.flop_counter import FlopCounterMode, addmm_flop, baddbmm_flop
+
+from everything.benchmark.contenders import Contender
+from everything.benchmark.contest import is_out_of_memory
+from everything.clock import Clock
+
+_SIDE, _TRIES = 2048, 5
+# torch counts products that make a new tensor, but not those that add to one in place.
+_IN_PLACE = {
+    torch.ops.aten.addmm_: unwrap(addmm_flop),
+    torch.ops.aten.baddbmm_: unwrap(baddbmm_flop),
+}
+
+
+@dataclass(frozen=True)
+class Work:
+    """Operations, a multiply-add being two, of one photo: all, and by stage."""
+
+    total: int
+    by_stage: dict[str, int]
+
+
+def work_of(contender: Contender, pixels: NDArray[np.uint8]) -> Work | None:
+    """Return what a contender computes for a photo, uint8 (H, W, 3): matrix products and
+    convolutions, as torch counts them; None if memory is not enough."""
+    counter = FlopCounterMode(display=False, custom_mapping=_IN_PLACE)
+    by_stage: Counter[str] = Counter()
+    clock = _CountingClock(counter, by_stage)
+    try:
+        with counter, clock.stage("other"):
+            contender.run(pixels, clock)
+    except Exception as error:
+        if is_out_of_memory(error):
+            return None
+        raise
+    return Work(sum(by_stage.values()), dict(by_stage))
+
+
+def products_per_second() -> float:
+    """Return the operations/s of a large float32 matrix product here, now: the best of a few."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    a, b = (torch.ones(_SIDE, _SIDE, device=device) for _ in range(2))
+    best = min(_seconds(a, b) for _ in range(_TRIES))
+    return 2 * _SIDE**3 / best
+
+
+def _seconds(a: torch.Tensor, b: torch.Tensor) -> float:
+    began = time.perf_counter()
+    float((a @ b)[0, 0])  # waits for a GPU
+    return time.perf_counter() - began
+
+
+class _CountingClock(Clock):
+    """A clock that asks, at each change of stage, how many operations there were meanwhile."""
+
+    def __init__(self, counter: FlopCounterMode, by_stage: Counter[str]) -> None:
+        super().__init__()
+        self._counter, self._by_stage, self._seen = counter, by_stage, 0
+
+    def _settle(self) -> None:
+        total = int(self._counter.get_total_flops())
+        if self._open:
+            self._by_stage[self._open[-1]] += total - self._seen
+        self._seen = total
+        super()._settle()

@@ -1,0 +1,78 @@
+"""Pictures of a report: latency by stage, and latency against the number of box prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from everything.benchmark.contenders import BOXES, OURS
+
+if TYPE_CHECKING:
+    from everything.benchmark.report import Report, Row
+
+_WIDTH, _BAR = 9.0, 0.42  # inches
+
+
+def save_plots(report: Report, folder: Path) -> list[Path]:
+    """Write the plots that the report has something for into a folder and return their paths."""
+    done = [row for row in report.rows() if not row.failure]
+    paths = []
+    if done:
+        paths.append(_saved(_stage_bars(done), folder / "stages.png"))
+    if len({row.key.sampler for row in done if row.key.sampler.startswith(BOXES)}) > 1:
+        paths.append(_saved(_against_prompts(done), folder / "prompts.png"))
+    return paths
+
+
+def _saved(figure: Any, path: Path) -> Path:
+    figure.savefig(path, dpi=150)
+    return path
+
+
+def _figure(height: float) -> tuple[Any, Any]:
+    # Not pyplot: a figure that no window and no global list knows of.
+    from matplotlib.figure import Figure
+
+    figure = Figure((_WIDTH, height), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _stage_bars(rows: list[Row]) -> Any:
+    from everything.benchmark.report import SHOWN
+
+    figure, axes = _figure(1.3 + _BAR * len(rows))
+    labels = [str(row.key) for row in rows]
+    left = [0.0] * len(rows)
+    for stage in SHOWN:
+        lengths = [row.seconds.get(stage, 0.0) for row in rows]
+        if any(lengths):
+            axes.barh(labels, lengths, left=left, label=stage, height=0.7)
+        left = [a + b for a, b in zip(left, lengths, strict=True)]
+    for at, total in enumerate(left):
+        axes.text(total, at, f" {total:.2f} s", va="center", fontsize=8)
+    axes.margins(x=0.1)
+    axes.invert_yaxis()
+    axes.set_xlabel("seconds an image, medians of each stage")
+    figure.legend(loc="outside lower center", ncols=len(SHOWN), frameon=False, fontsize=8)
+    return figure
+
+
+def _against_prompts(rows: list[Row]) -> Any:
+    """The survey's Fig. 16."""
+    figure, axes = _figure(4.5)
+    for variant in dict.fromkeys(row.key.variant for row in rows):
+        points = sorted(
+            (int(row.key.sampler.removeprefix(BOXES)), 1000 * row.latency.median)
+            for row in rows
+            if row.key.variant == variant and row.key.by == OURS and row.latency
+            if row.key.sampler.startswith(BOXES)
+        )
+        if points:
+            axes.plot(*zip(*points, strict=True), marker="o", label=variant)
+    axes.set_xlabel("box prompts")
+    axes.set_ylabel("ms an image, encoder included")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    return figure

@@ -1,0 +1,243 @@
+"""What a benchmark found: all samples, and the figures drawn from them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from everything.benchmark import tables
+from everything.benchmark.contenders import OURS, Key
+from everything.benchmark.contest import Sample
+from everything.benchmark.flops import Work
+from everything.benchmark.memory import Peak
+from everything.clock import STAGES
+from everything.errors import InputError
+
+SHOWN = (*(stage for stage in STAGES if stage != "write"), "other")
+FUNNEL = ("prompts", "decoder_calls", "candidates", "promising", "stable", "masks")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and the 10th and 90th percentile, linearly interpolated."""
+
+    median: float
+    p10: float
+    p90: float
+
+    @staticmethod
+    def of(values: Iterable[float]) -> Spread:
+        """Return the spread of at least one value."""
+        p10, median, p90 = np.quantile(list(values), [0.1, 0.5, 0.9])
+        return Spread(float(median), float(p10), float(p90))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender over all photos and rounds.
+
+    failure: "" or why it is not in the race, then all else is empty. latency: s from pixels to
+    masks; its p90 is MLPerf's single-stream figure. throughput: images/s one after the other, as
+    MLPerf's offline scenario asks for. seconds: medians per stage. counts: means per image.
+    """
+
+    key: Key
+    failure: str
+    samples: int
+    latency: Spread | None = None
+    throughput: float | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times a peer's time ours is faster, over pairs of the same photo and round.
+
+    image: all of it. after_encoder: without the encoder. per_prompt: of the decoder alone.
+    memory: the peer's peak over ours. same_masks: of both sides' masks, how many have a
+    counterpart at IoU 0.999 or more, averaged over photos.
+    """
+
+    key: Key
+    image: Spread
+    after_encoder: Spread | None
+    per_prompt: Spread | None
+    memory: float | None
+    same_masks: float | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """machine, settings: what it was measured on and how. samples: in the order of time.
+
+    memory, work: of those contenders that were looked at alone. agreement: of our masks with a
+    peer's. notes: what the reader must know besides.
+    """
+
+    machine: dict[str, Any]
+    settings: dict[str, Any]
+    samples: list[Sample]
+    memory: dict[Key, Peak] = field(default_factory=dict)
+    work: dict[Key, Work] = field(default_factory=dict)
+    agreement: dict[Key, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def contenders(self) -> list[Key]:
+        """Return the contenders: by variant, sampler and program, in the order they were named."""
+        keys = {sample.key: None for sample in self.samples}
+        rank = {name: i for i, name in enumerate(self.settings["order"])}
+        return sorted(keys, key=lambda key: [rank[name] for name in key])
+
+    def rows(self) -> list[Row]:
+        """Return one row for each contender."""
+        return [_row(key, self._of(key)) for key in self.contenders()]
+
+    def ratios(self) -> list[Ratio]:
+        """Return one for each peer that did what we did."""
+        rows = {row.key: row for row in self.rows() if not row.failure}
+        pairs = [(key, key._replace(by=OURS)) for key in rows if key.by != OURS]
+        return [self._ratio(theirs, ours) for theirs, ours in pairs if ours in rows]
+
+    def _of(self, key: Key) -> list[Sample]:
+        return [sample for sample in self.samples if sample.key == key]
+
+    def _ratio(self, theirs: Key, ours: Key) -> Ratio:
+        place = {(s.photo, s.round): s for s in self._of(ours)}
+        pairs = [(s, place[s.photo, s.round]) for s in self._of(theirs)]
+        peaks = [self.memory.get(key, Peak()).peak for key in (theirs, ours)]
+        return Ratio(
+            theirs,
+            Spread.of(t.latency / o.latency for t, o in pairs),
+            _spread((_after_encoder(t), _after_encoder(o)) for t, o in pairs),
+            _spread((_per_prompt(t), _per_prompt(o)) for t, o in pairs),
+            peaks[0] / peaks[1] if all(peaks) else None,
+            self.agreement.get(theirs),
+        )
+
+    def to_json(self) -> str:
+        """Return everything, with rows and ratios besides the samples they are drawn from."""
+        content = {
+            "machine": self.machine,
+            "settings": self.settings,
+            "notes": self.notes,
+            "rows": [asdict(row) | _memory_of(self, row.key) for row in self.rows()],
+            "ratios": [asdict(ratio) for ratio in self.ratios()],
+            "samples": [asdict(sample) for sample in self.samples],
+            "memory": [_keyed(key, asdict(peak)) for key, peak in self.memory.items()],
+            "work": [_keyed(key, asdict(work)) for key, work in self.work.items()],
+            "agreement": [_keyed(k, {"same_masks": v}) for k, v in self.agreement.items()],
+        }
+        return json.dumps(_named(content), indent=1)
+
+    @staticmethod
+    def from_json(text: str) -> Report:
+        """Return the report that `to_json` wrote; raises InputError if it is something else."""
+        try:
+            content = json.loads(text)
+            return Report(
+                machine=content["machine"],
+                settings=content["settings"],
+                samples=[Sample(**(s | {"key": _key(s["key"])})) for s in content["samples"]],
+                memory={_key(m.pop("key")): Peak(**m) for m in content["memory"]},
+                work={_key(w.pop("key")): Work(**w) for w in content["work"]},
+                agreement={_key(a["key"]): a["same_masks"] for a in content["agreement"]},
+                notes=content["notes"],
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"not a benchmark report ({error}): name a bench.json") from error
+
+    def to_csv(self) -> str:
+        """Return one line for each sample, with a column for each stage, s, and each count."""
+        text = io.StringIO()
+        columns = [*Key._fields, "photo", "round", "failure", "latency", *SHOWN, *FUNNEL]
+        writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
+        writer.writeheader()
+        for s in self.samples:
+            where = {"photo": s.photo, "round": s.round, "failure": s.failure}
+            times = {"latency": s.latency, **{k: v for k, v in s.seconds.items() if k in SHOWN}}
+            counts = {name: n for name, n in s.counts.items() if name in FUNNEL}
+            writer.writerow(s.key._asdict() | where | ({} if s.failure else times) | counts)
+        return text.getvalue()
+
+    def markdown(self) -> str:
+        """Return the tables and what they were measured on, as Markdown."""
+        return tables.markdown(self)
+
+    def print_to(self, console: Console) -> None:
+        """Print the tables and what they were measured on."""
+        tables.print_to(console, self)
+
+    def save(self, folder: Path) -> None:
+        """Write bench.json, bench.csv, bench.md and the plots into a folder."""
+        from everything.benchmark.plots import save_plots
+
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "bench.json").write_text(self.to_json(), encoding="utf-8")
+        (folder / "bench.csv").write_text(self.to_csv(), encoding="utf-8")
+        (folder / "bench.md").write_text(self.markdown(), encoding="utf-8")
+        save_plots(self, folder)
+
+
+def _row(key: Key, samples: Sequence[Sample]) -> Row:
+    failures = [sample.failure for sample in samples if sample.failure]
+    if failures:
+        return Row(key, failures[0], len(samples))
+    latencies = [sample.latency for sample in samples]
+    stages = dict.fromkeys(stage for sample in samples for stage in sample.seconds)
+    counts = dict.fromkeys(name for sample in samples for name in sample.counts)
+    return Row(
+        key=key,
+        failure="",
+        samples=len(samples),
+        latency=Spread.of(latencies),
+        throughput=len(latencies) / sum(latencies),
+        seconds={s: float(np.median([x.seconds.get(s, 0.0) for x in samples])) for s in stages},
+        counts={c: float(np.mean([x.counts.get(c, 0) for x in samples])) for c in counts},
+    )
+
+
+def _after_encoder(sample: Sample) -> float:
+    return sample.latency - sample.seconds.get("encode", 0.0)
+
+
+def _per_prompt(sample: Sample) -> float:
+    return sample.seconds.get("decode", 0.0) / max(1, sample.counts.get("prompts", 0))
+
+
+def _spread(pairs: Iterable[tuple[float, float]]) -> Spread | None:
+    """Of the quotients, or None if a side is 0: it has no such stage."""
+    both = list(pairs)
+    if not all(a > 0 and b > 0 for a, b in both):
+        return None
+    return Spread.of(a / b for a, b in both)
+
+
+def _memory_of(report: Report, key: Key) -> dict[str, Any]:
+    peak = report.memory.get(key)
+    return {} if peak is None else {"memory": asdict(peak)}
+
+
+def _keyed(key: Key, content: dict[str, Any]) -> dict[str, Any]:
+    return {"key": key} | content
+
+
+def _key(fields: dict[str, str]) -> Key:
+    return Key(**fields)
+
+
+def _named(content: Any) -> Any:
+    """JSON has no named tuples: keys become mappings."""
+    if isinstance(content, Key):
+        return content._asdict()
+    if isinstance(content, dict):
+        return {name: _named(value) for name, value in content.items()}
+    return [_named(value) for value in content] if isinstance(content, list) else content

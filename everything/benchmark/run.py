@@ -1,0 +1,269 @@
+"""`bench`: from names to a report."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from everything import loading
+from everything.benchmark import random_weights
+from everything.benchmark.agreement import same_masks
+from everything.benchmark.contenders import (
+    OURS,
+    Build,
+    Contender,
+    Key,
+    Loader,
+    Spec,
+    boxes_asked,
+    without_filters,
+)
+from everything.benchmark.contest import Contest, Sample, contest
+from everything.benchmark.flops import Work, products_per_second, work_of
+from everything.benchmark.machine import machine, synchronise, threads
+from everything.benchmark.memory import Peak, peak_of
+from everything.benchmark.peers import PEERS
+from everything.benchmark.report import Report
+from everything.config import Recipe
+from everything.errors import ConfigError, InputError
+from everything.images import read_image
+from everything.inputs import Source
+from everything.variants import VARIANTS
+
+Say = Callable[[str], None]
+
+
+def bench(
+    photos: Sequence[Source],
+    variants: Sequence[str],
+    samplers: Sequence[str] = ("grid-32",),
+    *,
+    against: Sequence[str] = (),
+    repeats: int = 3,
+    warmup: int = 1,
+    thread_count: int | None = None,
+    random_seed: int | None = None,
+    memory: bool = True,
+    flops: bool = False,
+    config: Path | str | None = None,
+    sets: Sequence[str] = (),
+    flags: Mapping[str, object] | None = None,
+    say: Say = lambda line: None,
+    build: Build = loading.build,
+) -> Report:
+    """Time every variant with every sampler on the photos, in turns, and return what it took.
+
+    variants: names, or NAME=CHECKPOINT. samplers: names, or boxes-N for N random box prompts
+    (mean of the survey's SegAny test). against: peers by name, which do each grid as well.
+    repeats: rounds over all photos. warmup: untimed ones on the first photo. thread_count: of
+    torch, None leaves it. random_seed: variants whose weights do not come with the program get
+    random ones. memory: the peak of each contender on the largest photo, in a process of its own.
+    flops: operations on the first photo and what the machine could do at best. config, sets,
+    flags: settings for all, as of loading.resolve. say: told how it goes on. build: makes a
+    pipeline, in this process and in others.
+
+    What a peer cannot do is left out, with a note. Raises ConfigError, InputError, WeightsError
+    and ImageError.
+    """
+    _check(photos, variants, samplers, against, repeats, warmup)
+    with ExitStack() as stack:
+        stack.enter_context(threads(thread_count))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="everything-bench-")))
+        settings = _Settings(config, tuple(sets), dict(flags or {}), build)
+        plan = _Plan(settings, photos, folder, random_seed, say)
+        for name in variants:
+            plan.add(name, samplers, against)
+        contenders = plan.load()
+        alone = [spec for spec in plan.specs if spec.key in {c.key for c in contenders}]
+        peaks = _peaks(alone, photos, thread_count, say) if memory else {}
+        work = _work(contenders, photos, say) if flops else {}
+        # The long part comes last: an interrupt ends it, and what there is by then is reported.
+        about = machine(tuple(PEERS[name].package for name in against)) | _rate(flops)
+        found = contest(contenders, photos, repeats, warmup, synchronise(), _told(say))
+        return Report(
+            machine=about | {"load_after": round(os.getloadavg()[0], 2)},
+            settings={
+                "photos": _photos(photos),
+                "repeats": repeats,
+                "warmup": warmup,
+                "random_seed": random_seed,
+                "order": _order(variants, samplers, against),
+                "recipes": {str(s.key): s.recipe.model_dump(mode="json") for s in alone},
+            },
+            samples=found.samples,
+            memory=peaks,
+            work=work,
+            agreement=_agreement(found),
+            notes=plan.notes + _notes(found, against),
+        )
+
+
+class _Settings:
+    """What all recipes of a benchmark have in common."""
+
+    def __init__(
+        self, config: Path | str | None, sets: tuple[str, ...], flags: dict[str, Any], build: Build
+    ) -> None:
+        self._config, self._sets, self._flags, self.build = config, sets, flags, build
+
+    def recipe(
+        self, variant: str, checkpoint: Path | None, sampler: str, sets: tuple[str, ...] = ()
+    ) -> Recipe:
+        """The recipe of a contender; what the user has set wins over `sets`."""
+        count = boxes_asked(sampler)
+        name = sampler if count is None else "grid"
+        merged = (*sets, *self._sets)
+        recipe = loading.resolve(variant, checkpoint, name, self._config, merged, self._flags)
+        return recipe if count is None else without_filters(recipe)
+
+
+class _Plan:
+    """The contenders to be, and notes on those that cannot be."""
+
+    def __init__(
+        self,
+        settings: _Settings,
+        photos: Sequence[Source],
+        folder: Path,
+        seed: int | None,
+        say: Say,
+    ) -> None:
+        self._settings, self._photos, self._folder = settings, photos, folder
+        self._seed, self._say = seed, say
+        self.specs: list[Spec] = []
+        self.notes: list[str] = []
+
+    def add(self, named: str, samplers: Sequence[str], against: Sequence[str]) -> None:
+        """Plan a variant with every sampler, by everyone."""
+        name, _, path = named.partition("=")
+        checkpoint, sets = (Path(path) if path else None), tuple[str, ...]()
+        if self._seed is not None and checkpoint is None and _needs_weights(name):
+            checkpoint, sets = self._made_up(name, self._seed)
+        for sampler in samplers:
+            recipe = self._settings.recipe(name, checkpoint, sampler, sets)
+            peers = against if boxes_asked(sampler) is None else ()
+            for by in (OURS, *peers):
+                self.specs.append(Spec(Key(name, sampler, by), recipe, self._settings.build))
+
+    def load(self) -> list[Contender]:
+        """Return those that can be loaded; raises what keeps one of ours from it."""
+        loader, contenders = Loader(), []
+        for spec in self.specs:
+            self._say(f"loading {spec.key}")
+            try:
+                contenders.append(loader(spec))
+            except ConfigError as error:
+                if spec.key.by == OURS:
+                    raise
+                self.notes.append(f"{spec.key}: left out: {error}")
+        return contenders
+
+    def _made_up(self, variant: str, seed: int) -> tuple[Path, tuple[str, ...]]:
+        self._say(f"making random weights of {variant}")
+        plain = self._settings.recipe(variant, None, "grid")
+        pixels = [read_image(photo.path).pixels for photo in self._photos[:2]]
+        offset = plain.filters.stability_score_offset
+        made = random_weights.make(variant, seed, pixels, offset, self._folder)
+        thresholds = {
+            "pred_iou_thresh": made.pred_iou_thresh,
+            "stability_score_thresh": made.stability_score_thresh,
+        }
+        self.notes.append(
+            f"{variant}: random weights (seed {seed}), masks mean nothing; heads scaled to SAM's "
+            f"range and thresholds put where about {random_weights.PASS_IOU:.0%} and, of these, "
+            f"{random_weights.PASS_STABILITY:.0%} pass: {thresholds}"
+        )
+        return made.checkpoint, tuple(f"filters.{k}={v}" for k, v in thresholds.items())
+
+
+def _needs_weights(variant: str) -> bool:
+    # A name that is not known is reported by the recipe, with the nearest one.
+    record = VARIANTS.get(variant)
+    return record is not None and not random_weights.has_own_weights(record)
+
+
+def _check(
+    photos: Sequence[Source],
+    variants: Sequence[str],
+    samplers: Sequence[str],
+    against: Sequence[str],
+    repeats: int,
+    warmup: int,
+) -> None:
+    if not photos:
+        raise InputError("no photos to measure with: name some, or use --demo")
+    if not variants or not samplers:
+        raise ConfigError("nothing to measure: name at least one variant and one sampler")
+    if repeats < 1 or warmup < 0:
+        raise ConfigError(f"{repeats} repeats, {warmup} for warm-up: at least 1 and 0")
+    for name in against:
+        if name not in PEERS:
+            raise ConfigError(f"--against {name}: not a known peer; known: {', '.join(PEERS)}")
+
+
+def _told(say: Say) -> Callable[[Sample], None]:
+    def step(sample: Sample) -> None:
+        which = f"round {sample.round + 1}" if sample.round >= 0 else "warm-up"
+        took = sample.failure or f"{sample.latency:.2f} s, {sample.counts.get('masks', 0)} masks"
+        say(f"{which}, {sample.photo}: {sample.key}: {took}")
+
+    return step
+
+
+def _order(variants: Sequence[str], samplers: Sequence[str], against: Sequence[str]) -> list[str]:
+    names = [name.partition("=")[0] for name in variants]
+    return list(dict.fromkeys([*names, *samplers, OURS, *against]))
+
+
+def _photos(photos: Sequence[Source]) -> list[dict[str, Any]]:
+    sizes = [read_image(photo.path) for photo in photos]
+    return [
+        {"name": photo.name, "width": read.width, "height": read.height}
+        for photo, read in zip(photos, sizes, strict=True)
+    ]
+
+
+def _rate(flops: bool) -> dict[str, float]:
+    return {"flops_per_second": products_per_second()} if flops else {}
+
+
+def _peaks(
+    specs: Sequence[Spec], photos: Sequence[Source], thread_count: int | None, say: Say
+) -> dict[Key, Peak]:
+    largest = max(photos, key=lambda photo: read_image(photo.path).pixels.size)
+    peaks = {}
+    for spec in specs:
+        say(f"memory of {spec.key}")
+        peaks[spec.key] = peak_of(spec, largest, thread_count)
+    return peaks
+
+
+def _work(contenders: Sequence[Contender], photos: Sequence[Source], say: Say) -> dict[Key, Work]:
+    pixels = read_image(photos[0].path).pixels
+    work = {}
+    for contender in contenders:
+        say(f"operations of {contender.key}")
+        counted = work_of(contender, pixels)
+        if counted is not None:
+            work[contender.key] = counted
+    return work
+
+
+def _notes(found: Contest, against: Sequence[str]) -> list[str]:
+    failed = [f"{s.key}: left out at {s.photo}: {s.failure}" for s in found.samples if s.failure]
+    stopped = ["interrupted: there are fewer samples than rounds"] if found.interrupted else []
+    return failed + stopped + [f"{name}: {PEERS[name].differences}" for name in against]
+
+
+def _agreement(found: Contest) -> dict[Key, float]:
+    """For each peer, the mean over photos of how many masks are ours."""
+    shares: dict[Key, list[float]] = {}
+    for (key, photo), theirs in found.masks.items():
+        ours = found.masks.get((key._replace(by=OURS), photo))
+        if key.by != OURS and ours is not None:
+            shares.setdefault(key, []).append(same_masks(ours, theirs))
+    return {key: sum(values) / len(values) for key, values in shares.items()}

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from everything.benchmark.contenders import Contender, Key
+from everything.benchmark.flops import products_per_second, work_of
+
+PIXELS = np.zeros((4, 5, 3), np.uint8)
+
+
+def contender(of: str) -> Contender:
+    a, b, c = torch.ones(2, 3, 5), torch.ones(2, 5, 7), torch.zeros(2, 3, 7)
+    products = {
+        "bmm": lambda: torch.bmm(a, b),
+        "into": lambda: torch.bmm(a, b, out=c),
+        "added in place": lambda: c.baddbmm_(a, b),
+        "one added in place": lambda: [c[i].addmm_(a[i], b[i]) for i in range(2)],
+    }
+
+    def run(pixels, clock):
+        with clock.stage("encode"):
+            torch.ones(2, 2) @ torch.ones(2, 2)
+        with torch.inference_mode(), clock.stage("decode"):
+            products[of]()
+        return []
+
+    return Contender(Key("a", "grid"), run)
+
+
+@pytest.mark.parametrize("of", ["bmm", "into", "added in place", "one added in place"])
+def test_every_product_is_counted_where_it_happens(of: str):
+    work = work_of(contender(of), PIXELS)
+    assert work is not None
+    assert work.by_stage["decode"] == 2 * 2 * 3 * 5 * 7
+    assert work.by_stage["encode"] == 2 * 2 * 2 * 2
+    assert work.total == sum(work.by_stage.values())
+
+
+def test_no_memory_is_no_figure_and_other_errors_are_raised():
+    def run(pixels, clock):
+        torch.empty(2**58)
+        return []
+
+    assert work_of(Contender(Key("a", "grid"), run), PIXELS) is None
+
+    def wrong(pixels, clock):
+        raise IndexError
+
+    with pytest.raises(IndexError):
+        work_of(Contender(Key("a", "grid"), wrong), PIXELS)
+
+
+def test_the_machine_multiplies():
+    assert 1e8 < products_per_second() < 1e16

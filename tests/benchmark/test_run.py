@@ -1,0 +1,143 @@
+"""The whole benchmark on the fitted small SAM and two small photos."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from everything.benchmark import Report, bench
+from everything.benchmark.contenders import Key
+from everything.benchmark.contest import OOM
+from everything.errors import ConfigError, InputError
+from everything.inputs import Source
+from tests.benchmark.contenders import build_blobs, build_hungry
+from tests.photos import photo
+
+FILTERS = ("filters.pred_iou_thresh=0.91", "filters.stability_score_thresh=0.92")
+SETS = ("sampler.points_per_side=5", *FILTERS)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Source]:
+    folder = tmp_path_factory.mktemp("photos")
+    for name in ("chelsea", "rocket"):
+        Image.fromarray(photo(name, 96)).save(folder / f"{name}.png")
+    return [Source(str(folder), f"{name}.png") for name in ("chelsea", "rocket")]
+
+
+@pytest.fixture(scope="module")
+def report(photos: list[Source]) -> Report:
+    return bench(
+        photos,
+        ["sam-vit-b"],
+        ["grid", "hierarchical", "boxes-3"],
+        against=["segment-anything"],
+        repeats=2,
+        warmup=0,
+        thread_count=1,
+        memory=False,
+        flops=True,
+        sets=SETS,
+        build=build_blobs,
+    )
+
+
+def test_every_contender_has_done_every_photo_in_every_round(report: Report):
+    keys = [Key("sam-vit-b", s) for s in ("grid", "hierarchical", "boxes-3")]
+    keys.insert(1, Key("sam-vit-b", "grid", "segment-anything"))
+    assert [row.key for row in report.rows()] == keys
+    assert all(row.samples == 4 and not row.failure for row in report.rows())
+    assert report.machine["threads"] == 1
+
+
+def test_survival_is_counted_from_prompts_to_masks(report: Report):
+    rows = {row.key: row.counts for row in report.rows()}
+    grid = rows[Key("sam-vit-b", "grid")]
+    assert (grid["prompts"], grid["decoder_calls"], grid["candidates"]) == (25, 1, 75)
+    assert 75 > grid["promising"] > grid["stable"] > grid["masks"] > 0
+    assert rows[Key("sam-vit-b", "boxes-3")]["prompts"] == 3
+
+
+def test_the_reference_finds_our_masks_and_asks_as_much(report: Report):
+    rows = {row.key: row for row in report.rows()}
+    ours, theirs = (rows[Key("sam-vit-b", "grid", by)] for by in ("everything", "segment-anything"))
+    for count in ("prompts", "decoder_calls", "candidates", "masks"):
+        assert ours.counts[count] == theirs.counts[count]
+    assert theirs.seconds["encode"] > 0
+    assert theirs.seconds["decode"] > 0
+    (ratio,) = report.ratios()
+    assert ratio.same_masks == 1
+    assert ratio.image.median > 0
+
+
+def test_what_a_peer_cannot_do_is_said(report: Report):
+    notes = [note for note in report.notes if "left out" in note]
+    assert notes == [
+        "sam-vit-b, hierarchical, segment-anything: left out: "
+        "sampler hierarchical: peers have only the grid"
+    ]
+
+
+def test_work_is_counted_by_stage_on_both_sides(report: Report):
+    work = {key.by: w for key, w in report.work.items() if key.sampler == "grid"}
+    assert all(w.by_stage["decode"] > 0 for w in work.values())
+    encode = [w.by_stage["encode"] for w in work.values()]
+    assert encode[0] == pytest.approx(encode[1], rel=0.5)
+
+
+def test_the_report_goes_round_as_json(report: Report):
+    assert Report.from_json(report.to_json()) == report
+    recipes = json.loads(report.to_json())["settings"]["recipes"]
+    assert recipes["sam-vit-b, grid"]["filters"]["pred_iou_thresh"] == 0.91
+
+
+def test_no_memory_is_a_cell_and_the_others_go_on(photos: list[Source]):
+    report = bench(
+        photos,
+        ["sam-vit-b", "sam-vit-l"],
+        ["grid"],
+        repeats=1,
+        warmup=1,
+        memory=False,
+        sets=SETS,
+        build=build_hungry,
+    )
+    assert [(row.key.variant, row.failure) for row in report.rows()] == [
+        ("sam-vit-b", ""),
+        ("sam-vit-l", OOM),
+    ]
+    assert "| sam-vit-l | OOM |" in report.markdown()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"samplers": ["boxes-x"]}, "boxes-50"),
+        ({"samplers": ["gird"]}, "did you mean grid"),
+        ({"samplers": []}, "at least one"),
+        ({"variants": ["sam-vit-c"]}, "did you mean sam-vit-"),
+        ({"against": ["sam"]}, "segment-anything"),
+        ({"repeats": 0}, "at least 1"),
+    ],
+)
+def test_wrong_words_are_one_line(photos: list[Source], arguments: dict, words: str):
+    with pytest.raises(ConfigError, match=words):
+        bench(photos, **({"variants": ["sam-vit-b"], "build": build_blobs} | arguments))
+
+
+def test_no_photos_is_one_line():
+    with pytest.raises(InputError, match="--demo"):
+        bench([], ["sam-vit-b"])
+
+
+def test_the_same_boxes_every_time_inside_the_photo():
+    from everything.benchmark.contenders import random_boxes
+
+    boxes = random_boxes(50, (30, 70)).numpy()
+    assert np.array_equal(boxes, random_boxes(50, (30, 70)).numpy())
+    assert (boxes[:, 2:] > boxes[:, :2]).all()
+    assert boxes.min() >= 0
+    assert (boxes[:, 2:] <= [70, 30]).all()
