@@ -63,7 +63,17 @@ Sets = Annotated[
 Workers = Annotated[
     int,
     typer.Option(
-        min=1, help="Processes; a photo that kills one costs only itself.", rich_help_panel=_JOB
+        min=1,
+        help="Processes; as many as cores is fastest. A photo that kills one costs only itself.",
+        rich_help_panel=_JOB,
+    ),
+]
+Threads = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Of each process. Results are equal to the byte for equal threads only.",
+        rich_help_panel=_JOB,
     ),
 ]
 Overwrite = Annotated[
@@ -118,6 +128,7 @@ def label(
     crop_n_points_downscale_factor: Annotated[_Int, _sam("Fewer points per layer.")] = None,
     min_mask_region_area: Annotated[_Int, _sam("Smaller holes, islands are removed, px.")] = None,
     workers: Workers = 1,
+    threads: Threads = 1,
     overwrite: Overwrite = False,
     demo: Demo = False,
     preview: Preview = True,
@@ -155,6 +166,7 @@ def label(
             out,
             recipe,
             workers=workers,
+            threads=threads,
             overwrite=overwrite,
             preview=preview,
             console=console,
@@ -164,6 +176,76 @@ def label(
     else:
         summary.print_to(Console())
     raise typer.Exit(summary.exit_code)
+
+
+@app.command()
+def bench(
+    inputs: Inputs = None,
+    demo: Demo = False,
+    names: Annotated[
+        str, typer.Option("--variants", metavar="A,B", help="Models, or NAME=CHECKPOINT.")
+    ] = "ucm",
+    ways: Annotated[
+        str,
+        typer.Option("--samplers", metavar="A,B", help="Or boxes-50: fifty box prompts."),
+    ] = "grid-32",
+    against: Annotated[
+        str,
+        typer.Option(metavar="A,B", help="segment-anything, transformers, ultralytics."),
+    ] = "",
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds over all photos.")] = 3,
+    warmup: Annotated[int, typer.Option(min=0, help="Untimed ones, of the first photo.")] = 1,
+    limit: Annotated[_Int, typer.Option(min=1, help="Only the first so many photos.")] = None,
+    threads: Annotated[_Int, typer.Option(min=1, help="Of torch.")] = None,
+    random_weights: Annotated[
+        _Int,
+        typer.Option(metavar="SEED", help="Make up weights that do not come with the program."),
+    ] = None,
+    memory: Annotated[
+        bool, typer.Option(help="Peaks, each in a process of its own.")
+    ] = True,
+    flops: Annotated[bool, typer.Option(help="Operations, and the time they need.")] = False,
+    config: Config = None,
+    sets: Sets = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="For tables as Markdown, JSON, CSV, and plots."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Time models and samplers on photos, in turns, stage by stage, also against other programs."""
+    with _errors_shown():
+        photos = _photos(inputs or [], demo, out)
+        from itertools import islice
+
+        from everything.benchmark import bench as measure
+
+        console = Console(stderr=True)
+        report = measure(
+            list(islice(photos(), limit)),
+            _split(names),
+            _split(ways),
+            against=_split(against),
+            repeats=repeats,
+            warmup=warmup,
+            thread_count=threads,
+            random_seed=random_weights,
+            memory=memory,
+            flops=flops,
+            config=config,
+            sets=sets or (),
+            say=lambda line: console.print(line, style="dim", highlight=False, markup=False),
+        )
+        if out is not None:
+            report.save(out)
+    if as_json:
+        typer.echo(report.to_json())
+    else:
+        report.print_to(Console())
+
+
+def _split(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
 
 
 @app.command()
@@ -214,7 +296,7 @@ def _licence(variant: str) -> str:
     return str(next(row["licence"] for row in loading.variants() if row["name"] == variant))
 
 
-def _photos(inputs: Sequence[Path], demo: bool, out: Path) -> Any:
+def _photos(inputs: Sequence[Path], demo: bool, out: Path | None) -> Any:
     from functools import partial
 
     from everything.demo import demo_photos

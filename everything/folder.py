@@ -74,8 +74,7 @@ class Folder:
                 file.flush()
                 os.fsync(file.fileno())
                 status = os.fstat(file.fileno())
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary.replace(target)
+            self._place(temporary, target)
         except OSError as error:
             if error.errno in _ABOUT_THE_NAME:
                 reason = f"its results cannot be named like it ({_reason(error)})"
@@ -85,6 +84,15 @@ class Folder:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
         return Stamp(status.st_size, status.st_mtime_ns)
+
+    def _place(self, temporary: Path, target: Path) -> None:
+        try:
+            temporary.replace(target)
+        except FileNotFoundError:
+            # Not the root itself: if that has gone, somebody has a reason.
+            for folder in reversed(target.relative_to(self.root).parents[:-1]):
+                (self.root / folder).mkdir(exist_ok=True)
+            temporary.replace(target)
 
     def append(self, name: str, line: bytes) -> None:
         """Add a line to a file, as a whole unless the process is killed meanwhile."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from everything import loading
@@ -27,6 +29,7 @@ from everything.store import Store
 from everything.summary import Summary
 from everything.workers import run_in_processes
 
+_log = logging.getLogger(__name__)
 Build = Callable[[Recipe], Pipeline]
 
 
@@ -36,6 +39,7 @@ def label(
     recipe: Recipe,
     *,
     workers: int = 1,
+    threads: int = 1,
     overwrite: bool = False,
     preview: bool = True,
     limits: Limits | None = None,
@@ -46,8 +50,10 @@ def label(
 
     photos: called twice, to count the photos and to go through them. A photo whose result of this
     recipe is there is skipped; one that fails has a row and stops nothing. workers: processes, 1
-    is this one. overwrite: begin anew. preview: write a page that shows the masks. limits: of
-    photos. console: for progress. build: makes the pipeline in each process.
+    is this one. threads: of torch in each process; another number rounds in another order, which
+    can tip a mask, so by default it does not depend on the machine. overwrite: begin anew.
+    preview: write a page that shows the masks. limits: of photos. console: for progress. build:
+    makes the pipeline in each process.
 
     An interrupt (Ctrl-C) ends the job in good order. Raises InputError if there are no photos,
     WeightsError, and StoreError or JobError if the job cannot begin or go on.
@@ -59,16 +65,19 @@ def label(
     # Before anything is overwritten, the model must have shown that it loads.
     pipeline = build(recipe) if workers == 1 or overwrite else None
     store = Store(out, recipe)
+    _tell_of_idle_cores(workers * threads, summary.images)
     with store.opened(overwrite):
         job = _Job(store, photos, summary)
         with progress_of(summary, console or Console(stderr=True)) as grown:
             job.grown = grown
             try:
                 if workers == 1 and pipeline is not None:
-                    run(Annotator(pipeline, store, limits), job.tasks(), job.count)
+                    with _torch_threads(threads):
+                        run(Annotator(pipeline, store, limits), job.tasks(), job.count)
                 else:
                     make = partial(_annotator, build, recipe, out, limits)
-                    run_in_processes(make, store.digest, job.tasks(), job.count, workers)
+                    tasks, count = job.tasks(), job.count
+                    run_in_processes(make, store.digest, tasks, count, workers, threads)
             except KeyboardInterrupt:
                 summary.interrupted = True
         job.ledger.compact()
@@ -77,6 +86,22 @@ def label(
 
             summary.preview = write_preview(out)
     return summary
+
+
+def _tell_of_idle_cores(used: int, images: int) -> None:
+    cores = len(os.sched_getaffinity(0))
+    if used < cores and images > 1:
+        _log.info("%d of %d cores are in use: --workers %d is faster", used, cores, cores)
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _annotator(build: Build, recipe: Recipe, out: Path, limits: Limits) -> Annotator:

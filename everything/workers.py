@@ -65,13 +65,14 @@ def run_in_processes(
     tasks: Iterator[Task],
     emit: Callable[[Row], None],
     count: int,
+    threads: int,
 ) -> None:
     """Do all tasks in `count` processes; rows come in any order.
 
-    build: called once in each process, so it is pickled. emit: called here. Raises JobError or
-    what stopped a process, such as StoreError; no process is left behind.
+    build: called once in each process, so it is pickled. emit: called here. threads: of torch in
+    each process. Raises JobError or what stopped a process, such as StoreError; no process is
+    left behind.
     """
-    threads = max(1, len(os.sched_getaffinity(0)) // count)
     _context.set_forkserver_preload(["everything.annotate"])
     pool = _Pool(build, threads, digest, tasks, emit)
     try:

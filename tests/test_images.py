@@ -52,6 +52,7 @@ def read(data: bytes, limits: Limits | None = None) -> np.ndarray:
     assert photo.pixels.dtype == np.uint8
     assert photo.pixels.shape == (photo.height, photo.width, 3)
     assert photo.pixels.flags.c_contiguous
+    assert photo.pixels.flags.writeable
     return photo.pixels
 
 
