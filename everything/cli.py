@@ -201,9 +201,7 @@ def bench(
         _Int,
         typer.Option(metavar="SEED", help="Make up weights that do not come with the program."),
     ] = None,
-    memory: Annotated[
-        bool, typer.Option(help="Peaks, each in a process of its own.")
-    ] = True,
+    memory: Annotated[bool, typer.Option(help="Peaks, each in a process of its own.")] = True,
     flops: Annotated[bool, typer.Option(help="Operations, and the time they need.")] = False,
     config: Config = None,
     sets: Sets = None,

@@ -16,8 +16,8 @@ from everything.inputs import Source
 from tests.benchmark.contenders import build_blobs, build_hungry
 from tests.photos import photo
 
-FILTERS = ("filters.pred_iou_thresh=0.91", "filters.stability_score_thresh=0.92")
-SETS = ("sampler.points_per_side=5", *FILTERS)
+FILTERS = ("filters.pred_iou_thresh=0.91", "filters.stability_score_thresh=0.905")
+SETS = ("sampler.points_per_side=5", "nms.box_nms_thresh=0.4", *FILTERS)
 
 
 @pytest.fixture(scope="module")
