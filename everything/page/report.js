@@ -314,7 +314,12 @@
   }
 
   function describe(mask) {
-    const facts = !mask ? [] : [
+    if (!mask) {
+      const hint = "Point at a mask for its scores and area.";
+      $("mask").replaceChildren(make("dd", { className: "hint", textContent: hint }));
+      return;
+    }
+    const facts = [
       ["Mask", `${mask.id}${pinned === mask ? " (kept)" : ""}`],
       ["Predicted IoU", mask.iou.toFixed(3)],
       ["Stability", mask.stability.toFixed(3)],
@@ -322,11 +327,6 @@
       ["Box", mask.box.map((v) => number(Math.round(v))).join(", ")],
       ["Prompt", mask.points.map((xy) => xy.map((v) => v.toFixed(1)).join(", ")).join("; ") || "–"],
     ];
-    if (!mask) {
-      const hint = "Point at a mask for its scores and area.";
-      $("mask").replaceChildren(make("dd", { className: "hint", textContent: hint }));
-      return;
-    }
     $("mask").replaceChildren(...facts.flatMap(([name, value]) =>
       [make("dt", { textContent: name }), make("dd", { textContent: value })]));
   }
@@ -373,6 +373,7 @@
 
   function leave() {
     const link = $("grid").querySelector(`a[href="#${current}"]`);
+    $("viewer").close(); // first, since it gives the focus back to where it was before
     location.hash = "";
     if (link) { link.scrollIntoView({ block: "nearest" }); link.focus(); }
   }

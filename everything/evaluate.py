@@ -1,0 +1,246 @@
+"""Scores of label folders against truth.
+
+Average recall is COCO's, class-agnostic, by faster-coco-eval's evaluator: masks ranked by predicted
+IoU, IoU .50:.05:.95, small, medium and large by 32² and 96² px at 1000 masks. Where several people
+marked a photo, the segments of all of them are the truth together, and since a mask is matched with
+one segment only, a segment that two people drew alike asks for two masks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from everything import rle
+from everything.contours import BoundaryScores, BoundaryTally, contours_of_masks
+from everything.errors import InputError
+from everything.marked import Marked, Names, compressed, read_marked, some_of
+from everything.names import shown
+from everything.results import Annotation, Result, Results
+
+MIN_AREA = 100  # px of a segment that counts, of truth that comes as label maps
+MAX_MASKS = (1, 10, 100, 1000)
+_LEVELS = 20
+_SIZES = ("small", "medium", "large")
+_Tree = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of a label folder.
+
+    ar: average recall at 1, 10, 100 and 1000 masks per photo, and of small, medium and large
+    segments at 1000; NaN where there are none. covering: mean over segments of the best mask's
+    IoU; covering_by_area: weighted by the segments' areas. boundary: None where truth does not mark
+    whole photos. photos, segments, masks: how many were compared. unused: labelled photos that the
+    truth does not have.
+    """
+
+    ar: dict[str, float]
+    covering: float
+    covering_by_area: float
+    boundary: BoundaryScores | None
+    photos: int
+    segments: int
+    masks: int
+    unused: tuple[str, ...] = ()
+
+    def to_json(self) -> _Tree:
+        """Return the scores as JSON has them; what cannot be measured is null."""
+        tree = asdict(self)
+        tree["ar"] = {name: None if np.isnan(v) else v for name, v in self.ar.items()}
+        return tree
+
+    def table(self, title: str = "") -> Table:
+        """Return the scores as a table for the terminal."""
+        table = Table("score", title=title or None, title_justify="left")
+        table.add_column("value", justify="right")
+        for name, value in self.ar.items():
+            table.add_row(f"AR {name}" if name in _SIZES else f"AR@{name}", _number(value))
+        table.add_row("best IoU, mean of segments", _number(self.covering))
+        table.add_row("best IoU, weighted by area", _number(self.covering_by_area))
+        if self.boundary is not None:
+            b = self.boundary
+            table.add_row("boundary F (ODS)", _number(b.f))
+            table.add_row("  precision, recall", f"{_number(b.precision)}, {_number(b.recall)}")
+            table.add_row("boundary F (OIS)", _number(b.best_per_photo))
+        table.add_section()
+        table.add_row("photos", f"{self.photos:,}")
+        table.add_row("segments", f"{self.segments:,}")
+        table.add_row("masks", f"{self.masks:,}")
+        if self.unused:
+            table.add_row("photos without truth, not used", f"{len(self.unused):,}")
+        return table
+
+
+def evaluate(
+    labels: Path,
+    truth: Path,
+    split: str | None = None,
+    *,
+    min_area: int = MIN_AREA,
+    boundaries: bool = True,
+) -> Scores:
+    """Return the scores of a label folder.
+
+    labels: what `everything label` wrote, or SA-1B's JSONs. truth: a COCO file, such a folder of
+    annotation files, or what everything/training/truth.py reads (a data pack, of which `split` is
+    a part, or label maps). Photos are matched by relative path, with or without suffix, else by
+    stem. min_area: px below which a segment of a label map does not count. boundaries: also the
+    boundary F, where the truth marks whole photos; it takes seconds per photo.
+    Raises InputError if photos of the truth are not labelled, or of another size.
+    """
+    results = Results(labels)
+    names = Names(results.files)
+    tally = _Tally(_levels(results) if boundaries else [])
+    missing = []
+    for photo in read_marked(truth, split, min_area):
+        key = names.find(photo.name)
+        if key is None:
+            missing.append(photo.name)
+        elif not missing:
+            tally.add(photo, results.read(key))
+            names.used.add(key)
+    if missing:
+        raise InputError(
+            f"{shown(labels)}: {len(missing)} photos of the truth are not labelled "
+            f"({some_of(missing)}): label them, or name the part of the truth that is meant"
+        )
+    if not tally.images:
+        raise InputError(f"{shown(truth)}: has no photos")
+    unused = tuple(key for key in results.files if key not in names.used)
+    return tally.scores(unused)
+
+
+def _levels(results: Results) -> list[float]:
+    """Thresholds for contours: as many predicted IoUs as levels, evenly spread over all masks."""
+    scores = [float(a["predicted_iou"]) for result in results for a in result.annotations]
+    if not scores:
+        return [0.5]
+    levels: list[float] = np.unique(np.quantile(scores, np.linspace(0, 1, _LEVELS))).tolist()
+    return levels
+
+
+@dataclass
+class _Tally:
+    """What the evaluator is given, and what is added up beside it."""
+
+    levels: list[float]
+    images: list[_Tree] = field(default_factory=list)
+    truths: list[_Tree] = field(default_factory=list)
+    masks: list[_Tree] = field(default_factory=list)
+    best: list[NDArray[np.float64]] = field(default_factory=list)
+    areas: list[NDArray[np.float64]] = field(default_factory=list)
+    is_complete: bool = True
+
+    def __post_init__(self) -> None:
+        self.boundaries = BoundaryTally(self.levels)
+        self.is_complete = bool(self.levels)
+
+    def add(self, photo: Marked, result: Result) -> None:
+        """Add a photo with its labels; raises InputError if their sizes differ."""
+        if photo.size != result.size:
+            (h, w), (height, width) = result.size, photo.size
+            raise InputError(
+                f"{shown(photo.name)}: {w} x {h} px were labelled, the truth has {width} x "
+                f"{height}: label the same photos"
+            )
+        number = len(self.images) + 1
+        height, width = photo.size
+        self.images.append({"id": number, "height": height, "width": width})
+        codes = [compressed(row["segmentation"], photo.size) for row in photo.annotations]
+        for row, code in zip(photo.annotations, codes, strict=True):
+            self.truths.append(_truth(len(self.truths) + 1, number, row, code))
+        self.masks += [_mask(number, annotation) for annotation in result.annotations]
+        self._cover(photo, codes, result)
+        if photo.contours is None:
+            self.is_complete = False
+        elif self.levels:
+            strength = contours_of_masks(result.annotations, photo.size)
+            self.boundaries.add(strength, photo.contours)
+
+    def _cover(self, photo: Marked, codes: list[rle.Rle], result: Result) -> None:
+        single = [i for i, row in enumerate(photo.annotations) if not row.get("iscrowd")]
+        wanted = [codes[i] for i in single]
+        found: list[rle.Rle] = [a["segmentation"] for a in result.annotations]
+        overlap = rle.iou(wanted, found).numpy()
+        best = overlap.max(1) if found and wanted else np.zeros(len(wanted))
+        self.best.append(best)
+        self.areas.append(rle.areas(wanted).double().numpy())
+
+    def scores(self, unused: tuple[str, ...]) -> Scores:
+        """Return the scores of all that was added."""
+        best, areas = np.concatenate(self.best), np.concatenate(self.areas)
+        some = areas.sum() > 0
+        return Scores(
+            ar=average_recall(self.images, self.truths, self.masks),
+            covering=float(best.mean()) if some else float("nan"),
+            covering_by_area=float((best * areas).sum() / areas.sum()) if some else float("nan"),
+            boundary=self.boundaries.scores() if self.is_complete else None,
+            photos=len(self.images),
+            segments=len(best),
+            masks=len(self.masks),
+            unused=unused,
+        )
+
+
+def average_recall(
+    images: list[_Tree], truths: list[_Tree], masks: list[_Tree]
+) -> dict[str, float]:
+    """Return AR at 1, 10, 100 and 1000 masks and by size, of COCO's lists of images, annotations
+    and results, whatever their categories (useCats = 0)."""
+    from faster_coco_eval import COCO
+    from faster_coco_eval.core.faster_eval_api import COCOeval_faster
+
+    categories = [{"id": 1, "name": "object"}]
+    truth = COCO({"images": images, "annotations": truths, "categories": categories})
+    evaluator = COCOeval_faster(truth, truth.loadRes(masks), "segm", print_function=_silent)
+    evaluator.params.useCats = 0
+    evaluator.params.maxDets = list(MAX_MASKS)
+    evaluator.evaluate()
+    evaluator.accumulate()
+    # (IoU thresholds, categories, area ranges all/small/medium/large, mask limits)
+    recall = evaluator.eval["recall"]
+    scores = {str(n): _mean(recall[:, :, 0, i]) for i, n in enumerate(MAX_MASKS)}
+    return scores | {name: _mean(recall[:, :, 1 + i, -1]) for i, name in enumerate(_SIZES)}
+
+
+def _mean(recall: NDArray[np.float64]) -> float:
+    """COCO's mean: -1 stands for "no such segment" and does not count."""
+    valid = recall[recall > -1]
+    return float(valid.mean()) if valid.size else float("nan")
+
+
+def _truth(number: int, image: int, row: _Tree, code: rle.Rle) -> _Tree:
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": 1,
+        "segmentation": code,
+        "area": row["area"],
+        "iscrowd": row.get("iscrowd", 0),
+        "ignore": row.get("ignore", 0),
+        "bbox": row.get("bbox", [0, 0, 0, 0]),
+    }
+
+
+def _mask(image: int, annotation: Annotation) -> _Tree:
+    return {
+        "image_id": image,
+        "category_id": 1,
+        "segmentation": annotation["segmentation"],
+        "score": annotation["predicted_iou"],
+    }
+
+
+def _silent(*_: object) -> None:
+    """What the evaluator has to say is in the scores."""
+
+
+def _number(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.3f}"

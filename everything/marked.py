@@ -1,0 +1,170 @@
+"""Truth as COCO has annotations, and labels found by the names of its photos."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from everything import rle
+from everything.contours import contours_of_labels
+from everything.errors import InputError
+from everything.inputs import SUFFIXES
+from everything.names import shown
+from everything.results import Annotation, Results
+from everything.training.truth import Truth, read_truth
+
+_Tree = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A photo's truth. annotations: as COCO has them, but for ids. contours: bool (K, H, W)."""
+
+    name: str
+    size: tuple[int, int]
+    annotations: list[_Tree]
+    contours: NDArray[np.bool_] | None = None
+
+
+def read_marked(truth: Path, split: str | None, min_area: int) -> Iterator[Marked]:
+    """Yield the photos of truth in any known format (see evaluate.evaluate).
+
+    split: of a data pack, the only one. min_area: px below which a segment of a label map is left
+    out. Raises InputError if no format fits.
+    """
+    if truth.is_file():
+        return _coco(truth)
+    if (truth / "annotations").is_dir() or _is_sa1b(truth):
+        return _sa1b(Results(truth))
+    return _label_maps(truth, split, min_area)
+
+
+def _is_sa1b(folder: Path) -> bool:
+    first = next(iter(sorted(folder.rglob("*.json"))), None)
+    if first is None:
+        return False
+    content = json.loads(first.read_bytes())
+    return isinstance(content, dict) and {"image", "annotations"} <= content.keys()
+
+
+def _coco(file: Path) -> Iterator[Marked]:
+    """As it stands, with areas, polygons and crowds, so that scores are COCO's to the digit."""
+    try:
+        content = json.loads(file.read_bytes())
+        of: dict[Any, list[_Tree]] = {image["id"]: [] for image in content["images"]}
+        for annotation in content["annotations"]:
+            of[annotation["image_id"]].append(annotation)
+    except (ValueError, TypeError, KeyError) as error:
+        reason = f"not a COCO file ({type(error).__name__}: {error})"
+        raise InputError(f"{shown(file)}: {reason}: give one with masks") from error
+    for image in content["images"]:
+        size = (image["height"], image["width"])
+        yield Marked(image["file_name"], size, of[image["id"]])
+
+
+def _sa1b(truth: Results) -> Iterator[Marked]:
+    for key in truth.files:
+        result = truth.read(key)
+        # Its own name for ours, whatever the annotation file says, as for the labels.
+        yield Marked(key, result.size, [_truth_row(a) for a in result.annotations])
+
+
+def _truth_row(annotation: Annotation) -> _Tree:
+    return {"segmentation": annotation["segmentation"], "area": annotation["area"]}
+
+
+def _label_maps(path: Path, split: str | None, min_area: int) -> Iterator[Marked]:
+    for photo in _truth(path, split):
+        rows = [_row(mask) for mask in _segments(photo, min_area)]
+        size = (photo.photo.shape[0], photo.photo.shape[1])
+        contours = None
+        if photo.complete:
+            contours = np.stack([contours_of_labels(one) for one in photo.labels])
+        yield Marked(photo.name, size, rows, contours)
+
+
+def marked_masks(
+    truth: Path, split: str | None, min_area: int, limit: int | None = None
+) -> Iterator[tuple[NDArray[np.uint8], list[NDArray[np.bool_]]]]:
+    """Yield photos uint8 (H, W, 3) that have segments, with their masks bool (H, W).
+
+    limit: only the first so many photos of the truth. Raises InputError if no format fits.
+    """
+    for photo in islice(_truth(truth, split), limit):
+        masks = list(_segments(photo, min_area))
+        if masks:
+            yield photo.photo, masks
+
+
+def _truth(path: Path, split: str | None) -> Iterator[Truth]:
+    try:
+        return read_truth(path, split)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _segments(photo: Truth, min_area: int) -> Iterator[NDArray[np.bool_]]:
+    """Every annotator's segments of at least min_area px."""
+    for labels in photo.labels:
+        for number in np.flatnonzero(np.bincount(labels.ravel()) >= min_area):
+            if number > 0:
+                yield labels == number
+
+
+def _row(mask: NDArray[np.bool_]) -> _Tree:
+    code = rle.encode(mask, (0, 0), (mask.shape[0], mask.shape[1]))
+    return {"segmentation": code, "area": int(mask.sum())}
+
+
+class Names:
+    """Finds the labels of a photo by its path, its path without suffix, or its stem alone."""
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self.used: set[str] = set()
+        self._by: list[dict[str, list[str]]] = [{}, {}, {}]
+        for key in keys:
+            for level, form in enumerate(_forms(key)):
+                self._by[level].setdefault(form, []).append(key)
+
+    def find(self, name: str) -> str | None:
+        """Return the key of its labels, None if there are none; raises InputError if a name fits
+        several."""
+        for found, form in zip(self._by, _forms(name), strict=True):
+            keys = found.get(form, [])
+            if len(keys) > 1:
+                raise InputError(f"{shown(name)}: fits several labelled photos ({some_of(keys)})")
+            if keys:
+                return keys[0]
+        return None
+
+
+def _forms(name: str) -> tuple[str, str, str]:
+    path = PurePosixPath(name)
+    bare = path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
+    return name, str(bare), bare.name
+
+
+def some_of(names: list[str]) -> str:
+    """Return the first names and how many more there are."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(shown(name) for name in names[:5]) + more
+
+
+def compressed(segmentation: Any, size: tuple[int, int]) -> rle.Rle:
+    """Return any of COCO's spellings (polygons, counts, compressed) as a compressed code."""
+    from pycocotools import mask as coco
+
+    if isinstance(segmentation, list):
+        code = coco.merge(coco.frPyObjects(segmentation, *size))
+    elif isinstance(segmentation["counts"], list):
+        code = coco.frPyObjects(segmentation, *size)
+    else:
+        return {"size": list(size), "counts": segmentation["counts"]}
+    return {"size": list(size), "counts": code["counts"].decode("ascii")}
