@@ -24,6 +24,11 @@ class Scene:
         self._recipe = recipe
         self._clock = clock
 
+    @property
+    def variant(self) -> str:
+        """The variant's name."""
+        return self._recipe.variant
+
     def points_per_side(self, of_image: int) -> int:
         """Return how many points a side of this view gets where the whole image gets `of_image`:
         fewer at each crop layer, by crop_n_points_downscale_factor, but at least one."""

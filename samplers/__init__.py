@@ -97,6 +97,11 @@ SAMPLERS: dict[str, SamplerRecord] = {
         "MobileSAMv2 (Zhang et al., 2023)",
         preset=_KEEP_ALL,
     ),
+    "auto-ppn": SamplerRecord(
+        "samplers.auto_ppn:AutoPpn",
+        "points and boxes from a small head on the variant's own feature maps",
+        "the idea of Lite-SAM (Fu et al., 2024)",
+    ),
     "all-instance": SamplerRecord(
         "samplers.all_instance:AllInstance",
         "masks from a network without prompts; FastSAM's is AGPL-3.0",

@@ -1,0 +1,138 @@
+"""AutoPPN's head: from a variant's own feature maps to points and boxes worth asking about.
+
+Lite-SAM (Fu et al., 2024) proposes prompts from the network itself, with a confidence for points
+and a regression for boxes; how, it does not say. What is here is an original design of that idea.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import nms
+
+from everything.errors import WeightsError
+from everything.view import Frame, Size
+
+FINER = 2  # cells of the head along a side of a cell of the features
+UNIT = 8  # box sides are told in the canvas's longest side over this
+DILATIONS = (1, 2, 4)
+CANDIDATES = 1000  # cells whose boxes are looked at
+
+
+class Answer(NamedTuple):
+    """What the head says of each cell.
+
+    confidence: float32 (B, h, w), logit of how near the middle of an object the cell is. sides:
+    float32 (B, 4, h, w), logarithm of the distances to the left, upper, right and lower side of
+    that object's box, in units of the canvas's longest side / UNIT.
+    """
+
+    confidence: Tensor
+    sides: Tensor
+
+
+class Proposals(NamedTuple):
+    """Prompts for a view, best first. points: float64 (P, 2) xy. boxes: float64 (N, 4) xyxy."""
+
+    points: Tensor
+    boxes: Tensor
+
+
+class PromptHead(nn.Module):
+    """Three convolutions of growing reach over features brought to mean 0 and deviation 1."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, channels: int, width: int = 64) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("deviation", torch.ones(channels))
+        self.enter = nn.Conv2d(channels, width, 1)
+        self.blocks = nn.ModuleList(
+            nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
+            for dilation in DILATIONS
+        )
+        self.leave = nn.Conv2d(width, 5, 3, padding=1)
+        nn.init.normal_(self.leave.weight, std=0.01)
+
+    def forward(self, features: Tensor) -> Answer:
+        """Return the answer to feature maps (B, C, h, w), on cells that are FINER times finer."""
+        x = (features.float() - self.mean[:, None, None]) / self.deviation[:, None, None]
+        x = F.relu(self.enter(x))
+        for block in self.blocks:
+            x = x + F.relu(block(x))
+        # Enlarged before the last convolution, which smooths: a chequered map has false peaks.
+        x = F.interpolate(x, scale_factor=FINER, mode="bilinear", align_corners=False)
+        x = self.leave(x)
+        return Answer(x[:, 0], x[:, 1:])
+
+
+def cells(canvas: Size, grid: Size) -> Tensor:
+    """Return the centres of the cells of a grid (h, w) over a canvas, float64 (h, w, 2) xy px."""
+    y = (torch.arange(grid[0], dtype=torch.float64) + 0.5) * canvas[0] / grid[0]
+    x = (torch.arange(grid[1], dtype=torch.float64) + 0.5) * canvas[1] / grid[1]
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
+
+
+def propose(
+    answer: Answer, frame: Frame, *, conf: float, iou: float, max_points: int, max_boxes: int
+) -> Proposals:
+    """Return the prompts that an answer (B = 1) suggests for a view.
+
+    Points are local maxima of the confidence, boxes come from the most confident cells. conf:
+    confidence in [0, 1], exceeded. iou: of two boxes, exceeded by duplicates.
+    """
+    heat = torch.sigmoid(answer.confidence[0]).double()
+    places = cells(frame.canvas, (heat.shape[0], heat.shape[1]))
+    x0, y0, x1, y1 = frame.content
+    x, y = places.unbind(-1)
+    heat = torch.where((x > x0) & (x < x1) & (y > y0) & (y < y1), heat, 0.0)
+    peaks = (heat == F.max_pool2d(heat[None], 3, 1, 1)[0]) & (heat > conf)
+    points = places[_most(heat, peaks, max_points)]
+    sure = _most(heat, heat > conf, CANDIDATES)
+    reach = torch.exp(answer.sides[0].double()) * max(frame.canvas) / UNIT
+    left, up, right, down = reach[:, *sure]
+    middle = places[sure]
+    boxes = torch.stack(
+        [middle[:, 0] - left, middle[:, 1] - up, middle[:, 0] + right, middle[:, 1] + down], 1
+    )
+    boxes = _on_view(boxes, frame)
+    kept = nms(boxes, heat[sure], iou)[:max_boxes]
+    return Proposals(frame.from_canvas(points), boxes[kept])
+
+
+def _most(heat: Tensor, among: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Rows and columns of the largest values of `heat` (h, w) where `among` is true."""
+    rows, columns = among.nonzero().unbind(1)
+    order = heat[rows, columns].argsort(descending=True, stable=True)[:count]
+    return rows[order], columns[order]
+
+
+def _on_view(boxes: Tensor, frame: Frame) -> Tensor:
+    height, width = frame.view
+    corners = frame.from_canvas(boxes.reshape(-1, 2, 2))
+    return corners.clamp(min=0).minimum(corners.new_tensor([width, height])).reshape(-1, 4)
+
+
+@cache
+def load(path: Path) -> PromptHead:
+    """Return a trained head. Raises WeightsError if the file is not one."""
+    try:
+        with safe_open(path, "pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        width, channels = state["enter.weight"].shape[:2]
+        head = PromptHead(channels, width)
+        head.load_state_dict(state)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path}: not a readable head ({error})") from error
+    except (KeyError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"{path}: not the weights of an AutoPPN head ({reason})") from error
+    return head.eval().requires_grad_(False)
