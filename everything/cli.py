@@ -6,8 +6,7 @@ Nothing heavy is imported before a command runs, so that --help is there at once
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +14,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from everything.errors import ConfigError, EverythingError, InputError
+from everything.cli_errors import errors_shown
+from everything.cli_results import evaluate, report
+from everything.cli_train import train
+from everything.errors import InputError
 
 app = typer.Typer(
     name="everything",
@@ -26,7 +28,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-# Further verbs: `app.command(...)` here, or `app.add_typer(train, name="train")` for a group.
+app.command()(evaluate)
+app.command()(report)
+app.add_typer(train, name="train")
 
 _RUN, _SAM, _JOB = "What finds the masks", "SAM's settings, by SAM's names", "The job"
 Inputs = Annotated[
@@ -151,7 +155,7 @@ def label(
         "crop_n_points_downscale_factor": crop_n_points_downscale_factor,
         "min_mask_region_area": min_mask_region_area,
     }
-    with _errors_shown():
+    with errors_shown():
         photos = _photos(inputs or [], demo, out)
         from everything import label as job
         from everything.loading import resolve
@@ -212,7 +216,7 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Time models and samplers on photos, in turns, stage by stage, also against other programs."""
-    with _errors_shown():
+    with errors_shown():
         photos = _photos(inputs or [], demo, out)
         from itertools import islice
 
@@ -303,18 +307,6 @@ def _photos(inputs: Sequence[Path], demo: bool, out: Path | None) -> Any:
     if demo == bool(inputs):
         raise InputError("give photos or folders, or --demo")
     return demo_photos if demo else partial(list_inputs, inputs, out)
-
-
-@contextmanager
-def _errors_shown() -> Iterator[None]:
-    """Errors that users can mend are one line, without a traceback."""
-    try:
-        yield
-    except EverythingError as error:
-        typer.secho(f"everything: {error}", err=True, fg="red")
-        raise typer.Exit(2 if isinstance(error, ConfigError | InputError) else 1) from error
-    except KeyboardInterrupt as error:
-        raise typer.Exit(130) from error
 
 
 def _list(records: Sequence[Mapping[str, Any]], columns: Sequence[str], as_json: bool) -> None:

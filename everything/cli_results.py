@@ -1,0 +1,87 @@
+"""Commands about results: `everything evaluate` and `everything report`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from everything.cli_errors import errors_shown
+
+Folders = Annotated[
+    list[Path], typer.Argument(metavar="LABELS", help="What [b]everything label[/b] wrote.")
+]
+Truth = Annotated[
+    Path,
+    typer.Option(
+        "--truth",
+        metavar="T",
+        help="A COCO file, a folder of SA-1B JSON, of label maps, or a data pack.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def evaluate(
+    truth: Truth,
+    labels: Annotated[
+        Path | None,
+        typer.Argument(metavar="LABELS", help="What [b]everything label[/b] wrote."),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Of a data pack that has splits.")] = None,
+    boundaries: Annotated[bool, typer.Option(help="Also the boundary F: seconds a photo.")] = True,
+    prompts: Annotated[
+        bool, typer.Option("--prompts", help="Instead, how a model answers clicks and boxes.")
+    ] = False,
+    variant: Annotated[str | None, typer.Option(help="The model, with --prompts.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score masks against truth: average recall, covering, boundaries; or a model's answers."""
+    with errors_shown():
+        from everything.errors import InputError
+
+        if prompts == (labels is not None):
+            raise InputError("give a folder of labels, or --prompts and a --variant")
+        if labels is not None:
+            from everything.evaluate import evaluate as score
+
+            result = score(labels, truth, split, boundaries=boundaries)
+            tree, table = result.to_json(), result.table()
+        else:
+            from everything.loading import load
+            from everything.prompted import evaluate_prompts
+
+            answers = evaluate_prompts(load(variant, checkpoint=checkpoint), truth, split)
+            tree, table = answers.to_json(), answers.table()
+    if as_json:
+        typer.echo(json.dumps(tree, indent=2))
+    else:
+        Console().print(table, highlight=False)
+
+
+def report(
+    labels: Folders,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="LABELS/report if not given.")
+    ] = None,
+    photos: Annotated[Path | None, typer.Option(help="Where the photos are, if moved.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
+    overlays: Annotated[
+        bool, typer.Option("--overlays", help="Also a picture of each photo with its masks.")
+    ] = False,
+) -> None:
+    """Make a page to look at results, or several side by side; it opens from disk."""
+    with errors_shown():
+        from everything.report import write_report
+
+        page = write_report(labels, out, photos=photos, limit=limit)
+        if overlays:
+            from everything.overlay import write_overlays
+
+            for folder in labels:
+                write_overlays(folder, photos=photos)
+    typer.echo(page)

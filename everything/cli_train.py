@@ -1,0 +1,69 @@
+"""`everything train …`: the models that come with the program, made again from marked photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from everything.cli_errors import errors_shown
+
+train = typer.Typer(
+    help="Train the models that come with the program, or your own from them.",
+    no_args_is_help=True,
+)
+Truths = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="TRUTH",
+        help="Marked photos: a COCO file, a folder of SA-1B JSON, of label maps, or a data pack.",
+    ),
+]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="For weights, card, checkpoints.")]
+Minutes = Annotated[float | None, typer.Option(help="Of training; or --steps.")]
+Steps = Annotated[int | None, typer.Option(help="Photos to train on, one each; or --minutes.")]
+Seed = Annotated[int, typer.Option(help="Of everything random.")]
+Split = Annotated[str | None, typer.Option(help="Of data packs that have splits.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue what DIR holds.")]
+
+
+@train.command()
+def ucm(
+    truth: Truths,
+    out: Out,
+    minutes: Minutes = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    split: Split = "train",
+    resume: Resume = False,
+) -> None:
+    """The boundary network and the scorer of `ucm`; an hour on one core is what ships."""
+    with errors_shown():
+        from everything.training.ucm import train_ucm
+
+        weights = train_ucm(
+            truth, out, minutes=minutes, steps=steps, seed=seed, split=split, resume=resume
+        )
+        typer.echo(f"everything label PHOTOS --out labels --variant ucm --checkpoint {weights}")
+
+
+@train.command()
+def nano(
+    truth: Truths,
+    out: Out,
+    minutes: Minutes = None,
+    steps: Steps = None,
+    init: Annotated[Path | None, typer.Option(help="Weights of ucm to start from.")] = None,
+    seed: Seed = 0,
+    split: Split = "train",
+    resume: Resume = False,
+) -> None:
+    """The tiny SAM `nano`, grown on the boundary network of `ucm`."""
+    with errors_shown():
+        from everything.training.loop import Budget
+        from everything.training.nano import train_nano
+
+        budget = Budget(minutes=minutes, steps=steps)
+        weights = train_nano(truth, out, budget, init=init, seed=seed, split=split, resume=resume)
+        typer.echo(f"everything label PHOTOS --out labels --variant nano --checkpoint {weights}")
