@@ -10,6 +10,7 @@ prompt's own tokens, so that decoders which compute the image side once stay exa
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -29,7 +30,8 @@ FINE = 4  # px of a cell of the details
 OUTSIDE, INSIDE, BOX, NOTHING = range(4)  # what a place token stands for
 # Frequencies of the positional code, one for each head: a match is 80 to 10 px wide (sigma).
 SPREAD = (0.5, 1.0, 2.0, 4.0)
-MATCH = 2.0  # how strongly places that match attract each other at the start
+MATCH = 1.6  # how strongly places that match attract each other at the start
+QUIET = 0.3  # size of all content at the start, beside a positional code of size 0.7
 
 
 class Seen(NamedTuple):
@@ -63,6 +65,7 @@ class NanoEncoder(nn.Module):
         self.from16 = nn.Conv2d(128, WIDTH, 1)
         self.mix = nn.Conv2d(WIDTH, WIDTH, 3, padding=1)
         self.norm = nn.LayerNorm(WIDTH)
+        nn.init.constant_(self.norm.weight, QUIET)
 
     def forward(self, rgb: Tensor) -> Seen:
         """Return what there is to know of RGB float32 (1, 3, h, w) in [0, 1], h and w multiples
@@ -90,11 +93,9 @@ class NanoPrompts(PromptEncoder):  # type: ignore[misc]
             nn.Linear(WIDTH + DETAIL, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH)
         )
         self.kinds = nn.Embedding(4, WIDTH)
-        frequencies = self.pe_layer.positional_encoding_gaussian_matrix
-        frequencies *= torch.tensor(SPREAD).repeat_interleave(frequencies.shape[1] // len(SPREAD))
-        # Large learned codes would drown the positional one, which training starts from.
+        self.pe_layer.positional_encoding_gaussian_matrix = frequencies()
         for embedding in (*self.point_embeddings, self.not_a_point_embed, self.kinds):
-            nn.init.normal_(embedding.weight, std=0.3)
+            nn.init.normal_(embedding.weight, std=QUIET)
 
     def tokens(self, seen: Seen, points: Tensor, labels: Tensor) -> Tensor:
         """Return the tokens float32 (P, T, 128) of P prompts: SAM's, then one for each click and
@@ -117,6 +118,8 @@ class NanoDecoder(MaskDecoder):  # type: ignore[misc]
         super().__init__(transformer_dim=WIDTH, transformer=transformer, iou_head_hidden_dim=WIDTH)
         self.skip = nn.Conv2d(DETAIL, WIDTH // 8, 1)
         match_places(transformer)
+        for embedding in (self.iou_token, self.mask_tokens):
+            nn.init.normal_(embedding.weight, std=QUIET)
 
     def details(self, seen: Seen) -> Tensor:
         """Return what is added to the mask features, (n, 4, 4, 16): the n cells with content, row
@@ -141,8 +144,10 @@ def match_places(transformer: TwoWayTransformer) -> None:
 
     Queries and keys between tokens and image read the same sines and cosines of the positional
     code, each head those of one frequency band, so that q · k falls off with the distance; tokens
-    among each other compare all they have. Found by chance this takes a third of a short training.
+    among each other compare all they have. Norms make content small, as it would drown the code.
     """
+    for norm in (m for m in transformer.modules() if isinstance(m, nn.LayerNorm)):
+        nn.init.constant_(norm.weight, QUIET)
     for attention in (m for m in transformer.modules() if isinstance(m, Attention)):
         q, k = attention.q_proj, attention.k_proj
         inner, width = q.weight.shape
@@ -156,14 +161,27 @@ def match_places(transformer: TwoWayTransformer) -> None:
             k.bias.zero_()
 
 
+def frequencies() -> Tensor:
+    """Return the positional code's 64 frequencies, float32 (2, 64), in the place of SAM's random
+    ones: 16 for each band of SPREAD, the sums of whose first and last eight cosines fall off like
+    Gaussians, as their directions are even and their lengths the quantiles of a normal's."""
+    step = torch.arange(8)
+    lengths = (-2 * torch.log1p(-(step * 3 % 8 + 0.5) / 8)).sqrt()
+    angles = torch.stack([step, step + 0.5]) * (math.pi / 8)
+    waves = lengths * torch.stack([angles.cos(), angles.sin()])
+    bands = torch.tensor(SPREAD)[:, None, None] * waves[:, None]
+    return bands.flatten(1).contiguous()
+
+
 def _place_reader(inner: int, width: int) -> Tensor:
-    """A map (inner, width) that copies sine and cosine pairs of the positional code, spread over
-    the bands, `MATCH` times."""
-    frequencies = torch.linspace(0, width // 2 - 1, inner // 2).round().long()
+    """A map (inner, width) that copies sines and cosines, `MATCH` times: to each head's rows the
+    first half of its band."""
+    bands = torch.arange(width // 2).view(len(SPREAD), -1)
+    chosen = bands[:, : inner // 2 // len(SPREAD)].flatten()
     rows = torch.arange(inner // 2)
     reader = torch.zeros(inner, width)
-    reader[2 * rows, frequencies] = MATCH
-    reader[2 * rows + 1, width // 2 + frequencies] = MATCH
+    reader[2 * rows, chosen] = MATCH
+    reader[2 * rows + 1, width // 2 + chosen] = MATCH
     return reader
 
 

@@ -30,6 +30,7 @@ DEEPEST_OF = 6  # candidates of which a click takes the one farthest inside
 JITTER = 0.05  # of a box's sides
 SMALLEST = 24  # cells at stride 2; smaller regions are not asked for
 ENTROPY_WEIGHT, PRECISION_WEIGHT, SINGLE_WEIGHT = 2.0, 0.3, 0.4
+IOU_WEIGHT = 5.0  # with 1 the masks' gradients drown its own and it stays a constant
 MOST_MAPS = 6  # annotators compared with
 
 
@@ -124,8 +125,8 @@ def warm_start(net: Nano, weights: Path) -> None:
 
 
 def ask(look: Look, random: torch.Generator) -> Task | None:
-    """Return prompts about a look: clicks anywhere, clicks in regions (drawn by the root of their
-    area, most of them deep inside) and boxes; None if no region is known."""
+    """Return prompts about a look: clicks anywhere, clicks in regions (small ones nearly as
+    often as large ones, and mostly deep inside) and boxes; None if no region is known."""
     labels = look.labels[torch.randperm(len(look.labels), generator=random)[:MOST_MAPS]]
     areas = _areas(labels)
     if not bool((areas > 0).any()):
@@ -172,7 +173,7 @@ def _region(areas: Tensor, random: torch.Generator) -> tuple[int, int]:
     """A map and a region of it."""
     has = (areas > 0).any(1).nonzero()[:, 0]
     k = int(has[torch.randint(len(has), (), generator=random)])
-    return k, int(torch.multinomial(areas[k].float().sqrt(), 1, generator=random))
+    return k, int(torch.multinomial(areas[k].float() ** 0.25, 1, generator=random))
 
 
 def _inside(labels: Tensor, areas: Tensor, random: torch.Generator) -> tuple[int, int]:
@@ -251,7 +252,7 @@ def compare(logits: Tensor, scores: Tensor, task: Task) -> dict[str, Tensor]:
     return {
         "masks": (reached + PRECISION_WEIGHT * astray).mean(),
         "single": SINGLE_WEIGHT * single.mean(),
-        "iou": F.mse_loss(scores, best),
+        "iou": IOU_WEIGHT * F.mse_loss(scores, best),
     }
 
 
