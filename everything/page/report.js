@@ -425,7 +425,11 @@
   // ---------------------------------------------------------------- timing
 
   const SVG = "http://www.w3.org/2000/svg";
-  const quantile = (sorted, q) => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))];
+  function quantile(sorted, q) {
+    const at = q * (sorted.length - 1);
+    const below = sorted[Math.floor(at)];
+    return below + (at % 1) * (sorted[Math.ceil(at)] - below);
+  }
   const seconds = (s) => (s >= 1 ? `${s.toFixed(2)} s` : `${(1000 * s).toFixed(1)} ms`);
 
   function histogram(name, values) {
