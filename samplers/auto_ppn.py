@@ -30,7 +30,7 @@ class AutoPpn(Settings):
         description="embedded (comes with the program, for some variants), or a head that "
         "`everything train auto-ppn` made: a path",
     )
-    conf: float = Field(0.2, ge=0, le=1, description="a prompt's confidence, exceeded")
+    conf: float = Field(0.1, ge=0, le=1, description="a prompt's confidence, exceeded")
     iou: float = Field(0.7, ge=0, le=1, description="overlap of boxes, exceeded by duplicates")
     max_points: int = Field(160, ge=0, description="points of one view at most")
     max_boxes: int = Field(96, ge=0, description="boxes of one view at most")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,17 +13,30 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
+from everything import rle
 from everything.detectors.prompt_head import FINER, UNIT, PromptHead, cells
+from everything.errors import InputError
+from everything.images import read_image
 from everything.model import Model
-from everything.training.loop import Budget, Loop
+from everything.results import Results
+from everything.training.loop import Budget, Loop, run
 from everything.training.optimise import Optimisers
-from everything.training.truth import Truth
+from everything.training.truth import Truth, labels_from_masks, read_truth
 from everything.view import Frame, Size, whole
 
 OUTSIDE = ("enter", "leave")  # not hidden matrices: AdamW's
 RATE = 0.5  # of the boundary network's: a small head on features that stand still
 MEASURED = 8  # photos that the features' mean and deviation are taken from
 REMEMBERED = 1000  # looks whose lessons are kept, about a megabyte each
+CARD = """# AutoPPN head for {variant}
+
+Proposes point and box prompts from the feature maps of `{variant}` (weights {digest}).
+
+- Data: {photos} photos of {folders}, each plain and mirrored. The licence of the photos and of
+  their labels holds for this head too.
+- Training: {steps} steps of one photo, {minutes:.0f} minutes, seed {seed}, width {width}.
+- Use: `--variant {variant} --sampler auto-ppn --set sampler.head=PATH`.
+"""
 
 
 @dataclass(frozen=True)
@@ -81,6 +95,70 @@ class AutoPpnTraining(Loop[PromptHead]):
                 return lesson
             self.lessons[key] = lesson
         return self.lessons[key]
+
+
+def train_auto_ppn(
+    truths: Sequence[Path],
+    out: Path,
+    budget: Budget,
+    *,
+    variant: str,
+    checkpoint: Path | None = None,
+    seed: int = 0,
+    width: int = 64,
+    split: str | None = "train",
+    resume: bool = False,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Train a head for a variant on folders of truth and return out/weights.safetensors; beside
+    it, README.md says how it came about.
+
+    The folders may be results of this program: a head then learns to ask what grid-32 found.
+    checkpoint: of the variant. split: of data packs. resume: continue from what out holds. Raises
+    EverythingError for an unknown variant or weights that cannot be had.
+    """
+    # Only here: training knows models by their protocol.
+    from everything.loading import build, resolve
+
+    recipe = resolve(variant, checkpoint)
+    photos = [truth for path in truths for truth in _read(path, split)]
+    training = AutoPpnTraining(build(recipe).model, photos, budget, seed, width)
+    if resume and (out / "state.pt").is_file():
+        training.resume(out)
+    say(f"{len(photos)} photos; the first steps are slow, since they encode")
+    run(training, out, say)
+    card = CARD.format(
+        variant=variant,
+        digest=recipe.weights[:12],
+        photos=len(photos),
+        folders=", ".join(path.name for path in truths),
+        steps=training.steps,
+        minutes=training.seconds / 60,
+        seed=seed,
+        width=width,
+    )
+    (out / "README.md").write_text(card, encoding="utf-8")
+    return out / "weights.safetensors"
+
+
+def _read(path: Path, split: str | None) -> Iterator[Truth]:
+    return own_labels(path) if (path / "annotations").is_dir() else read_truth(path, split)
+
+
+def own_labels(folder: Path) -> Iterator[Truth]:
+    """Yield the photos that this program labelled in a folder; smaller masks lie on top of larger
+    ones. Raises InputError if a photo is no longer where it was."""
+    results = Results(folder)
+    for key in results.files:
+        result = results.read(key)
+        path = results.photo(key, result.name)
+        if path is None:
+            raise InputError(f"{result.name}: the photo is not where it was labelled: move it back")
+        rles = [annotation["segmentation"] for annotation in result.annotations]
+        labels = labels_from_masks(rle.decode(rles, result.size), result.size)
+        # Where no mask is there may still be an object, unless hardly anything is left.
+        complete = bool((labels > 0).mean() > 0.9)
+        yield Truth(result.name, read_image(path).pixels, labels, complete)
 
 
 @torch.no_grad()

@@ -8,14 +8,27 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 
-from everything.detectors.prompt_head import UNIT, cells, propose
-from everything.training.auto_ppn import AutoPpnTraining, make_lesson, middles
+from everything.detectors.prompt_head import UNIT, PromptHead, cells, propose
+from everything.errors import ConfigError, InputError
+from everything.loading import load, resolve
+from everything.pipeline import Pipeline, segment
+from everything.training.auto_ppn import (
+    AutoPpnTraining,
+    make_lesson,
+    middles,
+    own_labels,
+    train_auto_ppn,
+)
 from everything.training.loop import Budget
 from everything.training.truth import Truth
 from everything.variants.sam import SamModel
 from everything.view import Frame, Size, View, padded_frame
+from samplers.auto_ppn import AutoPpn
 from tests.blob_sam import blob_sam
+from tests.labelled import disc, write_labels
+from tests.photos import photo
 
 SIDE, CELL = 64, 8
 
@@ -162,3 +175,56 @@ def test_it_takes_any_variant():
 def test_no_photos_is_an_error():
     with pytest.raises(ValueError, match="no photos"):
         AutoPpnTraining(Colours(), [], Budget(steps=1), seed=0)
+
+
+def test_labels_of_this_program_are_truth(tmp_path: Path):
+    photos, labels = tmp_path / "photos", tmp_path / "labels"
+    masks = {
+        f"{n}.png": [disc((40, 60), (20 + 5 * n, 20), 12), disc((40, 60), (20 + 5 * n, 20), 5)]
+        for n in range(3)
+    }
+    write_labels(labels, photos, masks)
+    truths = {truth.name: truth for truth in own_labels(labels)}
+    assert truths.keys() == masks.keys()
+    for name, (large, small) in masks.items():
+        found = truths[name]
+        assert not found.complete
+        assert np.array_equal(found.labels[0] > 0, large)
+        assert np.array_equal(found.labels[0] == 2, small)  # what is smaller lies on top
+    (photos / "1.png").unlink()
+    with pytest.raises(InputError, match=r"1\.png"):
+        list(own_labels(labels))
+
+
+def test_a_dense_grid_is_distilled_into_a_head(tmp_path: Path):
+    write_labels(
+        tmp_path / "labels",
+        tmp_path / "photos",
+        {f"{n}.png": [disc((40, 60), (20 + 5 * n, 20), 12)] for n in range(3)},
+    )
+    told: list[str] = []
+    out = tmp_path / "head"
+    budget = Budget(steps=4)
+    head = train_auto_ppn(
+        [tmp_path / "labels"], out, budget, variant="ucm", width=16, say=told.append
+    )
+    card = (out / "README.md").read_text()
+    assert "AutoPPN head for ucm" in card
+    assert "3 photos of labels" in card
+    assert told
+    pipeline = load("ucm", "auto-ppn", head=str(head), conf=0.0)
+    assert len(segment(photo("chelsea", 96), pipeline)) > 0
+
+
+def test_a_head_of_another_variant_is_refused(tmp_path: Path):
+    save_file(PromptHead(5, 16).state_dict(), tmp_path / "head.safetensors")
+    pipeline = load("ucm", "auto-ppn", head=str(tmp_path / "head.safetensors"))
+    with pytest.raises(ConfigError, match="trained on 5 feature maps, ucm has 72"):
+        segment(photo("chelsea", 96), pipeline)
+
+
+def test_without_a_head_the_way_to_one_is_told():
+    recipe = resolve("sam-vit-b", sampler="auto-ppn")
+    pipeline = Pipeline(SamModel(blob_sam()), AutoPpn(), recipe)
+    with pytest.raises(ConfigError, match="everything train auto-ppn --variant sam-vit-b"):
+        segment(photo("chelsea", 96), pipeline)
