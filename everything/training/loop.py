@@ -46,7 +46,7 @@ class Loop(ABC, Generic[Net]):
     random numbers and the time and steps spent. Raises ValueError if there are no photos.
     """
 
-    decay = 0.998  # of the running average: the last 500 steps
+    decay = 0.999  # of the running average
 
     def __init__(
         self,

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import save_file
 from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from everything.embedded.nano import GRID, Nano
+from everything.errors import WeightsError
 from everything.prompts import BOTTOM_RIGHT, INSIDE, TOP_LEFT
 from everything.training.augment import Look, Looks
 from everything.training.loop import Budget, Loop, run
 from everything.training.optimise import Optimisers
 from everything.training.truth import Truth, read_truth
 from everything.training.two_way import answer, assembled
+from everything.variants.weights import read_state
 
 # Matrices that are not hidden ones, or that begin as a search for places: AdamW's, not Muon's.
 TRUNK_OUTSIDE = ("stem", "prior", "place")
@@ -57,6 +59,8 @@ class NanoTraining(Loop[Nano]):
     often each is drawn.
     """
 
+    decay = 0.998  # steps are few
+
     def __init__(
         self,
         truths: Sequence[Truth],
@@ -92,7 +96,7 @@ class NanoTraining(Loop[Nano]):
 
 
 def train_nano(
-    truths: Sequence[Path],
+    truth: Iterable[Path],
     out: Path,
     budget: Budget,
     *,
@@ -102,26 +106,49 @@ def train_nano(
     resume: bool = False,
     say: Callable[[str], None] = print,
 ) -> Path:
-    """Train nano on folders of truth and return its weights, out/weights.safetensors.
+    """Train nano on folders of truth and return the file of its weights, DIR/nano.safetensors,
+    for `--variant nano --checkpoint`; DIR/nano.md says how it came about.
 
-    init: weights of `ucm` to start from. split: of data packs. Photos that are not marked
-    completely are left out. resume: continue from what out holds.
+    init: weights of `ucm` to start from. split: of data packs that have splits. resume: continue
+    from what an earlier run left in `out`. Photos that are marked only in part are left out.
+    Raises ValueError if none remain, and what `read_truth` raises.
     """
-    photos = [t for path in truths for t in read_truth(path, split) if t.complete]
+    photos = [t for path in truth for t in read_truth(path, split) if t.complete]
     training = NanoTraining(photos, budget, seed, init)
-    if resume and (out / "state.pt").is_file():
+    if resume:
         training.resume(out)
     say(f"{len(photos)} photos")
     run(training, out, say)
-    return out / "weights.safetensors"
+    file = out / "nano.safetensors"
+    save_file(shipped(training.mean), file)
+    (out / "nano.md").write_text(_card(training, init, seed), encoding="utf-8")
+    return file
 
 
 def warm_start(net: Nano, weights: Path) -> None:
-    """Give nano's trunk the weights of a boundary network, a safetensors file in which names may
-    begin with "net."; raises KeyError if one is missing."""
-    state = load_file(weights)
+    """Give nano's trunk the weights of a boundary network: the file of `ucm`, or a checkpoint of
+    its training. Raises WeightsError if they are not in it."""
+    state = {name.removeprefix("boundary."): v for name, v in read_state(weights).items()}
     trunk = net.image_encoder.trunk
+    missing = sorted(trunk.state_dict().keys() - state.keys())
+    if missing:
+        raise WeightsError(f"{weights}: no boundary network ({missing[0]} …): give weights of ucm")
     trunk.load_state_dict({name: state[name].float() for name in trunk.state_dict()})
+
+
+def shipped(net: Nano) -> dict[str, Tensor]:
+    """Return the weights for the package, float16."""
+    return {name: value.half().contiguous() for name, value in net.state_dict().items()}
+
+
+def _card(training: NanoTraining, init: Path | None, seed: int) -> str:
+    return (
+        "# nano: a tiny SAM\n\n"
+        f"- photos: {len(training.truths)}\n"
+        f"- {training.steps} steps of one photo, {training.seconds / 60:.0f} minutes, seed {seed}\n"
+        f"- trunk from {init.name if init else 'nothing'}\n"
+        "- licence: that of the photos and of their regions, which whoever trained this knows\n"
+    )
 
 
 def ask(look: Look, random: torch.Generator) -> Task | None:

@@ -4,14 +4,18 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
-from safetensors.torch import load_file, save_file
+from PIL import Image
+from safetensors.torch import save_file
 
 from everything.embedded.boundary import BoundaryNet
 from everything.embedded.nano import Nano
+from everything.errors import WeightsError
 from everything.training.augment import Look
-from everything.training.loop import Budget, run
+from everything.training.loop import Budget
 from everything.training.nano import NanoTraining, Task, ask, compare, train_nano, warm_start
 from everything.training.truth import Truth
+from everything.variants.nano import build
+from everything.variants.weights import read_state
 
 SIDES = ((128, 96),)
 
@@ -116,21 +120,36 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Pat
     assert found == expected
 
 
-def test_training_starts_from_the_boundary_network_and_writes_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("prefix", ["", "boundary."])
+def test_the_trunk_starts_as_a_boundary_network(tmp_path: Path, prefix: str) -> None:
     torch.manual_seed(3)
     boundary = BoundaryNet()
-    save_file(boundary.state_dict(), tmp_path / "ucm.safetensors")
+    file = tmp_path / "ucm.safetensors"
+    save_file({prefix + name: value for name, value in boundary.state_dict().items()}, file)
     net = Nano()
-    warm_start(net, tmp_path / "ucm.safetensors")
+    warm_start(net, file)
     trunk = net.image_encoder.trunk
     assert torch.equal(trunk.at32[0].qkv.weight, boundary.at32[0].qkv.weight)
+
+
+def test_other_weights_are_refused(tmp_path: Path) -> None:
+    save_file({"head": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(WeightsError, match="no boundary network"):
+        warm_start(Nano(), tmp_path / "other.safetensors")
+
+
+def test_a_folder_becomes_weights_that_load(tmp_path: Path) -> None:
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+    Image.fromarray(truth().photo).save(tmp_path / "images" / "a.png")
+    np.save(tmp_path / "labels" / "a.npy", truth().labels)
     lines: list[str] = []
-    training = NanoTraining(
-        [truth()], Budget(steps=1), 0, tmp_path / "ucm.safetensors", sides=SIDES
-    )
-    run(training, tmp_path / "out", lines.append)
-    Nano().load_state_dict(load_file(tmp_path / "out" / "weights.safetensors"))
-    assert lines[-1].startswith("step 1, 100.0%: masks ")
+    file = train_nano([tmp_path], tmp_path / "out", Budget(steps=1), say=lines.append)
+    assert lines[0] == "1 photos"
+    assert lines[1].startswith("step 1, 100.0%: masks ")
+    assert "1 steps" in file.with_suffix(".md").read_text()
+    assert file.stat().st_size < 7e6
+    build(read_state(file), str(file))
 
 
 def test_no_photos_is_an_error(tmp_path: Path) -> None:
