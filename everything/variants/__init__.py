@@ -130,6 +130,39 @@ def _mobilesamv2(encoder: str, parameters: int, input_rule: str = PADDED) -> Var
     )
 
 
+def _sam2(version: str, size: str, parameters: int, sha256: str = "") -> VariantRecord:
+    folder = "072824" if version == "2" else "092824"
+    return VariantRecord(
+        module="sam2",
+        family=f"SAM {version}",
+        summary=f"SAM {version}, Hiera {size.replace('_', ' ')} (Ravi et al., 2024); stills",
+        parameters=parameters,
+        input_rule="stretched to 1024 x 1024 px",
+        licence=_APACHE,
+        weights=Weights(f"{_META}_2/{folder}/sam{version}_hiera_{size}.pt", sha256),
+        options=_HIERA[size],
+        preset={"filters": {"pred_iou_thresh": 0.8}},  # of its own mask generator
+    )
+
+
+_HIERA: Mapping[str, Mapping[str, Any]] = {
+    "tiny": {"embed_dim": 96, "heads": 1, "stages": (1, 2, 7, 2), "global_blocks": (5, 7, 9)},
+    "small": {"embed_dim": 96, "heads": 1, "stages": (1, 2, 11, 2), "global_blocks": (7, 10, 13)},
+    "base_plus": {
+        "embed_dim": 112,
+        "heads": 2,
+        "stages": (2, 3, 16, 3),
+        "global_blocks": (12, 16, 20),
+        "background": (14, 14),
+    },
+    "large": {
+        "embed_dim": 144,
+        "heads": 2,
+        "stages": (2, 6, 36, 4),
+        "global_blocks": (23, 33, 43),
+        "windows": (8, 4, 16, 8),
+    },
+}
 _EFFICIENTVIT_L: Mapping[str, Any] = {
     "shrink": 2,
     "widths": (32, 64, 128, 256, 512),
@@ -263,5 +296,33 @@ VARIANTS: dict[str, VariantRecord] = {
             by_hand="only an ONNX file is published, whose parameters have no names; a checkpoint "
             "of nanosam.tools.train loads",
         ),
+    ),
+    "sam2-hiera-t": _sam2("2", "tiny", 38_945_986),
+    "sam2-hiera-s": _sam2("2", "small", 46_043_842),
+    "sam2-hiera-b+": _sam2("2", "base_plus", 80_833_666),
+    "sam2-hiera-l": _sam2("2", "large", 224_430_130),
+    "sam2.1-hiera-t": _sam2(
+        "2.1",
+        "tiny",
+        38_962_498,
+        "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69",
+    ),
+    "sam2.1-hiera-s": _sam2(
+        "2.1",
+        "small",
+        46_060_354,
+        "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38",
+    ),
+    "sam2.1-hiera-b+": _sam2(
+        "2.1",
+        "base_plus",
+        80_850_178,
+        "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5",
+    ),
+    "sam2.1-hiera-l": _sam2(
+        "2.1",
+        "large",
+        224_446_642,
+        "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318",
     ),
 }

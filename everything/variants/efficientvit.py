@@ -43,7 +43,7 @@ NAMES = (
     (r"\.neck\.norm\.", ".norm."),
 )
 
-_norm = partial(nn.BatchNorm2d, eps=NORM_EPS)
+_norm: Any = partial(nn.BatchNorm2d, eps=NORM_EPS)
 
 
 def stem(width: int, depth: int) -> nn.Sequential:

@@ -22,6 +22,7 @@ from everything.prompts import Prompts
 from everything.variants.names import Blueprint, Table
 from everything.variants.sam import CANVAS, SamModel, joined, neck
 from everything.variants.weights import State
+from everything.view import View
 
 REPVIT_SAM, EDGESAM = "repvit_m2_3", "repvit_m1"
 STABILITY_OFFSET = 1.0  # of EdgeSAM's scores, in logits
@@ -101,6 +102,10 @@ class StableDrafts:
 
 class EdgeSamModel(SamModel):
     """EdgeSAM: masks are scored by their stability."""
+
+    def encode(self, view: View) -> PreparedImage:
+        """Return the decoder's image side of a view, padding drawn too: it counts in the score."""
+        return self.decoder.prepare(self.network.image_encoder(self.pixels(view)))
 
     def propose(
         self, embedding: PreparedImage, prompts: Prompts, multimask_output: bool

@@ -1,0 +1,211 @@
+"""The same seeded weights in another library's network: the same masks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from everything.variants import efficientvit, repvit, sam, sam2, tinyvit
+from everything.variants.names import Blueprint
+from everything.view import whole
+from tests.photos import photo
+from tests.variants.synthetic import blueprint, checkpoint, options
+
+POINTS = torch.tensor([[[300.0, 410.0]], [[700.0, 90.0]], [[15.0, 15.0]]])
+LABELS = torch.tensor([[1], [0], [1]])
+BOX = torch.tensor([[[100.0, 200.0], [600.0, 900.0]]])
+CORNERS = torch.tensor([[2, 3]])
+
+
+@pytest.fixture(autouse=True)
+def _inference() -> Iterator[None]:
+    with torch.inference_mode():
+        yield
+
+
+def ours(model: Any, embedding: Any, points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    drafts = embedding.propose(points, labels, True)
+    return drafts.draw(torch.arange(len(drafts.scores))), drafts.scores
+
+
+TO_TRANSFORMERS = (
+    (r"^image_encoder\.", "vision_encoder."),
+    (r"\.blocks\.", ".layers."),
+    (r"\.patch_embed\.proj\.", ".patch_embed.projection."),
+    (r"\.neck\.0\.", ".neck.conv1."),
+    (r"\.neck\.1\.", ".neck.layer_norm1."),
+    (r"\.neck\.2\.", ".neck.conv2."),
+    (r"\.neck\.3\.", ".neck.layer_norm2."),
+    (r"\.norm(\d|_final_attn)\.", r".layer_norm\1."),
+    (r"\.output_upscaling\.0\.", ".upscale_conv1."),
+    (r"\.output_upscaling\.1\.", ".upscale_layer_norm."),
+    (r"\.output_upscaling\.3\.", ".upscale_conv2."),
+    (r"\.mask_downscaling\.0\.", ".mask_embed.conv1."),
+    (r"\.mask_downscaling\.1\.", ".mask_embed.layer_norm1."),
+    (r"\.mask_downscaling\.3\.", ".mask_embed.conv2."),
+    (r"\.mask_downscaling\.4\.", ".mask_embed.layer_norm2."),
+    (r"\.mask_downscaling\.6\.", ".mask_embed.conv3."),
+    (r"\.point_embeddings\.", ".point_embed."),
+    (r"\.pe_layer\.positional_encoding_gaussian_matrix", ".shared_embedding.positional_embedding"),
+    (r"(_head|_mlps\.\d+)\.layers\.0\.", r"\1.proj_in."),
+    (r"(_head|_mlps\.\d+)\.layers\.1\.", r"\1.layers.0."),
+    (r"(_head|_mlps\.\d+)\.layers\.2\.", r"\1.proj_out."),
+)
+
+
+def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    names = {}
+    for official in state:
+        name = official
+        for pattern, replacement in TO_TRANSFORMERS:
+            name = re.sub(pattern, replacement, name)
+        names[official] = name
+    found = {names[official]: tensor for official, tensor in state.items()}
+    positions = found["prompt_encoder.shared_embedding.positional_embedding"]
+    return {**found, "shared_image_embedding.positional_embedding": positions}
+
+
+@pytest.mark.parametrize("name", ["sam-vit-b", "slimsam-50", "slimsam-77"])
+def test_sam_and_slimsam_are_transformers(name: str) -> None:
+    from transformers import SamConfig, SamModel, SamVisionConfig
+
+    given = options(name, small=True)
+    state = checkpoint(blueprint(name, small=True))
+    vision = SamVisionConfig(
+        hidden_size=given["embed_dim"],
+        num_hidden_layers=given["depth"],
+        num_attention_heads=given["num_heads"],
+        mlp_dim=given.get("mlp_dim", 4 * given["embed_dim"]),
+        image_size=given["side"],
+        global_attn_indexes=list(given["global_attn_indexes"]),
+        num_pos_feats=128,
+    )
+    other = SamModel(
+        SamConfig(vision_config=vision, prompt_encoder_config={"image_size": given["side"]})
+    )
+    other.load_state_dict(renamed(state))
+    model = sam.build(state, "synthetic", **given)
+    view = whole(photo("chelsea"))
+    pixels, embedding = model.pixels(view), model.encode(view)
+    # Padding is told apart by the embedding only, not by the pictures' sizes.
+    embedding = model.decoder.prepare(model.features(embedding))
+    for points, labels in ((POINTS / 4, LABELS), (BOX / 4, CORNERS)):
+        asked = (
+            {"input_boxes": points.reshape(1, -1, 4)}
+            if labels.shape[1] == 2
+            else {"input_points": points[None], "input_labels": labels[None]}
+        )
+        theirs = other.eval()(pixels, multimask_output=True, **asked)
+        logits, scores = ours(model, embedding, points, labels)
+        # transformers' decoder has norms of eps 1e-6, segment_anything's of 1e-5.
+        assert torch.allclose(logits, theirs.pred_masks[0].flatten(0, 1), atol=5e-4)
+        assert torch.allclose(scores, theirs.iou_scores[0].flatten(), atol=5e-5)
+
+
+@pytest.mark.slow
+def test_mobilesam_is_ultralytics() -> None:
+    from ultralytics.models.sam.build import build_mobile_sam
+
+    state = checkpoint(blueprint("mobilesam"))
+    other = build_mobile_sam()
+    other.load_state_dict(state)
+    other.eval()
+    model = tinyvit.build(state, "synthetic")
+    pixels = model.pixels(whole(photo("chelsea")))
+    theirs = other.image_encoder(pixels)
+    assert torch.allclose(model.network.image_encoder(pixels), theirs, atol=1e-4)
+    for points, labels in ((POINTS, LABELS), (BOX, CORNERS)):
+        box = labels.shape[1] == 2
+        sparse, dense = other.prompt_encoder(
+            points=None if box else (points, labels),
+            boxes=points.flatten(1) if box else None,
+            masks=None,
+        )
+        masks, scores = other.mask_decoder(
+            theirs, other.prompt_encoder.get_dense_pe(), sparse, dense, multimask_output=True
+        )
+        logits, found = ours(model, model.decoder.prepare(theirs), points, labels)
+        assert torch.allclose(logits, masks.flatten(0, 1), atol=1e-4)
+        assert torch.allclose(found, scores.flatten(), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_sam2_is_ultralytics() -> None:
+    from ultralytics.models.sam.build import build_sam2_t
+
+    plan = blueprint("sam2.1-hiera-t")
+    state = checkpoint(plan)
+    other = build_sam2_t()
+    left = other.load_state_dict(state, strict=False)
+    assert not left.unexpected_keys
+    assert all(name.startswith(plan.unused) for name in left.missing_keys)
+    model = sam2.build(state, "synthetic", **options("sam2.1-hiera-t"))
+    view = whole(photo("chelsea"))
+    features = other.eval().forward_image(model.pixels(view))
+    _, maps, _, sizes = other._prepare_backbone_features(features)
+    maps[-1] = maps[-1] + other.no_mem_embed
+    *fine, last = [m.permute(1, 2, 0).reshape(1, -1, *s) for m, s in zip(maps, sizes, strict=True)]
+    embedding = model.encode(view)
+    assert torch.allclose(model.features(embedding), last, atol=1e-4)
+    for points, labels in ((POINTS, LABELS), (BOX, CORNERS)):
+        sparse, dense = other.sam_prompt_encoder(points=(points, labels), boxes=None, masks=None)
+        masks, scores, _, _ = other.sam_mask_decoder(
+            image_embeddings=last,
+            image_pe=other.sam_prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=True,
+            repeat_image=True,
+            high_res_features=fine,
+        )
+        logits, found = ours(model, embedding, points, labels)
+        assert torch.allclose(logits, masks.flatten(0, 1), atol=1e-4)
+        assert torch.allclose(found, scores.flatten(), atol=1e-5)
+
+
+def body(plan: Blueprint[Any], part: str) -> dict[str, Tensor]:
+    """A network's own state below one of its modules, seeded."""
+    own, state = plan.official_names(), checkpoint(plan)
+    return {n.removeprefix(part): state[o] for n, o in own.items() if n.startswith(part)}
+
+
+@pytest.mark.parametrize("size", ["l1", "l2"])
+def test_efficientvit_stages_are_timms(size: str) -> None:
+    import timm
+
+    name = f"efficientvit-sam-{size}"
+    plan = blueprint(name)
+    encoder = efficientvit.build(
+        checkpoint(plan), "synthetic", **options(name)
+    ).network.image_encoder
+    other = timm.create_model(f"efficientvit_{size}", num_classes=0)
+    theirs = [name for name in other.state_dict() if not name.startswith("head.")]
+    values = body(plan, "image_encoder.stages.").values()
+    other.load_state_dict(dict(zip(theirs, values, strict=True)), strict=False)
+    for module in other.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eps = efficientvit.NORM_EPS
+    pixels = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(1))
+    expected = other.eval().forward_intermediates(pixels, intermediates_only=True)
+    found = list(encoder._maps(pixels))[1:]
+    assert len(found) == len(expected) == 4
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(found, expected, strict=True))
+
+
+def test_edgesam_taps_the_map_before_the_last_stride() -> None:
+    state = checkpoint(blueprint("edgesam", small=True))
+    encoder = repvit.build(state, "x", **options("edgesam", small=True)).network.image_encoder
+    pixels = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    seen: dict[str, Tensor] = {}
+    stage = encoder.body.stages[3]
+    stage.downsample.pre_block.register_forward_hook(lambda m, i, o: seen.update(fine=o))
+    stage.register_forward_hook(lambda m, i, o: seen.update(coarse=o))
+    encoder.body.forward_features(pixels)
+    fine, coarse = encoder.fuse_stage2(seen["fine"]), encoder.fuse_stage3(seen["coarse"])
+    enlarged = torch.nn.functional.interpolate(coarse, fine.shape[2:], mode="bicubic")
+    assert torch.allclose(encoder(pixels), encoder.neck(fine + enlarged), atol=1e-5)
