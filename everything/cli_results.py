@@ -76,9 +76,19 @@ def report(
 ) -> None:
     """Make a page to look at results, or several side by side; it opens from disk."""
     with errors_shown():
+        from rich.progress import Progress
+
         from everything.report import write_report
 
-        page = write_report(labels, out, photos=photos, limit=limit)
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("photos")
+            page = write_report(
+                labels,
+                out,
+                photos=photos,
+                limit=limit,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
         if overlays:
             from everything.overlay import write_overlays
 

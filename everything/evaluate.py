@@ -2,8 +2,9 @@
 
 Average recall is COCO's, class-agnostic, by faster-coco-eval's evaluator: masks ranked by predicted
 IoU, IoU .50:.05:.95, small, medium and large by 32² and 96² px at 1000 masks. Where several people
-marked a photo, the segments of all of them are the truth together, and since a mask is matched with
-one segment only, a segment that two people drew alike asks for two masks.
+marked a photo, the segments of all of them are the truth together. COCO matches a mask with one
+segment only, so what two people drew alike asks for two masks; the recall of shared masks, the same
+mean without that rule, lets one mask stand for both.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from everything.results import Annotation, Result, Results
 MIN_AREA = 100  # px of a segment that counts, of truth that comes as label maps
 MAX_MASKS = (1, 10, 100, 1000)
 _LEVELS = 20
+_IOUS = np.linspace(0.5, 0.95, 10)
 _SIZES = ("small", "medium", "large")
 _Tree = dict[str, Any]
 
@@ -35,13 +37,15 @@ class Scores:
     """Scores of a label folder.
 
     ar: average recall at 1, 10, 100 and 1000 masks per photo, and of small, medium and large
-    segments at 1000; NaN where there are none. covering: mean over segments of the best mask's
-    IoU; covering_by_area: weighted by the segments' areas. boundary: None where truth does not mark
+    segments at 1000; NaN where there are none. shared: at 1 to 1000 masks, if a mask may be matched
+    with any number of segments. covering: mean over segments of the best mask's IoU;
+    covering_by_area: weighted by the segments' areas. boundary: None where truth does not mark
     whole photos. photos, segments, masks: how many were compared. unused: labelled photos that the
     truth does not have.
     """
 
     ar: dict[str, float]
+    shared: dict[str, float]
     covering: float
     covering_by_area: float
     boundary: BoundaryScores | None
@@ -53,7 +57,10 @@ class Scores:
     def to_json(self) -> _Tree:
         """Return the scores as JSON has them; what cannot be measured is null."""
         tree = asdict(self)
-        tree["ar"] = {name: None if np.isnan(v) else v for name, v in self.ar.items()}
+        for name in ("ar", "shared"):
+            tree[name] = {key: _or_none(value) for key, value in tree[name].items()}
+        for name in ("covering", "covering_by_area"):
+            tree[name] = _or_none(tree[name])
         return tree
 
     def table(self, title: str = "") -> Table:
@@ -62,6 +69,8 @@ class Scores:
         table.add_column("value", justify="right")
         for name, value in self.ar.items():
             table.add_row(f"AR {name}" if name in _SIZES else f"AR@{name}", _number(value))
+        for name, value in self.shared.items():
+            table.add_row(f"recall of shared masks @{name}", _number(value))
         table.add_row("best IoU, mean of segments", _number(self.covering))
         table.add_row("best IoU, weighted by area", _number(self.covering_by_area))
         if self.boundary is not None:
@@ -168,17 +177,23 @@ class _Tally:
         single = [i for i, row in enumerate(photo.annotations) if not row.get("iscrowd")]
         wanted = [codes[i] for i in single]
         found: list[rle.Rle] = [a["segmentation"] for a in result.annotations]
-        overlap = rle.iou(wanted, found).numpy()
-        best = overlap.max(1) if found and wanted else np.zeros(len(wanted))
-        self.best.append(best)
+        # Best first, and of equals the first, as the evaluator has them.
+        order = np.argsort([-a["predicted_iou"] for a in result.annotations], kind="stable")
+        overlap = np.zeros((len(wanted), 1 + len(found)))
+        if wanted and found:
+            overlap[:, 1:] = np.maximum.accumulate(rle.iou(wanted, found).numpy()[:, order], 1)
+        self.best.append(overlap[:, [min(n, len(found)) for n in MAX_MASKS]])
         self.areas.append(rle.areas(wanted).double().numpy())
 
     def scores(self, unused: tuple[str, ...]) -> Scores:
         """Return the scores of all that was added."""
-        best, areas = np.concatenate(self.best), np.concatenate(self.areas)
+        best_of, areas = np.concatenate(self.best), np.concatenate(self.areas)
+        best = best_of[:, -1]
         some = areas.sum() > 0
+        recall = (best_of[..., None] >= _IOUS).mean((0, 2)).tolist() if some else [np.nan] * 4
         return Scores(
             ar=average_recall(self.images, self.truths, self.masks),
+            shared={str(n): value for n, value in zip(MAX_MASKS, recall, strict=True)},
             covering=float(best.mean()) if some else float("nan"),
             covering_by_area=float((best * areas).sum() / areas.sum()) if some else float("nan"),
             boundary=self.boundaries.scores() if self.is_complete else None,
@@ -240,6 +255,10 @@ def _mask(image: int, annotation: Annotation) -> _Tree:
 
 def _silent(*_: object) -> None:
     """What the evaluator has to say is in the scores."""
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else value
 
 
 def _number(value: float) -> str:

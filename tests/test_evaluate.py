@@ -92,6 +92,7 @@ def test_average_recall_is_the_evaluators_to_the_digit(tmp_path: Path):
     assert 0 < ours.ar["1"] < ours.ar["10"] < ours.ar["1000"] < 1
     assert (ours.photos, ours.segments, ours.masks) == (4, 4 * 11, 4 * 36)
     assert ours.boundary is None
+    assert all(ours.shared[n] >= ours.ar[n] for n in ours.shared)
 
 
 def label_map(masks: list[np.ndarray]) -> np.ndarray:
@@ -120,6 +121,7 @@ def test_annotators_are_pooled_and_specks_left_out(maps: Path, tmp_path: Path):
     # One drew a disc, the other two; both marked the rest; a speck of 29 px is left out.
     assert scores.segments == 5
     assert scores.ar["1000"] == pytest.approx(1 / 5), "one mask is one segment's"
+    assert scores.shared["1"] == scores.shared["1000"] == pytest.approx(2 / 5), "or everybody's"
     background = [label_map([masks[0]]) == 1, label_map([masks[0], disc(SIZE, (150, 80), 30)]) == 1]
     assert scores.covering == pytest.approx(2 / 5, abs=0.02)
     assert scores.covering_by_area < scores.covering
@@ -169,6 +171,7 @@ def test_labels_against_other_labels(tmp_path: Path):
     assert scores.ar["1000"] == scores.covering == scores.covering_by_area == 1.0
     assert np.isnan(scores.ar["large"])
     assert scores.to_json()["ar"]["large"] is None
+    assert list(scores.shared.values()) == [1.0] * 4
     json.dumps(scores.to_json(), allow_nan=False)
 
 
@@ -205,7 +208,8 @@ def test_no_masks_and_no_truth(tmp_path: Path):
     image = {"id": 1, "file_name": "x.png", "height": SIZE[0], "width": SIZE[1]}
     empty.write_text(json.dumps({"images": [image], "annotations": []}))
     scores = evaluate(some, empty)
-    assert np.isnan([scores.covering, scores.ar["1000"]]).all()
+    assert np.isnan([scores.covering, scores.ar["1000"], scores.shared["1"]]).all()
+    json.dumps(scores.to_json(), allow_nan=False)
     (tmp_path / "none.json").write_text('{"images": [], "annotations": []}')
     with pytest.raises(InputError, match="has no photos"):
         evaluate(some, tmp_path / "none.json")
