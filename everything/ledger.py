@@ -128,7 +128,7 @@ class Ledger:
         shards = [self._shard(name) for name in self._folder.list("manifest", ".parquet")]
         table = pa.concat_tables([*shards, *self._batches()])
         last = {name: row for row, name in enumerate(table["name"].to_pylist())}
-        return table.take(pa.array(sorted(last.values()), pa.int64())).sort_by("name")
+        return table.take(pa.array([last[name] for name in sorted(last)], pa.int64()))
 
     def compact(self) -> None:
         """Write the manifest and errors.jsonl from all rows, and begin a new ledger.
