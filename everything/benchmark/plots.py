@@ -46,12 +46,16 @@ def _stage_bars(rows: list[Row]) -> Any:
     labels = [str(row.key) for row in rows]
     left = [0.0] * len(rows)
     for stage in SHOWN:
+        if stage == "read":
+            continue  # it is no part of the latency
         lengths = [row.seconds.get(stage, 0.0) for row in rows]
         if any(lengths):
             axes.barh(labels, lengths, left=left, label=stage, height=0.7)
         left = [a + b for a, b in zip(left, lengths, strict=True)]
-    for at, total in enumerate(left):
-        axes.text(total, at, f" {total:.2f} s", va="center", fontsize=8)
+    for at, (row, end) in enumerate(zip(rows, left, strict=True)):
+        # The median of the whole is not the sum of the medians: it is what counts.
+        total = f" {row.latency.median:.3g} s" if row.latency else ""
+        axes.text(end, at, total, va="center", fontsize=8)
     axes.margins(x=0.1)
     axes.invert_yaxis()
     axes.set_xlabel("seconds an image, medians of each stage")
@@ -73,6 +77,7 @@ def _against_prompts(rows: list[Row]) -> Any:
             axes.plot(*zip(*points, strict=True), marker="o", label=variant)
     axes.set_xlabel("box prompts")
     axes.set_ylabel("ms an image, encoder included")
-    axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
+    axes.set_xlim(left=0)
+    axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
+    axes.legend(frameon=False, loc="lower right")
     return figure

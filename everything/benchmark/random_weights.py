@@ -1,8 +1,9 @@
 """Weights for timing where the real ones are not: seeded noise, scaled to behave like SAM's.
 
-A network's time depends on its shapes, and on how many masks pass the filters. So its two heads
-are scaled until predicted IoUs spread around 0.5 and mask logits as widely as SAM's do, and the
-thresholds are put where given parts of the masks pass. The masks themselves mean nothing.
+A network's time depends on its shapes, and on how many masks pass the filters. So the last layers
+of its two heads are fitted until predicted IoUs spread around 0.5 and mask logits around 0 as
+widely as SAM's do, and the thresholds are put where given parts of the masks pass. The masks
+themselves mean nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,29 +22,44 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Size, Tensor
 
+from everything.decoding.plain import PlainDecoder, PlainDrafts
 from everything.errors import ConfigError
 from everything.measure import measure
-from everything.model import Model
 from everything.prompts import Prompts, lattice
 from everything.variants import VARIANTS, VariantRecord
+from everything.variants.sam import SamModel
 from everything.variants.weights import PACKAGED, State
-from everything.view import Frame, whole
+from everything.view import Frame, View, whole
 
 PASS_IOU, PASS_STABILITY = 0.4, 0.6  # parts of the candidates, and of those that remain
 _SCORE_MEAN, _SCORE_SPREAD, _LOGIT_SPREAD = 0.5, 0.1, 8.0
-_POINTS, _PHOTOS, _TOGETHER = 10, 2, 32
+_POINTS, _PHOTOS, _TOGETHER = 8, 2, 32
 _LEARNED = re.compile(r"token|point_embed|_point_|no_mask|pos_embed|rel_pos|gaussian")
-_SCORE_HEAD = re.compile(r"iou_prediction_head\.layers\.2\.(weight|bias)$")
-_MASK_HEAD = re.compile(r"output_hypernetworks_mlps\.\d\.layers\.2\.(weight|bias)$")
 
 
 @dataclass(frozen=True)
 class StandIn:
-    """A checkpoint of random weights, and the thresholds that fit them."""
+    """A checkpoint of random weights, and how it answers to a small grid on some photos.
+
+    scores: float32 (N,). logits: for each frame float32 (n, hl, wl), N in all.
+    """
 
     checkpoint: Path
-    pred_iou_thresh: float
-    stability_score_thresh: float
+    scores: Tensor
+    logits: list[tuple[Frame, Tensor]]
+
+    def thresholds(self, offset: float) -> dict[str, float]:
+        """Return pred_iou_thresh and stability_score_thresh that let the given parts pass.
+
+        offset: stability_score_offset.
+        """
+        pred_iou = float(self.scores.quantile(1 - PASS_IOU))
+        stability = torch.cat([measure(x, frame, offset).stability for frame, x in self.logits])
+        left = stability[(self.scores > pred_iou) & ~stability.isnan()]
+        return {
+            "pred_iou_thresh": _inside(pred_iou),
+            "stability_score_thresh": _inside(float(left.quantile(1 - PASS_STABILITY))),
+        }
 
 
 def has_own_weights(record: VariantRecord) -> bool:
@@ -50,28 +67,27 @@ def has_own_weights(record: VariantRecord) -> bool:
     return record.weights.source.startswith(PACKAGED)
 
 
-def make(
-    variant: str, seed: int, photos: Sequence[NDArray[np.uint8]], offset: float, folder: Path
-) -> StandIn:
+def make(variant: str, seed: int, photos: Sequence[NDArray[np.uint8]], folder: Path) -> StandIn:
     """Write seeded random weights of a variant into a folder, fitted to the first two photos.
 
-    photos: uint8 (H, W, 3) RGB. offset: stability_score_offset. Raises ConfigError for a variant
-    whose shapes or heads are not known.
+    photos: uint8 (H, W, 3) RGB. Raises ConfigError for a variant that is not SAM with another
+    encoder, so that its shapes or heads are not known.
     """
     state = random_state(_shapes(variant), seed)
     model = _model(variant, state)
-    answers = [_answer(model, photo) for photo in photos[:_PHOTOS]]
-    gain = _LOGIT_SPREAD / float(torch.cat([a.logits.flatten() for a in answers]).std())
-    raw = torch.cat([answer.scores for answer in answers])
+    heads = _Heads(model.network.mask_decoder)
+    views = [_Seen(model, whole(photo)) for photo in photos[:_PHOTOS]]
+    heads.centre_masks(torch.stack([view.mean_feature() for view in views]).mean(0))
+    answers = [view.answers() for view in views]
+    raw = torch.cat([scores for scores, _ in answers])
+    gain = _LOGIT_SPREAD / float(torch.cat([logits.flatten() for _, logits in answers]).std())
     scale = _SCORE_SPREAD / float(raw.std())
     shift = _SCORE_MEAN - scale * float(raw.mean())
-    stability = torch.cat([measure(gain * a.logits, a.frame, offset).stability for a in answers])
-    scores = raw * scale + shift
-    pred_iou = float(scores.quantile(1 - PASS_IOU))
-    left = stability[(scores > pred_iou) & ~stability.isnan()]
+    heads.scale(scale, shift, gain)
     path = folder / f"{variant}-random-{seed}.safetensors"
-    save_file(_scaled(state, scale, shift, gain), path)
-    return StandIn(path, _inside(pred_iou), _inside(float(left.quantile(1 - PASS_STABILITY))))
+    save_file(heads.put_into(state), path)
+    logits = [(view.frame, gain * drawn) for view, (_, drawn) in zip(views, answers, strict=True)]
+    return StandIn(path, raw * scale + shift, logits)
 
 
 def random_state(shapes: Mapping[str, Size], seed: int) -> State:
@@ -101,50 +117,83 @@ def _shapes(variant: str) -> Mapping[str, Size]:
     if not hasattr(module, "blueprint"):
         raise ConfigError(f"{variant}: random weights need the network's shapes: leave it out")
     shapes: Mapping[str, Size] = module.blueprint(**record.options).shapes()
-    if not any(map(_SCORE_HEAD.search, shapes)) or not any(map(_MASK_HEAD.search, shapes)):
-        raise ConfigError(f"{variant}: random weights fit only SAM's heads: leave it out")
     return shapes
 
 
-def _model(variant: str, state: State) -> Model:
+def _model(variant: str, state: State) -> SamModel:
     record = VARIANTS[variant]
     module = import_module(f"everything.variants.{record.module}")
-    model: Model = module.build(dict(state), f"random {variant}", **record.options)
+    model = module.build(dict(state), f"random {variant}", **record.options)
+    if not isinstance(model, SamModel):
+        raise ConfigError(f"{variant}: random weights fit only SAM's decoder: leave it out")
     return model
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """Every answer to a small grid: scores (N,), logits (N, hl, wl) and their frame."""
+class _Seen:
+    """A view, encoded once, that the plain decoder is asked about on a small grid."""
 
-    scores: Tensor
-    logits: Tensor
-    frame: Frame
+    @torch.inference_mode()
+    def __init__(self, model: SamModel, view: View) -> None:
+        self._network, self.frame = model.network, model.frame(view.size)
+        embedding = model.network.image_encoder(model.pixels(view))
+        plain = PlainDecoder(model.network.prompt_encoder, model.network.mask_decoder)
+        self._image = plain.prepare(embedding)
+        height, width = view.size
+        points = lattice(_POINTS) * torch.tensor([width, height], dtype=torch.float64)
+        self._clicks = Prompts.clicks(self.frame.to_canvas(points))
+
+    @torch.inference_mode()
+    def answers(self) -> tuple[Tensor, Tensor]:
+        """All answers: scores (N,), logits (N, hl, wl)."""
+        starts = range(0, len(self._clicks), _TOGETHER)
+        parts = [self._ask(self._clicks[i : i + _TOGETHER]) for i in starts]
+        return torch.cat([part.scores for part in parts]), torch.cat([p.logits for p in parts])
+
+    @torch.inference_mode()
+    def mean_feature(self) -> Tensor:
+        """The mean over cells and some prompts of what the mask heads multiply, (C,)."""
+        seen: list[Tensor] = []
+        upscaling = self._network.mask_decoder.output_upscaling
+        hook = upscaling.register_forward_hook(
+            lambda module, given, features: seen.append(features.mean((0, 2, 3)))
+        )
+        with hook:
+            self._ask(self._clicks[:_TOGETHER])
+        return seen[0]
+
+    def _ask(self, clicks: Prompts) -> PlainDrafts:
+        return self._image.propose(clicks.points, clicks.labels, multimask_output=True)
 
 
-@torch.inference_mode()
-def _answer(model: Model, photo: NDArray[np.uint8]) -> _Answer:
-    view = whole(photo)
-    frame, embedding = model.frame(view.size), model.encode(view)
-    height, width = view.size
-    points = lattice(_POINTS) * torch.tensor([width, height], dtype=torch.float64)
-    scores, logits = [], []
-    for some in torch.split(frame.to_canvas(points), _TOGETHER):
-        drafts = model.propose(embedding, Prompts.clicks(some), multimask_output=True)
-        scores.append(drafts.scores.cpu())
-        logits.append(drafts.draw(torch.arange(len(drafts.scores))).cpu())
-    return _Answer(torch.cat(scores), torch.cat(logits), frame)
+class _Heads:
+    """The last layers of a mask decoder's heads, which are linear."""
 
+    def __init__(self, mask_decoder: Any) -> None:
+        self._decoder = mask_decoder
+        self._scores = mask_decoder.iou_prediction_head.layers[-1]
+        self._masks = [mlp.layers[-1] for mlp in mask_decoder.output_hypernetworks_mlps]
 
-def _scaled(state: State, scale: float, shift: float, gain: float) -> State:
-    """The state with scores * scale + shift, and logits * gain: both heads end in a linear map."""
-    scaled = dict(state)
-    for name, tensor in state.items():
-        if _SCORE_HEAD.search(name):
-            scaled[name] = tensor * scale + (shift if name.endswith("bias") else 0.0)
-        elif _MASK_HEAD.search(name):
-            scaled[name] = tensor * gain
-    return scaled
+    @torch.no_grad()
+    def centre_masks(self, feature: Tensor) -> None:
+        """Let no mask head answer to the features' mean (C,): else masks are all or nothing."""
+        direction = feature / feature.norm()
+        for layer in self._masks:
+            layer.weight -= torch.outer(direction, direction @ layer.weight)
+            layer.bias -= direction * (direction @ layer.bias)
+
+    @torch.no_grad()
+    def scale(self, scores: float, shift: float, masks: float) -> None:
+        """Make scores `scores` times as large and shift them, and mask logits `masks` times."""
+        self._scores.weight *= scores
+        self._scores.bias.mul_(scores).add_(shift)
+        for layer in self._masks:
+            layer.weight *= masks
+            layer.bias *= masks
+
+    def put_into(self, state: State) -> State:
+        """Return the state with this decoder's values."""
+        values = {f"mask_decoder.{name}": t for name, t in self._decoder.state_dict().items()}
+        return {name: values.get(name, tensor) for name, tensor in state.items()}
 
 
 def _inside(threshold: float) -> float:

@@ -164,18 +164,15 @@ class _Plan:
 
     def _made_up(self, variant: str, seed: int) -> tuple[Path, tuple[str, ...]]:
         self._say(f"making random weights of {variant}")
-        plain = self._settings.recipe(variant, None, "grid")
         pixels = [read_image(photo.path).pixels for photo in self._photos[:2]]
-        offset = plain.filters.stability_score_offset
-        made = random_weights.make(variant, seed, pixels, offset, self._folder)
-        thresholds = {
-            "pred_iou_thresh": made.pred_iou_thresh,
-            "stability_score_thresh": made.stability_score_thresh,
-        }
+        made = random_weights.make(variant, seed, pixels, self._folder)
+        filters = self._settings.recipe(variant, made.checkpoint, "grid").filters
+        thresholds = made.thresholds(filters.stability_score_offset)
         self.notes.append(
             f"{variant}: random weights (seed {seed}), masks mean nothing; heads scaled to SAM's "
             f"range and thresholds put where about {random_weights.PASS_IOU:.0%} and, of these, "
-            f"{random_weights.PASS_STABILITY:.0%} pass: {thresholds}"
+            f"{random_weights.PASS_STABILITY:.0%} pass; masks are large, so NMS leaves few: "
+            f"{', '.join(f'{k} {v}' for k, v in thresholds.items())}"
         )
         return made.checkpoint, tuple(f"filters.{k}={v}" for k, v in thresholds.items())
 

@@ -34,7 +34,7 @@ def report(photos: list[Source]) -> Report:
         photos,
         ["sam-vit-b"],
         ["grid", "hierarchical", "boxes-3"],
-        against=["segment-anything"],
+        against=["segment-anything", "transformers"],
         repeats=2,
         warmup=0,
         thread_count=1,
@@ -47,7 +47,7 @@ def report(photos: list[Source]) -> Report:
 
 def test_every_contender_has_done_every_photo_in_every_round(report: Report):
     keys = [Key("sam-vit-b", s) for s in ("grid", "hierarchical", "boxes-3")]
-    keys.insert(1, Key("sam-vit-b", "grid", "segment-anything"))
+    keys[1:1] = [Key("sam-vit-b", "grid", by) for by in ("segment-anything", "transformers")]
     assert [row.key for row in report.rows()] == keys
     assert all(row.samples == 4 and not row.failure for row in report.rows())
     assert report.machine["threads"] == 1
@@ -61,31 +61,34 @@ def test_survival_is_counted_from_prompts_to_masks(report: Report):
     assert rows[Key("sam-vit-b", "boxes-3")]["prompts"] == 3
 
 
-def test_the_reference_finds_our_masks_and_asks_as_much(report: Report):
+@pytest.mark.parametrize(("peer", "least"), [("segment-anything", 1.0), ("transformers", 0.9)])
+def test_peers_find_our_masks_and_ask_as_much(report: Report, peer: str, least: float):
     rows = {row.key: row for row in report.rows()}
-    ours, theirs = (rows[Key("sam-vit-b", "grid", by)] for by in ("everything", "segment-anything"))
-    for count in ("prompts", "decoder_calls", "candidates", "masks"):
+    ours, theirs = (rows[Key("sam-vit-b", "grid", by)] for by in ("everything", peer))
+    for count in ("prompts", "decoder_calls", "candidates"):
         assert ours.counts[count] == theirs.counts[count]
+    assert theirs.counts["masks"] == pytest.approx(ours.counts["masks"], rel=0.1)
     assert theirs.seconds["encode"] > 0
     assert theirs.seconds["decode"] > 0
-    (ratio,) = report.ratios()
-    assert ratio.same_masks == 1
+    ratio = next(ratio for ratio in report.ratios() if ratio.key.by == peer)
+    assert ratio.same_masks is not None
+    assert ratio.same_masks >= least
     assert ratio.image.median > 0
 
 
 def test_what_a_peer_cannot_do_is_said(report: Report):
     notes = [note for note in report.notes if "left out" in note]
     assert notes == [
-        "sam-vit-b, hierarchical, segment-anything: left out: "
-        "sampler hierarchical: peers have only the grid"
+        f"sam-vit-b, hierarchical, {peer}: left out: sampler hierarchical: peers have only the grid"
+        for peer in ("segment-anything", "transformers")
     ]
 
 
 def test_work_is_counted_by_stage_on_both_sides(report: Report):
     work = {key.by: w for key, w in report.work.items() if key.sampler == "grid"}
     assert all(w.by_stage["decode"] > 0 for w in work.values())
-    encode = [w.by_stage["encode"] for w in work.values()]
-    assert encode[0] == pytest.approx(encode[1], rel=0.5)
+    # Both count the same decoder modules, ours with the image side once for all prompts.
+    assert work["everything"].by_stage["decode"] < work["segment-anything"].by_stage["decode"]
 
 
 def test_the_report_goes_round_as_json(report: Report):
