@@ -5,38 +5,30 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from everything.embedded.clicks import Clicks
 from everything.embedded.regions import Floats, Ints, Regions
 
-TOGETHER = 128  # chains that are looked at together, which bounds memory
+SEVERAL = 64  # regions that agree with several points: the likeliest are looked at
+LIKELY = 16  # regions around a click that are looked at, the likeliest
 
 
-def of_clicks(regions: Regions, vote: Floats, basins: Ints, count: int) -> Ints:
-    """Return `count` regions for a click into each of B basins, int64 (B, count), small to large.
+def of_clicks(regions: Regions, clicks: Clicks, vote: Floats, count: int) -> Ints:
+    """Return `count` regions for each of C clicks, int64 (C, count), small to large.
 
     They are those whose best IoU with the region that is meant is largest on average, when the
-    softmax of `vote`, float64 (N,), over the regions around the click says what is meant. Such a
+    softmax of `vote`, float (C, D), over the regions around a click says what is meant. Such a
     choice is a facility location, and greedy choice comes close to the best one (Nemhauser,
     Wolsey and Fisher, 1978). Regions around a click are nested: their IoU is the ratio of their
     areas. A chain with fewer regions repeats its last pick.
     """
-    nodes, new = chains(regions, basins)
-    picked = [
-        _cover(nodes[s], new[s], vote, regions.area, count)
-        for s in (slice(i, i + TOGETHER) for i in range(0, len(nodes), TOGETHER))
-    ]
-    return _by_area(np.concatenate(picked or [np.zeros((0, count), np.int64)]), regions.area)
-
-
-def chains(regions: Regions, basins: Ints) -> tuple[Ints, NDArray[np.bool_]]:
-    """Return the regions around each of B basins, small to large, int64 (B, D), and where they are
-    not the root repeated, bool (B, D)."""
-    columns = [basins]
-    while (up := regions.parents[columns[-1]]).size and (up != columns[-1]).any():
-        columns.append(up)
-    nodes = np.stack(columns, 1)
-    new = np.ones(nodes.shape, bool)
-    new[:, 1:] = nodes[:, 1:] != nodes[:, :-1]
-    return nodes, new
+    vote = np.where(clicks.new, vote, -np.inf)
+    likely = np.sort(np.argsort(-vote, axis=1, kind="stable")[:, :LIKELY], axis=1)
+    nodes, vote = (np.take_along_axis(v, likely, 1) for v in (clicks.nodes, vote))
+    sizes = regions.area[nodes].astype(np.float32)
+    a, b = sizes[:, :, None], sizes[:, None]
+    alike = np.minimum(a, b) / np.maximum(a, b)
+    picks = _greedy(nodes, vote > -np.inf, alike, _share(vote), count)
+    return _by_area(picks, regions.area)
 
 
 def of_points(regions: Regions, vote: Floats, inside: Ints, outside: Ints, count: int) -> Ints:
@@ -70,30 +62,22 @@ def box_fit(regions: Regions, box: Floats) -> Floats:
     return fit
 
 
-def _cover(nodes: Ints, new: NDArray[np.bool_], vote: Floats, area: Floats, count: int) -> Ints:
-    sizes = area[nodes].astype(np.float32)
-    alike = np.minimum(sizes[:, :, None], sizes[:, None]) / np.maximum(
-        sizes[:, :, None], sizes[:, None]
-    )
-    return _greedy(nodes, new, alike, _share(vote[nodes], new), count)
-
-
 def _among(regions: Regions, vote: Floats, among: Ints, count: int) -> Ints:
     """The same choice among regions that need not be nested."""
     # The likeliest few stand for all: thousands of regions would make millions of pairs.
-    among = among[np.argsort(-vote[among], kind="stable")[:TOGETHER]]
+    among = among[np.argsort(-vote[among], kind="stable")[:SEVERAL]]
     first, last, area = regions.first[among], regions.last[among], regions.area[among]
     holds = (first[:, None] <= first) & (last[:, None] >= last)
     small, large = np.minimum(area[:, None], area), np.maximum(area[:, None], area)
     alike = np.where(holds | holds.T, small / large, 0)[None]
     new = np.ones((1, len(among)), bool)
-    picks = _greedy(among[None], new, alike, _share(vote[among][None], new), count)
+    picks = _greedy(among[None], new, alike, _share(vote[among][None]), count)
     ordered: Ints = _by_area(picks, regions.area)[0]
     return ordered
 
 
-def _share(vote: Floats, new: NDArray[np.bool_]) -> Floats:
-    weight = np.where(new, np.exp(vote - vote.max(1, keepdims=True)), 0)
+def _share(vote: Floats) -> Floats:
+    weight = np.exp(vote - vote.max(1, keepdims=True)).astype(np.float32)
     share: Floats = weight / weight.sum(1, keepdims=True)
     return share
 
@@ -101,7 +85,7 @@ def _share(vote: Floats, new: NDArray[np.bool_]) -> Floats:
 def _greedy(nodes: Ints, free: NDArray[np.bool_], alike: Floats, share: Floats, count: int) -> Ints:
     """Pick so that the mean, by share (B, D), of the best likeness (B, D, D) grows most."""
     rows = np.arange(len(nodes))
-    free, reached = free.copy(), np.zeros(nodes.shape)
+    free, reached = free.copy(), np.zeros(nodes.shape, np.float32)
     picks = np.empty((len(nodes), count), np.int64)
     for turn in range(count):
         gain = (np.maximum(alike, reached[:, None]) * share[:, None]).sum(2)

@@ -31,8 +31,8 @@ class Regions:
     place: int32 (h, w), for each pixel the place of its basin in a row in which every region's
     basins stand together, so that pixels with first <= place < last are a region. basin: int64
     (L,), the basin at each place. first, last, parents: int64 (N,), the root is its own parent.
-    area: float64 (N,) px. boxes: int64 (N, 4) xyxy, x1 and y1 exclusive. altitude: float64 (N,),
-    the boundary at which a region's two halves met.
+    area: float64 (N,) px. centres: float64 (N, 2) xy px. boxes: int64 (N, 4) xyxy, x1 and y1
+    exclusive. altitude: float64 (N,), the boundary at which a region's two halves met.
     """
 
     place: NDArray[np.int32]
@@ -41,6 +41,7 @@ class Regions:
     last: Ints
     parents: Ints
     area: Floats
+    centres: Floats
     boxes: Ints
     altitude: Floats
 
@@ -165,14 +166,19 @@ def regions(part: Partition) -> Regions:
     first, last = _ranges(parents, leaves)
     basin = np.empty(leaves, np.int64)
     basin[first[:leaves]] = np.arange(leaves)
-    area = np.bincount(part.labels.ravel(), minlength=leaves).astype(np.float64)
+    flat, size = part.labels.ravel(), part.labels.shape
+    y, x = (v.ravel() + 0.5 for v in np.indices(size))
+    # Sums over basins of 1, x and y, then over regions.
+    moments = np.stack([np.bincount(flat, v, leaves) for v in (np.ones(flat.size), x, y)], 1)
+    moments = hg.accumulate_sequential(part.tree, moments, hg.Accumulators.sum)
     return Regions(
         place=first[part.labels].astype(np.int32),
         basin=basin,
         first=first,
         last=last,
         parents=parents,
-        area=hg.accumulate_sequential(part.tree, area, hg.Accumulators.sum),
+        area=moments[:, 0],
+        centres=moments[:, 1:] / moments[:, :1],
         boxes=_boxes(part, leaves),
         altitude=part.altitude,
     )

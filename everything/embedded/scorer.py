@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from everything.embedded.clicks import PLACE
 from everything.embedded.features import FEATURES
 
 HIDDEN = 32
@@ -18,11 +19,13 @@ class Opinion(NamedTuple):
     """What the scorer says of N regions.
 
     quality: float32 (N,), logit of the IoU with the best segment of any annotator. vote: float32
-    (N,); of the regions that contain a click, the softmax of their votes says which one is meant.
+    (N,); of several regions, the softmax of their votes says which one is meant. hidden: float32
+    (N, 32), for `Scorer.clicked`.
     """
 
     quality: Tensor
     vote: Tensor
+    hidden: Tensor
 
 
 class Scorer(nn.Module):
@@ -31,17 +34,26 @@ class Scorer(nn.Module):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, features: int = len(FEATURES)) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("deviation", torch.ones(features))
-        self.first = nn.Linear(features, HIDDEN)
+        self.register_buffer("mean", torch.zeros(len(FEATURES)))
+        self.register_buffer("deviation", torch.ones(len(FEATURES)))
+        self.first = nn.Linear(len(FEATURES), HIDDEN)
         self.second = nn.Linear(HIDDEN, HIDDEN)
         self.last = nn.Linear(HIDDEN, 2)
+        self.place = nn.Linear(len(PLACE), HIDDEN)
+        self.region = nn.Linear(HIDDEN, HIDDEN)
+        self.click = nn.Linear(HIDDEN, 1)
 
     def forward(self, features: Tensor) -> Opinion:
         """Return the opinion on regions with features float32 (N, F)."""
         x = ((features - self.mean) / self.deviation).clamp(-SPREAD, SPREAD)
-        x = F.relu(self.second(F.relu(self.first(x))))
-        quality, vote = self.last(x).unbind(1)
-        return Opinion(quality, vote)
+        hidden = F.relu(self.second(F.relu(self.first(x))))
+        quality, vote = self.last(hidden).unbind(1)
+        return Opinion(quality, vote, hidden)
+
+    def clicked(self, opinion: Opinion, nodes: Tensor, place: Tensor) -> Tensor:
+        """Return the votes float32 (C, D) of regions around C clicks, which count where in a
+        region the click lies. nodes: int64 (C, D). place: float32 (C, D, 3), see Clicks."""
+        x = F.relu(self.region(opinion.hidden)[nodes] + self.place(place))
+        return opinion.vote[nodes] + self.click(x)[..., 0]

@@ -13,12 +13,12 @@ from torch.nn import functional as F
 from everything.embedded.boundary import OPPONENT, STRIDE, BoundaryNet
 from everything.embedded.features import describe
 from everything.embedded.regions import Floats, Regions, partition, regions
-from everything.embedded.scorer import Scorer
+from everything.embedded.scorer import Opinion, Scorer
 
 # The network looks twice, as things are seen best at about their size in the training: at the
 # canvas' own scale, for what is large, and enlarged, for what is finer than the network's stride.
 # Each look is a factor and what the longest side may at most become, px.
-LOOKS = ((1.0, 640), (1.75, 840))
+LOOKS = ((1.0, 640), (2.0, 960))
 
 
 class Ucm(nn.Module):
@@ -34,14 +34,14 @@ class Ucm(nn.Module):
 class Understood:
     """A canvas (h, w) px as regions, with an opinion on each.
 
-    features: float32 (N, F). quality: float32 (N,), predicted IoU in [0, 1]. vote: float64 (N,),
-    see Opinion. maps: float32 (1, 72, h', w'), the boundary network's features over the canvas.
+    features: float32 (N, F). quality: float32 (N,), predicted IoU in [0, 1]. opinion: the
+    scorer's. maps: float32 (1, 72, h', w'), the boundary network's features over the canvas.
     """
 
     regions: Regions
     features: NDArray[np.float32]
     quality: NDArray[np.float32]
-    vote: Floats
+    opinion: Opinion
     maps: Tensor
 
 
@@ -51,7 +51,7 @@ def understand(network: Ucm, pixels: NDArray[np.uint8]) -> Understood:
     with torch.inference_mode():
         opinion = network.scorer(torch.from_numpy(features))
     quality = torch.sigmoid(opinion.quality).numpy()
-    return Understood(found, features, quality, opinion.vote.double().numpy(), maps)
+    return Understood(found, features, quality, opinion, maps)
 
 
 def describe_regions(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from everything.embedded.boundary import BoundaryNet
+from everything.embedded.clicks import Clicks
 from everything.embedded.regions import Floats, Ints, Regions
 from everything.embedded.ucm import describe_regions
 from everything.training.truth import Labels, Truth
@@ -21,7 +22,7 @@ class Judged:
     """The N regions of a photo held against its G segments of all annotators.
 
     features: float32 (N, F). overlap: float64 (N, G), IoU. areas: int64 (G,), of the segments, px.
-    clicks: int64 (C, 2), basin that was clicked and segment that was meant; the first G clicks
+    clicks: C of them. meant: int64 (C,), the segment that each means; the first G clicks
     are at the points of the segments that lie furthest from their contours.
     """
 
@@ -29,7 +30,8 @@ class Judged:
     features: NDArray[np.float32]
     overlap: Floats
     areas: Ints
-    clicks: Ints
+    clicks: Clicks
+    meant: Ints
 
 
 def judge(
@@ -55,8 +57,8 @@ def judge(
     segments = np.arange(len(areas))
     points = np.concatenate([np.array(middle), *others])
     meant = np.concatenate([segments, np.repeat(segments, extra_clicks)])
-    clicks = np.stack([found.at(points[:, 0], points[:, 1]), meant], 1)
-    return Judged(found, features, np.concatenate(overlap, 1), np.array(areas), clicks)
+    clicks = Clicks.at(found, points)
+    return Judged(found, features, np.concatenate(overlap, 1), np.array(areas), clicks, meant)
 
 
 def deepest(mask: NDArray[np.bool_]) -> tuple[int, int]:

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from everything.embedded.picks import chains
 from everything.embedded.scorer import Scorer
 from everything.training.regions import Judged
 
 EPOCHS = 50
 RATE = 4e-3
+NEVER = -1e4  # vote for what is not there
 SHARPNESS = 0.05  # a region that overlaps what was meant by so much less is 1/e as likely it
 
 
@@ -45,28 +46,44 @@ def fit_scorer(judged: Sequence[Judged], seed: int) -> Scorer:
     for step, i in enumerate(chosen):
         optimiser.param_groups[0]["lr"] = RATE * (0.5 + 0.5 * math.cos(math.pi * step / steps))
         optimiser.zero_grad()
-        _loss(scorer, *lessons[i]).backward()  # type: ignore[no-untyped-call]
+        _loss(scorer, lessons[i]).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     return scorer.eval()
 
 
-def _lesson(judged: Judged) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Features (N, F), best IoU (N,), regions around each click (C, D) and which are meant."""
-    basins, row = np.unique(judged.clicks[:, 0], return_inverse=True)
-    nodes, new = (part[row] for part in chains(judged.regions, basins))
-    overlap = judged.overlap[nodes, judged.clicks[:, 1:]]
+@dataclass(frozen=True)
+class _Lesson:
+    """One photo: features float32 (N, F), best IoU float32 (N,), clicks as in Clicks, and which
+    of the regions around each is meant, float32 (C, D), rows that sum to 1."""
+
+    features: Tensor
+    best: Tensor
+    nodes: Tensor
+    ended: Tensor
+    place: Tensor
+    meant: Tensor
+
+
+def _lesson(judged: Judged) -> _Lesson:
+    nodes, new = judged.clicks.nodes, judged.clicks.new
+    overlap = judged.overlap[nodes, judged.meant[:, None]]
     likely = np.where(new, np.exp((overlap - overlap.max(1, keepdims=True)) / SHARPNESS), 0)
-    return (
+    return _Lesson(
         torch.from_numpy(judged.features),
         torch.from_numpy(judged.overlap.max(1)).float(),
-        # Where the chain has ended there is no region: the row after the last one.
-        torch.from_numpy(np.where(new, nodes, len(judged.features))),
+        torch.from_numpy(nodes),
+        torch.from_numpy(~new),
+        torch.from_numpy(judged.clicks.place),
         torch.from_numpy(likely / likely.sum(1, keepdims=True)).float(),
     )
 
 
-def _loss(scorer: Scorer, features: Tensor, best: Tensor, nodes: Tensor, meant: Tensor) -> Tensor:
-    quality, vote = scorer(features)
-    none = vote.new_full((1,), -1e4)
-    said = torch.log_softmax(torch.cat([vote, none])[nodes], 1)
-    return F.binary_cross_entropy_with_logits(quality, best) - (meant * said).sum(1).mean()
+def _loss(scorer: Scorer, lesson: _Lesson) -> Tensor:
+    opinion = scorer(lesson.features)
+    quality = F.binary_cross_entropy_with_logits(opinion.quality, lesson.best)
+    clicked = scorer.clicked(opinion, lesson.nodes, lesson.place)
+    # Votes without and with the place of the click, for several points and for one.
+    for vote in (opinion.vote[lesson.nodes], clicked):
+        said = torch.log_softmax(vote.masked_fill(lesson.ended, NEVER), 1)
+        quality = quality - (lesson.meant * said).sum(1).mean()
+    return quality

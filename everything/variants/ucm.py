@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from everything.embedded import picks
+from everything.embedded.clicks import Clicks
 from everything.embedded.drawing import draw
 from everything.embedded.regions import Ints
 from everything.embedded.ucm import Ucm, Understood, understand
@@ -77,8 +78,7 @@ class UcmModel:
         simple = ((prompts.labels == INSIDE).sum(1) == 1) & ((prompts.labels >= 0).sum(1) == 1)
         clicks = simple.nonzero().flatten().numpy()
         points = prompts.points[clicks][prompts.labels[clicks] == INSIDE]
-        basins, row = np.unique(_basins(embedding, points), return_inverse=True)
-        nodes[clicks] = picks.of_clicks(embedding.regions, embedding.vote, basins, count)[row]
+        nodes[clicks] = self._of_clicks(embedding, _pixels(embedding, points), count)
         for i in (~simple).nonzero().flatten().tolist():
             nodes[i], fit[i] = _of_one(embedding, prompts, i, count)
         quality = embedding.quality[nodes]
@@ -92,6 +92,14 @@ class UcmModel:
             torch.from_numpy(nodes.ravel()),
         )
 
+    def _of_clicks(self, understood: Understood, points: Ints, count: int) -> Ints:
+        regions, opinion = understood.regions, understood.opinion
+        found = Clicks.at(regions, points)
+        nodes, place = torch.from_numpy(found.nodes), torch.from_numpy(found.place)
+        with torch.inference_mode():
+            vote = self.network.scorer.clicked(opinion, nodes, place)
+        return picks.of_clicks(regions, found, vote.numpy(), count)
+
 
 def _of_one(
     understood: Understood, prompts: Prompts, row: int, count: int
@@ -100,15 +108,18 @@ def _of_one(
     if (box := prompts.box(row)) is not None:
         return picks.of_box(understood.regions, np.array(box), count)
     points, labels = prompts.points[row], prompts.labels[row]
-    inside, outside = (_basins(understood, points[labels == sign]) for sign in (INSIDE, OUTSIDE))
-    return picks.of_points(understood.regions, understood.vote, inside, outside, count), 1.0
+    regions, vote = understood.regions, understood.opinion.vote.numpy()
+    inside, outside = (
+        regions.at(*_pixels(understood, points[labels == sign]).T) for sign in (INSIDE, OUTSIDE)
+    )
+    return picks.of_points(regions, vote, inside, outside, count), 1.0
 
 
-def _basins(understood: Understood, points: Tensor) -> Ints:
-    """Basins at points (P, 2) xy, canvas px; a point beyond the edge is taken to be on it."""
+def _pixels(understood: Understood, points: Tensor) -> Ints:
+    """Pixels (P, 2) xy of points, canvas px; a point beyond the edge is taken to be on it."""
     height, width = understood.regions.place.shape
-    x, y = points.floor().long().numpy().T
-    return understood.regions.at(np.clip(x, 0, width - 1), np.clip(y, 0, height - 1))
+    pixels: Ints = np.clip(points.floor().long().numpy(), 0, [width - 1, height - 1])
+    return pixels
 
 
 def blueprint() -> Blueprint[Ucm]:

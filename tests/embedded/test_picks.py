@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from everything.embedded import picks
+from everything.embedded.clicks import Clicks
 from everything.embedded.regions import Regions, partition, regions
 
 
@@ -27,9 +28,13 @@ def at(tree: Regions, x: int, y: int) -> int:
     return int(tree.at(np.array([x]), np.array([y]))[0])
 
 
+def clicks(tree: Regions, *points: tuple[int, int]) -> Clicks:
+    return Clicks.at(tree, np.array(points, np.int64).reshape(-1, 2))
+
+
 def test_three_answers_are_nested_and_hold_the_click(nested: Regions) -> None:
-    centre = at(nested, 30, 30)
-    chosen = picks.of_clicks(nested, np.zeros(len(nested)), np.array([centre]), 3)[0]
+    click = clicks(nested, (30, 30))
+    chosen = picks.of_clicks(nested, click, np.zeros(click.nodes.shape), 3)[0]
     assert len(set(chosen.tolist())) == 3
     masks = [nested.mask(int(node)) for node in chosen]
     assert all(mask[30, 30] for mask in masks)
@@ -38,26 +43,28 @@ def test_three_answers_are_nested_and_hold_the_click(nested: Regions) -> None:
 
 
 def test_one_answer_is_the_region_that_is_voted_for(nested: Regions) -> None:
-    chain = nested.chain(at(nested, 30, 30))
-    for wanted in chain:
-        vote = np.full(len(nested), -8.0)
-        vote[wanted] = 0
-        assert picks.of_clicks(nested, vote, chain[:1], 1).tolist() == [[wanted]]
+    click = clicks(nested, (30, 30))
+    for column, wanted in enumerate(click.nodes[0]):
+        vote = np.full(click.nodes.shape, -8.0)
+        vote[:, column] = 0
+        assert picks.of_clicks(nested, click, vote, 1).tolist() == [[wanted]]
 
 
 def test_answers_do_not_depend_on_who_else_asks(nested: Regions) -> None:
+    points = [(30, 30), (95, 30), (2, 2), (18, 30)]
     vote = np.random.default_rng(0).normal(size=len(nested))
-    basins = np.arange(len(nested.basin))
-    together = picks.of_clicks(nested, vote, np.tile(basins, 40), 3)
-    alone = [picks.of_clicks(nested, vote, basins[i : i + 1], 3)[0] for i in basins]
-    assert (together == np.tile(np.array(alone), (40, 1))).all()
+    together = clicks(nested, *points)
+    found = picks.of_clicks(nested, together, vote[together.nodes], 3)
+    for row, point in enumerate(points):
+        alone = clicks(nested, point)
+        assert (picks.of_clicks(nested, alone, vote[alone.nodes], 3)[0] == found[row]).all()
 
 
 def test_a_short_chain_repeats_its_last_pick() -> None:
     whole = regions(partition(np.zeros((4, 4))))
-    assert picks.of_clicks(whole, np.zeros(1), np.array([0, 0]), 3).tolist() == [[0, 0, 0]] * 2
-    none = picks.of_clicks(whole, np.zeros(1), np.zeros(0, np.int64), 3)
-    assert none.shape == (0, 3)
+    two = clicks(whole, (0, 0), (3, 3))
+    assert picks.of_clicks(whole, two, np.zeros((2, 1)), 3).tolist() == [[0, 0, 0]] * 2
+    assert picks.of_clicks(whole, clicks(whole), np.zeros((0, 1)), 3).shape == (0, 3)
 
 
 def test_points_inside_are_held_and_points_outside_are_not(nested: Regions) -> None:

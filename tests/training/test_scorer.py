@@ -32,7 +32,7 @@ def truths(monkeypatch: pytest.MonkeyPatch) -> list[Truth]:
         labels[30:60, 50 : 80 + seed] = 3
         photo = random.integers(0, 256, (4, 3), dtype=np.uint8)[labels]
         made.append(Truth(str(seed), photo, labels[None]))
-    maps = {t.photo.shape[:2] + (int(t.photo.sum()),): walls(t.labels[0], 0.8) for t in made}
+    maps = {(*t.photo.shape[:2], int(t.photo.sum())): walls(t.labels[0], 0.8) for t in made}
 
     def known(_: BoundaryNet, rgb: torch.Tensor) -> tuple[np.ndarray, torch.Tensor]:
         key = (*rgb.shape[-2:], round(float(rgb.double().sum()) * 255))
@@ -50,8 +50,10 @@ def test_judging_finds_the_right_regions_and_clicks(truths: list[Truth]) -> None
     assert sorted(judged.areas.tolist()) == sorted(
         np.bincount(truths[0].labels.ravel())[1:].tolist()
     )
-    assert judged.clicks.shape == (9, 2)
-    assert judged.clicks[:3, 1].tolist() == [0, 1, 2]
+    assert len(judged.clicks) == 9
+    assert judged.meant[:3].tolist() == [0, 1, 2]
+    inside = judged.overlap[judged.clicks.nodes[:, 0], judged.meant]
+    assert (inside > 0).all()
 
 
 def test_overlap_is_the_iou_of_the_masks(truths: list[Truth]) -> None:
@@ -74,7 +76,9 @@ def test_quality_follows_the_truth(truths: list[Truth]) -> None:
     quality = torch.sigmoid(opinion.quality).numpy()
     assert np.corrcoef(quality, best)[0, 1] > 0.5
     again = fit_scorer(judged[:3], seed=0)
-    assert all(torch.equal(a, b) for a, b in zip(scorer.parameters(), again.parameters()))
+    assert all(
+        torch.equal(a, b) for a, b in zip(scorer.parameters(), again.parameters(), strict=True)
+    )
 
 
 def test_nothing_marked_cannot_be_judged(truths: list[Truth]) -> None:
