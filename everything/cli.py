@@ -255,7 +255,7 @@ def variants(as_json: Json = False) -> None:
     """List the models."""
     from everything import loading
 
-    columns = ("name", "family", "parameters", "input", "licence", "summary")
+    columns = ("name", "family", "parameters", "input", "licence", "status")
     _list(loading.variants(), columns, as_json)
 
 
@@ -324,4 +324,4 @@ def _list(records: Sequence[Mapping[str, Any]], columns: Sequence[str], as_json:
 def _cell(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}={inner}" for key, inner in value.items())
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else str(value or "")

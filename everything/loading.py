@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from everything.config import Recipe
 from everything.errors import ConfigError
 from everything.pipeline import Pipeline
-from everything.variants import VARIANTS, VariantRecord
+from everything.variants import UNAVAILABLE, VARIANTS, Unavailable, VariantRecord
 from everything.variants.weights import read_state, sha256
 from samplers import SAMPLERS, SamplerRecord, pair
 
@@ -62,7 +62,7 @@ def resolve(
     """
     given = _merged(*_given(variant, checkpoint, sampler, config, sets))
     variant_name = given.setdefault("variant", DEFAULT_VARIANT)
-    record = _look_up(VARIANTS, variant_name, "variant")
+    record = _variant(variant_name)
     chosen = given.pop("sampler", {})
     sampler_name = chosen.pop("name", DEFAULT_SAMPLER)
     sampler_record = _sampler(sampler_name)
@@ -82,7 +82,7 @@ def resolve(
 
 def build(recipe: Recipe) -> Pipeline:
     """Return the model, its weights loaded, and the sampler of a recipe; raises WeightsError."""
-    record = _look_up(VARIANTS, recipe.variant, "variant")
+    record = _variant(recipe.variant)
     path = Path(recipe.checkpoint) if recipe.checkpoint else record.weights.path()
     module = import_module(f"everything.variants.{record.module}")
     model = module.build(read_state(path), str(path), **record.options)
@@ -94,8 +94,10 @@ def build(recipe: Recipe) -> Pipeline:
 
 
 def variants() -> list[Tree]:
-    """Return one record for each variant: name, family, parameters, input rule, licence, source."""
-    return [_variant_row(name, record) for name, record in VARIANTS.items()]
+    """Return one record for each variant: name, family, parameters, input rule, licence, source,
+    status; then those of the survey that are none, with the reason as their status."""
+    rows = [_variant_row(name, record) for name, record in VARIANTS.items()]
+    return rows + [_unavailable_row(name, record) for name, record in UNAVAILABLE.items()]
 
 
 def samplers() -> list[Tree]:
@@ -116,6 +118,12 @@ def configs() -> list[Tree]:
     return [{"name": name, "summary": _header(file)} for name, file in _config_files()]
 
 
+def _variant(name: str) -> VariantRecord:
+    if name in UNAVAILABLE:
+        raise ConfigError(f"variant {name!r} is not available: {UNAVAILABLE[name].reason}")
+    return _look_up(VARIANTS, name, "variant")
+
+
 def _variant_row(name: str, record: VariantRecord) -> Tree:
     return {
         "name": name,
@@ -125,6 +133,20 @@ def _variant_row(name: str, record: VariantRecord) -> Tree:
         "input": record.input_rule,
         "licence": record.licence,
         "weights": record.weights.source,
+        "status": record.status,
+    }
+
+
+def _unavailable_row(name: str, record: Unavailable) -> Tree:
+    return {
+        "name": name,
+        "family": record.family,
+        "summary": record.summary,
+        "parameters": record.parameters,
+        "input": "",
+        "licence": record.licence,
+        "weights": "",
+        "status": f"not available: {record.reason}",
     }
 
 

@@ -28,7 +28,7 @@ def encode_sam(
             f"points {tuple(points.shape)} and labels {tuple(labels.shape)} "
             f"must be (P, K, 2) and (P, K)"
         )
-    device = encoder.no_mask_embed.weight.device
+    device = next(encoder.parameters()).device
     points, labels = points.to(device), labels.to(device)
     corners = box_columns(labels)
     others = [i for i in range(labels.shape[1]) if i not in corners]

@@ -39,6 +39,7 @@ class VariantRecord:
 
 
 PADDED = "longest side to 1024 px, padded"
+STRETCHED = "stretched to 1024 x 1024 px"
 PADDED_512 = "longest side to 512 px, padded; prompts at 1024 px"
 _APACHE = "Apache-2.0"
 _META = "https://dl.fbaipublicfiles.com/segment_anything"
@@ -137,11 +138,26 @@ def _sam2(version: str, size: str, parameters: int, sha256: str = "") -> Variant
         family=f"SAM {version}",
         summary=f"SAM {version}, Hiera {size.replace('_', ' ')} (Ravi et al., 2024); stills",
         parameters=parameters,
-        input_rule="stretched to 1024 x 1024 px",
+        input_rule=STRETCHED,
         licence=_APACHE,
         weights=Weights(f"{_META}_2/{folder}/sam{version}_hiera_{size}.pt", sha256),
         options=_HIERA[size],
         preset={"filters": {"pred_iou_thresh": 0.8}},  # of its own mask generator
+    )
+
+
+def _efficientsam(size: str, parameters: int, file: str, width: int, heads: int) -> VariantRecord:
+    return VariantRecord(
+        module="efficientsam",
+        family="EfficientSAM",
+        summary=f"ViT-{size} taught by SAM's features, own decoder (Xiong et al., 2023)",
+        parameters=parameters,
+        input_rule=STRETCHED,
+        licence=_APACHE,
+        weights=Weights(f"{_GITHUB}/yformer/EfficientSAM/raw/main/weights/{file}"),
+        options={"embed_dim": width, "heads": heads},
+        # Of its authors' everything notebook.
+        preset={"filters": {"pred_iou_thresh": 0.7, "stability_score_thresh": 0.9}},
     )
 
 
@@ -297,6 +313,8 @@ VARIANTS: dict[str, VariantRecord] = {
             "of nanosam.tools.train loads",
         ),
     ),
+    "efficientsam-ti": _efficientsam("Tiny", 10_223_204, "efficient_sam_vitt.pt", 192, 3),
+    "efficientsam-s": _efficientsam("Small", 26_413_028, "efficient_sam_vits.pt.zip", 384, 6),
     "sam2-hiera-t": _sam2("2", "tiny", 38_945_986),
     "sam2-hiera-s": _sam2("2", "small", 46_043_842),
     "sam2-hiera-b+": _sam2("2", "base_plus", 80_833_666),
@@ -324,5 +342,93 @@ VARIANTS: dict[str, VariantRecord] = {
         "large",
         224_446_642,
         "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Unavailable:
+    """A system of the survey that is no variant here, and why."""
+
+    family: str
+    summary: str
+    reason: str
+    licence: str = "none stated"
+    parameters: int | None = None
+
+
+UNAVAILABLE: dict[str, Unavailable] = {
+    "samfast-h": Unavailable(
+        "SAMfast",
+        "SAM-H run fast: bfloat16, compiled, batched (PyTorch, 2023)",
+        "a way to run sam-vit-h, not another network",
+        _APACHE,
+        641_090_608,
+    ),
+    "fastsam-s": Unavailable(
+        "FastSAM",
+        "YOLOv8s-seg trained on 2 % of SA-1B (Zhao et al., 2023)",
+        "takes no prompts: it is the sampler all-instance",
+        "AGPL-3.0",
+        11_790_483,
+    ),
+    "fastsam-x": Unavailable(
+        "FastSAM",
+        "YOLOv8x-seg trained on 2 % of SA-1B (Zhao et al., 2023)",
+        "takes no prompts: it is the sampler all-instance",
+        "AGPL-3.0",
+        72_234_149,
+    ),
+    "q-tinysam": Unavailable(
+        "TinySAM",
+        "TinySAM with 8-bit weights and activations (Shu et al., 2023)",
+        "the checkpoint is a pickled module, which would run code; it computes in floats anyway",
+        _APACHE,
+    ),
+    "lite-sam": Unavailable(
+        "Lite-SAM",
+        "LiteViT with AutoPPN (Fu et al., 2024)",
+        "neither code nor weights are published; AutoPPN is the sampler auto-ppn",
+        parameters=4_200_000,
+    ),
+    "squeezesam": Unavailable(
+        "SqueezeSAM",
+        "U-Net whose input holds the prompts (Varadarajan et al., 2023)",
+        "the image is encoded anew for every prompt; withdrawn by its authors",
+        _APACHE,
+        10_159_260,
+    ),
+    "rap-sam": Unavailable(
+        "RAP-SAM",
+        "real-time panoptic, interactive and video segmentation (Xu et al., 2024)",
+        "100 object queries in place of SAM's decoder, on mmdet 3",
+        "MIT",
+    ),
+    "sam-lightening": Unavailable(
+        "SAM-Lightening",
+        "dilated flash attention (Song et al., 2024)",
+        "weights are not published; attention for CUDA only",
+    ),
+    "rwkv-sam": Unavailable(
+        "RWKV-SAM",
+        "linear-attention backbone (Yuan et al., 2024)",
+        "weights are not published",
+        "NTU S-Lab 1.0, non-commercial",
+    ),
+    "ptq4sam": Unavailable(
+        "PTQ4SAM",
+        "SAM with simulated 4- and 6-bit numbers (Lv et al., 2024)",
+        "no weights: it calibrates SAM's on mmdet 2",
+    ),
+    "esam": Unavailable(
+        "ESAM",
+        "EfficientFormerV2 encoder for medical images",
+        "neither code nor weights were found",
+    ),
+    "fastsam3d": Unavailable(
+        "FastSAM3D",
+        "volumes of 128 x 128 x 128 voxels (Shen et al., 2024)",
+        "segments volumes, not photos",
+        _APACHE,
     ),
 }

@@ -100,6 +100,16 @@ FINGERPRINTS = {
         19_905_540,
         "cf7e6351fba886a704de8e9257e3bf52987d1511d0381b7187eb489443d42a96",
     ),
+    "efficientsam-ti": (
+        278,
+        10_223_460,
+        "9275f41d5e2a098cea2ad837e80d0371269450ab038ad18e554c69b2d7e5b249",
+    ),
+    "efficientsam-s": (
+        278,
+        26_413_284,
+        "622c76d102a70c0afa96e402558d8da1063f5da8cecfcc860b181661bc4863f6",
+    ),
     "sam2-hiera-t": (
         311,
         31_440_977,

@@ -30,6 +30,8 @@ def _shallow(module: str, given: Mapping[str, Any]) -> dict[str, Any]:
         return {"depth": 2, "global_attn_indexes": (1,)}
     if module == "efficientvit":
         return {"depths": tuple(min(depth, 1) for depth in given["depths"]), "neck_depth": 1}
+    if module == "efficientsam":
+        return {"depth": 2}
     if module == "sam2":
         return {"stages": (1, 2, 2, 1), "global_blocks": (4,)}
     return {}
