@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from everything.errors import InputError
+
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 Labels = NDArray[np.int16]
 
@@ -47,7 +49,7 @@ def read_truth(path: Path, split: str | None = None) -> Iterator[Truth]:
     photos beside it or in images/), SA-1B (a folder of photos and JSONs of the same stem) and
     label maps (photos/ or images/, and labels/ with PNG or NPY files of the same stem: an array
     (H, W) or (K, H, W)). split: of a data pack, the only one to read.
-    Raises ValueError if no format fits.
+    Raises InputError if no format fits.
     """
     if path.is_file():
         return _coco(path)
@@ -61,9 +63,9 @@ def read_truth(path: Path, split: str | None = None) -> Iterator[Truth]:
     found = [file for file in sorted(path.glob("*.json")) if _is_coco(file)]
     if len(found) == 1:
         return _coco(found[0])
-    raise ValueError(
-        f"{path} holds no truth that is known here: a data pack, one COCO file, SA-1B JSONs beside "
-        f"their photos, or labels/ beside images/"
+    raise InputError(
+        f"{path}: holds no truth that is known here: a data pack, one COCO file, SA-1B JSONs "
+        f"beside their photos, or labels/ beside images/"
     )
 
 

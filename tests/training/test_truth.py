@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from everything.errors import InputError
 from everything.training.truth import Truth, labels_from_masks, read_truth
 
 SIZE = (6, 8)
@@ -135,7 +136,7 @@ def test_parts_lie_on_top_of_wholes() -> None:
 
 def test_a_folder_without_truth_is_refused(tmp_path: Path) -> None:
     photo(tmp_path / "a.jpg")
-    with pytest.raises(ValueError, match="no truth"):
+    with pytest.raises(InputError, match="no truth"):
         read_truth(tmp_path)
 
 
