@@ -179,3 +179,19 @@ def test_the_demo_needs_no_network(tmp_path: Path) -> None:
     assert summary["done"] == summary["images"] >= 8
     assert summary["masks"] > 5 * summary["images"]
     assert Path(summary["preview"]).is_file()
+
+
+def test_bench_writes_its_tables(tmp_path: Path) -> None:
+    save_photo(tmp_path / "photo.png", size=(64, 80))
+    settings = ["--repeats", 1, "--warmup", 0, "--no-memory", "--threads", 1]
+    names = ["--variants", "ucm", "--samplers", "grid-16, boxes-2"]
+    everything("bench", tmp_path, *names, *settings, "--out", tmp_path / "out")
+    content = json.loads((tmp_path / "out" / "bench.json").read_text())
+    assert [row["key"]["sampler"] for row in content["rows"]] == ["grid-16", "boxes-2"]
+    assert "| model | grid-16 | boxes-2 |" in (tmp_path / "out" / "bench.md").read_text()
+
+
+def test_bench_says_in_a_line_what_is_wrong(tmp_path: Path) -> None:
+    assert "--demo" in everything("bench", code=2)
+    save_photo(tmp_path / "photo.png")
+    assert "transformers" in everything("bench", tmp_path, "--against", "transformer", code=2)
