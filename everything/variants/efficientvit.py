@@ -2,6 +2,9 @@
 
 The blocks are timm's; how they are stacked is EfficientViT-L's and -XL's, and the neck that adds
 the last three maps is EfficientViT-SAM's own (its section 3.1).
+
+Compared with the official network at de7d773 on the same seeded weights: embeddings of L0 and XL0
+differ by 3e-6 and 4e-6, decoded masks and scores by 0, pixels by 2e-7.
 """
 
 from __future__ import annotations

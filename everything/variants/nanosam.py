@@ -3,6 +3,10 @@
 Its authors publish the trained encoder as ONNX only, in which the parameters have lost their
 names, so that it cannot be loaded here. What can: a checkpoint that their trainer writes
 (`nanosam.tools.train`), which holds the encoder; the decoder is then taken from MobileSAM's file.
+
+Compared with the official code at 6536336 on the same seeded weights: pixels, embeddings and
+enlarged masks differ by 0. Points differ by less than a canvas pixel: there both axes have the
+longer side's scale, here each has its own, which is where the picture's pixels are.
 """
 
 from __future__ import annotations

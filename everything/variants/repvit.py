@@ -2,6 +2,9 @@
 
 RepViT-SAM (Wang et al., 2023) has RepViT-M2.3 with the last stride left out. EdgeSAM (Zhou et
 al., 2023) has RepViT-M1 at stride 32, whose last map is enlarged and added to the one before.
+
+Compared with the official encoders on the same seeded weights and pixels: RepViT at 298f420 and
+EdgeSAM at b53372c, largest difference 0 each.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from everything.prompts import Prompts
 from everything.variants import efficientvit, repvit, sam, sam2, tinyvit
 from everything.variants.names import Blueprint
 from everything.view import whole
@@ -209,3 +210,13 @@ def test_edgesam_taps_the_map_before_the_last_stride() -> None:
     fine, coarse = encoder.fuse_stage2(seen["fine"]), encoder.fuse_stage3(seen["coarse"])
     enlarged = torch.nn.functional.interpolate(coarse, fine.shape[2:], mode="bicubic")
     assert torch.allclose(encoder(pixels), encoder.neck(fine + enlarged), atol=1e-5)
+
+
+def test_edgesam_scores_masks_by_their_stability() -> None:
+    state = checkpoint(blueprint("edgesam", small=True))
+    model = repvit.build(state, "x", **options("edgesam", small=True))
+    drafts = model.propose(model.encode(whole(photo("chelsea"))), Prompts(POINTS / 4, LABELS), True)
+    logits = drafts.draw(torch.arange(9))
+    inner, outer = ((logits > cut).sum((1, 2)) for cut in (1.0, -1.0))
+    assert torch.allclose(drafts.scores, inner / outer)
+    assert len(drafts.scores.unique()) == 9
