@@ -67,3 +67,36 @@ def nano(
         budget = Budget(minutes=minutes, steps=steps)
         weights = train_nano(truth, out, budget, init=init, seed=seed, split=split, resume=resume)
         typer.echo(f"everything label PHOTOS --out labels --variant nano --checkpoint {weights}")
+
+
+@train.command("auto-ppn")
+def auto_ppn(
+    truth: Truths,
+    out: Out,
+    variant: Annotated[str, typer.Option(help="Whose feature maps it reads.")] = "ucm",
+    checkpoint: Annotated[Path | None, typer.Option(help="The variant's weights.")] = None,
+    minutes: Minutes = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    split: Split = "train",
+    resume: Resume = False,
+) -> None:
+    """A head that proposes prompts, for any variant; TRUTH may be labels of this program."""
+    with errors_shown():
+        from everything.training.auto_ppn import train_auto_ppn
+        from everything.training.loop import Budget
+
+        head = train_auto_ppn(
+            truth,
+            out,
+            Budget(minutes=minutes, steps=steps),
+            variant=variant,
+            checkpoint=checkpoint,
+            seed=seed,
+            split=split,
+            resume=resume,
+        )
+        typer.echo(
+            f"everything label PHOTOS --out labels --variant {variant} --sampler auto-ppn "
+            f"--set sampler.head={head}"
+        )
