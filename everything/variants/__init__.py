@@ -209,6 +209,20 @@ VARIANTS: dict[str, VariantRecord] = {
             "nms": {"kind": "mask", "box_nms_thresh": 0.9, "crop_nms_thresh": 0.9},
         },
     ),
+    "nano": VariantRecord(
+        module="nano",
+        family="embedded",
+        summary="a tiny SAM grown on ucm's boundary network, trained here, needs no download",
+        parameters=3_182_192,
+        input_rule="longest side to 512 px, padded",
+        licence="weights: non-commercial research (BSDS500, COCO, CamVid)",
+        weights=Weights("package:nano.safetensors"),
+        # Its edges are soft and its scores honest, so SAM's thresholds would keep next to nothing.
+        preset={
+            "filters": {"pred_iou_thresh": 0.35, "stability_score_thresh": 0.0},
+            "nms": {"kind": "mask", "box_nms_thresh": 0.75, "crop_nms_thresh": 0.75},
+        },
+    ),
     "sam-vit-b": _sam(
         "B",
         93_735_472,

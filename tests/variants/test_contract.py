@@ -26,7 +26,7 @@ from tests.photos import photo
 from tests.variants.fingerprints import FINGERPRINTS
 from tests.variants.synthetic import blueprint, checkpoint, options
 
-NAMES = [name for name in VARIANTS if VARIANTS[name].module != "ucm"]
+NAMES = [name for name in VARIANTS if VARIANTS[name].family != "embedded"]
 SIZES = {"landscape": (213, 320), "portrait": (320, 213), "square": (200, 200), "strip": (30, 640)}
 
 
