@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-RECORDS = {"rows", "view", "prompts", "ops", "rle", "clock", "errors"}
+RECORDS = ("rows", "view", "prompts", "ops", "rle", "clock", "errors")
 FORBIDDEN = {
     # file or folder -> what it must not import
     "samplers": ["everything.variants", "everything.loading", "everything.cli", "batch_jobs"],
