@@ -23,7 +23,8 @@ def of_clicks(regions: Regions, clicks: Clicks, vote: Floats, count: int) -> Int
     """
     vote = np.where(clicks.new, vote, -np.inf)
     likely = np.sort(np.argsort(-vote, axis=1, kind="stable")[:, :LIKELY], axis=1)
-    nodes, vote = (np.take_along_axis(v, likely, 1) for v in (clicks.nodes, vote))
+    nodes = np.take_along_axis(clicks.nodes, likely, 1)
+    vote = np.take_along_axis(vote, likely, 1)
     sizes = regions.area[nodes].astype(np.float32)
     a, b = sizes[:, :, None], sizes[:, None]
     alike = np.minimum(a, b) / np.maximum(a, b)

@@ -56,4 +56,5 @@ class Scorer(nn.Module):
         """Return the votes float32 (C, D) of regions around C clicks, which count where in a
         region the click lies. nodes: int64 (C, D). place: float32 (C, D, 3), see Clicks."""
         x = F.relu(self.region(opinion.hidden)[nodes] + self.place(place))
-        return opinion.vote[nodes] + self.click(x)[..., 0]
+        votes: Tensor = opinion.vote[nodes] + self.click(x)[..., 0]
+        return votes

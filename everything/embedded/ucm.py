@@ -75,7 +75,7 @@ def boundary_map(network: BoundaryNet, rgb: Tensor) -> tuple[Floats, Tensor]:
     rgb: float32 (1, 3, h, w) in [0, 1].
     """
     height, width = rgb.shape[-2:]
-    looks = []
+    looks: list[Tensor] = []
     for factor, longest in LOOKS:
         scale = min(factor, longest / max(height, width))
         size = [max(1, round(side * scale / STRIDE)) * STRIDE for side in (height, width)]
