@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from everything.config import Settings
@@ -41,9 +41,22 @@ class Finder(Settings):
         "fastsam-s or fastsam-x (runs on ultralytics, AGPL-3.0)",
     )
     imgsz: int = Field(1024, ge=32, multiple_of=32, description="longest side that a YOLO sees, px")
-    conf: float = Field(0.4, ge=0, le=1, description="an object's confidence, exceeded")
+    conf: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="an object's confidence, exceeded; 0.4 if not given with a YOLO, as of "
+        "MobileSAMv2 and FastSAM (of regions it is a predicted IoU)",
+    )
     iou: float = Field(0.9, ge=0, le=1, description="overlap, exceeded by duplicates")
     max_det: int = Field(300, ge=1, description="objects of one view at most")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _yolo_conf(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("detector", EMBEDDED) != EMBEDDED:
+            return {"conf": 0.4} | given
+        return given
 
     def find(self, scene: Scene) -> Found:
         """Return the objects of a scene's view. Raises WeightsError."""
