@@ -219,7 +219,7 @@ VARIANTS: dict[str, VariantRecord] = {
         weights=Weights("package:nano.safetensors"),
         # Its edges are soft and its scores honest, so SAM's thresholds would keep next to nothing.
         preset={
-            "filters": {"pred_iou_thresh": 0.35, "stability_score_thresh": 0.0},
+            "filters": {"pred_iou_thresh": 0.25, "stability_score_thresh": 0.4},
             "nms": {"kind": "mask", "box_nms_thresh": 0.75, "crop_nms_thresh": 0.75},
         },
     ),

@@ -4,9 +4,11 @@ import skimage.data
 import torch
 
 from everything.embedded.nano import Nano
-from everything.prompts import Prompts
+from everything.prompts import Prompts, lattice
 from everything.training.nano import Task, answers
+from everything.variants import VARIANTS
 from everything.variants.nano import NanoModel, build
+from everything.variants.weights import read_state
 from everything.view import View, whole
 
 
@@ -64,3 +66,22 @@ def test_any_photo_is_answered(model: NanoModel, height: int, width: int) -> Non
         drafts = model.propose(embedding, Prompts.clicks(torch.zeros(2, 2)), True)
         assert drafts.draw(torch.arange(6)).isfinite().all()
         assert len(model.propose(embedding, Prompts.clicks(torch.zeros(0, 2)), True).scores) == 0
+
+
+def test_the_weights_that_ship_answer_where_they_were_asked() -> None:
+    record = VARIANTS["nano"]
+    path = record.weights.path()
+    shipped = build(read_state(path), str(path))
+    assert sum(p.numel() for p in shipped.network.parameters()) == record.parameters
+    view = whole(skimage.data.astronaut())
+    clicks = lattice(6) * 512
+    with torch.inference_mode():
+        drafts = shipped.propose(shipped.encode(view), Prompts.clicks(clicks), True)
+        best = drafts.scores.view(-1, 3).argmax(1) + 3 * torch.arange(36)
+        masks = shipped.frame(view.size).to_view(drafts.draw(best)) > 0
+    x, y = clicks.long().T
+    assert masks[torch.arange(36), y, x].float().mean() > 0.85
+    assert masks.float().mean() < 0.5  # not by answering with everything
+    # The astronaut's helmet is one thing and the wall behind her is another.
+    helmet, wall = masks[28], masks[3]
+    assert (helmet & wall).sum() < 0.1 * helmet.sum()
