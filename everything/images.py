@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL.Image import open as open_image  # as it is now: ultralytics puts its own in its place
 
 from everything.colour import to_rgb
 from everything.errors import ImageError
@@ -136,7 +137,7 @@ def _decode(data: bytes, limits: Limits) -> Photo:
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
         formats = _with_heif()
     try:
-        image = Image.open(io.BytesIO(data), formats=formats)
+        image = open_image(io.BytesIO(data), formats=formats)
     except UnidentifiedImageError as error:
         if data.startswith(_TIFF_SIGNATURES):
             return _decode_with_tifffile(data, limits)
@@ -169,7 +170,7 @@ def check_size(width: int, height: int, limits: Limits) -> None:
 
 def _check_sums(data: bytes) -> None:
     """Pillow decodes PNGs without their checksums: flipped bits would go unnoticed."""
-    with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+    with open_image(io.BytesIO(data), formats=("PNG",)) as image:
         image.verify()
 
 

@@ -314,6 +314,8 @@ _jobs = multiprocessing.get_context("forkserver")  # torch is imported once for 
 
 
 def job(photos: Path, out: Path, workers: int) -> None:
+    # What runs the tests may ignore Ctrl-C, as a shell's background job does; a terminal does not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     listing = partial(list_inputs, [photos])
     summary = label(listing, out, SLOW, workers=workers, build=build, preview=False)
     sys.exit(summary.exit_code)

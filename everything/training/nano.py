@@ -32,7 +32,7 @@ DEEPEST_OF = 6  # candidates of which a click takes the one farthest inside
 JITTER = 0.05  # of a box's sides
 SMALLEST = 24  # cells at stride 2; smaller regions are not asked for
 ENTROPY_WEIGHT, PRECISION_WEIGHT, SINGLE_WEIGHT = 2.0, 0.3, 0.4
-IOU_WEIGHT = 5.0  # with 1 the masks' gradients drown its own and it stays a constant
+IOU_WEIGHT = 5.0
 MOST_MAPS = 6  # annotators compared with
 
 
