@@ -81,12 +81,19 @@ def resolve(
 
 
 def build(recipe: Recipe) -> Pipeline:
-    """Return the model, its weights loaded, and the sampler of a recipe; raises WeightsError."""
+    """Return the model, its weights loaded, and the sampler of a recipe.
+
+    Raises WeightsError, and ConfigError for a decoder that the variant does not have.
+    """
     record = _variant(recipe.variant)
     path = Path(recipe.checkpoint) if recipe.checkpoint else record.weights.path()
     module = import_module(f"everything.variants.{record.module}")
     model = module.build(read_state(path), str(path), **record.options)
-    if recipe.decoding.decoder == "plain" and hasattr(model, "decode_plainly"):
+    if recipe.decoding.decoder == "plain":
+        if not hasattr(model, "decode_plainly"):
+            raise ConfigError(
+                f"decoding.decoder = 'plain': {recipe.variant} has no other decoder: leave it out"
+            )
         model.decode_plainly()
     settings = {key: value for key, value in recipe.sampler.items() if key != "name"}
     sampler = _sampler(recipe.sampler["name"]).load()(**settings)

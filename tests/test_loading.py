@@ -105,6 +105,11 @@ def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path):
         load("sam-vit-b", checkpoint=tmp_path / "no.pt")
 
 
+def test_a_decoder_that_the_variant_does_not_have_is_not_passed_over():
+    with pytest.raises(ConfigError, match="ucm has no other decoder"):
+        load("ucm", decoder="plain")
+
+
 def test_lists_name_everything_and_are_json():
     assert {r["name"] for r in variants()} >= {"ucm", "sam-vit-b", "sam-vit-l", "sam-vit-h"}
     assert {r["name"] for r in samplers()} >= {"grid", "grid-16", "grid-32", "grid-64"}
