@@ -99,10 +99,16 @@ Demo = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 _Int = int | None
 _Float = float | None
+_Text = str | None
+_Bool = bool | None
 
 
 def _sam(help: str) -> Any:
     return typer.Option(help=help, rich_help_panel=_SAM)
+
+
+def _run(help: str) -> Any:
+    return typer.Option(help=help, rich_help_panel=_RUN)
 
 
 @app.command(
@@ -118,6 +124,11 @@ def label(
     sampler: Sampler = None,
     config: Config = None,
     sets: Sets = None,
+    device: Annotated[_Text, _run("cpu, cuda, cuda:1, mps; a GPU if there is one.")] = None,
+    precision: Annotated[_Text, _run("Of the image encoder: fp32, bf16, fp16.")] = None,
+    compiled: Annotated[
+        _Bool, typer.Option("--compile", help="torch.compile it.", rich_help_panel=_RUN)
+    ] = None,
     points_per_side: Annotated[_Int, _sam("Points along each side of the grid.")] = None,
     points_per_batch: Annotated[_Int, _sam("Prompts decoded together.")] = None,
     pred_iou_thresh: Annotated[_Float, _sam("Least predicted IoU.")] = None,
@@ -143,6 +154,9 @@ def label(
     DIR gets annotations/, manifest/ (one row per photo), errors.jsonl, recipe.yaml and a preview.
     """
     flags = {
+        "device": device,
+        "precision": precision,
+        "compile": compiled,
         "points_per_side": points_per_side,
         "points_per_batch": points_per_batch,
         "pred_iou_thresh": pred_iou_thresh,
@@ -195,7 +209,11 @@ def bench(
     ] = "grid-32",
     against: Annotated[
         str,
-        typer.Option(metavar="A,B", help="segment-anything, transformers, ultralytics."),
+        typer.Option(
+            metavar="A,B",
+            help="segment-anything, transformers, ultralytics; or other ways of this program: "
+            "plain, fp32, bf16, fp16, compile.",
+        ),
     ] = "",
     repeats: Annotated[int, typer.Option(min=1, help="Rounds over all photos.")] = 3,
     warmup: Annotated[int, typer.Option(min=0, help="Untimed ones, of the first photo.")] = 1,

@@ -31,6 +31,17 @@ class Decoding(Settings):
     )
 
 
+class Compute(Settings):
+    """Where a variant runs, and in which precision its image encoder does; the decoder's algebra
+    is always float32."""
+
+    device: str = Field("auto", description="cpu, cuda, cuda:1, mps; auto: a GPU if there is one")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="of the image encoder; auto: as the variant was trained to run"
+    )
+    compile: bool = Field(False, description="the image encoder goes through torch.compile")
+
+
 class Filters(Settings):
     """What a mask must reach to be kept; 0 switches a threshold off."""
 
@@ -87,6 +98,7 @@ class Recipe(Settings):
     variant: str
     checkpoint: str | None = None
     sampler: dict[str, Any]
+    compute: Compute = Compute()
     decoding: Decoding = Decoding()
     filters: Filters = Filters()
     nms: Nms = Nms()
@@ -98,6 +110,7 @@ class Recipe(Settings):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of everything in the recipe but where the checkpoint lies, as 64 hex digits."""
-        content = self.model_dump(mode="json", exclude={"checkpoint"})
+        """SHA-256 of everything in the recipe but where the checkpoint lies and on which device it
+        runs, as 64 hex digits."""
+        content = self.model_dump(mode="json", exclude={"checkpoint": True, "compute": {"device"}})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

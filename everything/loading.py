@@ -83,12 +83,14 @@ def resolve(
 def build(recipe: Recipe) -> Pipeline:
     """Return the model, its weights loaded, and the sampler of a recipe.
 
-    Raises WeightsError, and ConfigError for a decoder that the variant does not have.
+    Raises WeightsError, and ConfigError for a decoder that the variant does not have or a device
+    that is not here.
     """
     record = _variant(recipe.variant)
     path = Path(recipe.checkpoint) if recipe.checkpoint else record.weights.path()
     module = import_module(f"everything.variants.{record.module}")
     model = module.build(read_state(path), str(path), **record.options)
+    model.place(recipe.compute)
     if recipe.decoding.decoder == "plain":
         if not hasattr(model, "decode_plainly"):
             raise ConfigError(

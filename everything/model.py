@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
+from everything.config import Compute
 from everything.prompts import Prompts
 from everything.view import Frame, Size, View
 
@@ -48,6 +49,11 @@ class Drafts(Protocol):
 
 class Model(Protocol):
     """A variant with its weights: it sees a view once and answers prompts about it."""
+
+    def place(self, compute: Compute) -> None:
+        """Go where the settings say, once, before anything else; raises ConfigError if that is
+        not here or not for this variant."""
+        ...
 
     def frame(self, view: Size) -> Frame:
         """Return where a view of (h, w) px lies on the model's canvas."""

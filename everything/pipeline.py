@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from everything.batching import Batching
 from everything.clock import Clock
 from everything.config import Recipe
 from everything.model import Model, Sampler
@@ -25,6 +27,11 @@ class Pipeline:
     model: Model
     sampler: Sampler
     recipe: Recipe
+
+    @cached_property
+    def batching(self) -> Batching:
+        """How many prompts are decoded together: what memory has allowed so far."""
+        return Batching(self.recipe.decoding.points_per_batch)
 
 
 @torch.inference_mode()
@@ -56,7 +63,7 @@ def segment(image: NDArray[np.uint8], pipeline: Pipeline, clock: Clock | None = 
 
 def _of_view(view: View, pipeline: Pipeline, clock: Clock) -> Segments:
     recipe = pipeline.recipe
-    scene = Scene(pipeline.model, view, recipe, clock)
+    scene = Scene(pipeline.model, view, recipe, clock, pipeline.batching)
     with clock.stage("propose"):
         found = [masks.segments for masks in pipeline.sampler(scene)]
     with clock.stage("finish"):

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from everything import select
+from everything.batching import Batching
 from everything.clock import Clock
 from everything.config import Recipe
 from everything.masks import Decoded, Masks
@@ -18,11 +19,19 @@ from everything.view import Frame, View
 class Scene:
     """A view, its embedding (computed when first asked for, once) and a decoder behind the gate."""
 
-    def __init__(self, model: Model, view: View, recipe: Recipe, clock: Clock) -> None:
+    def __init__(
+        self,
+        model: Model,
+        view: View,
+        recipe: Recipe,
+        clock: Clock,
+        batching: Batching | None = None,
+    ) -> None:
         self.model = model
         self.view = view
         self._recipe = recipe
         self._clock = clock
+        self._batching = batching or Batching(recipe.decoding.points_per_batch)
 
     @property
     def variant(self) -> str:
@@ -47,15 +56,23 @@ class Scene:
         return self.model.frame(self.view.size)
 
     def decode(self, prompts: Prompts, multimask_output: bool = True) -> Iterator[Masks]:
-        """Yield the masks that prompts (P rows, view px) give and that pass the gate."""
+        """Yield the masks that prompts (P rows, view px) give and that pass the gate.
+
+        Where memory runs out in the decoder, batches are halved and the batch is asked again.
+        """
         self._clock.counts["prompts"] += len(prompts)
-        size = self._recipe.decoding.points_per_batch
-        for start in range(0, len(prompts), size):
-            batch = prompts[start : start + size]
-            embedding = self.embedding
-            with self._clock.stage("decode"):
-                on_canvas = Prompts(self.frame.to_canvas(batch.points), batch.labels)
-                drafts = self.model.propose(embedding, on_canvas, multimask_output)
+        done, embedding = 0, self.embedding if len(prompts) else None
+        while done < len(prompts):
+            batch = prompts[done : done + self._batching.points_per_batch]
+            try:
+                with self._clock.stage("decode"):
+                    on_canvas = Prompts(self.frame.to_canvas(batch.points), batch.labels)
+                    drafts = self.model.propose(embedding, on_canvas, multimask_output)
+            except Exception as error:
+                if self._batching.survives(error):
+                    continue
+                raise
+            done += len(batch)
             self._clock.counts["decoder_calls"] += 1
             self._clock.counts["candidates"] += len(drafts.scores)
             yield from select.gate(

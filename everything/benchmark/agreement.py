@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Self
+
+import numpy as np
 
 from everything import rle
 from everything.rle import Rle
@@ -10,13 +15,29 @@ from everything.rle import Rle
 SAME = 0.999  # IoU
 
 
-def same_masks(a: Sequence[Rle], b: Sequence[Rle]) -> float:
-    """Return which part of both sides' masks, of one image, have one on the other side at an IoU
-    of at least 0.999; 1 if there are none at all."""
+@dataclass(frozen=True)
+class Agreement:
+    """How far two sides' masks of an image agree, over the masks of both.
+
+    same: which part has a counterpart on the other side at an IoU of at least 0.999. mean_iou:
+    of each with the nearest on the other side.
+    """
+
+    same: float
+    mean_iou: float
+
+    @classmethod
+    def mean(cls, parts: Sequence[Self]) -> Self:
+        """Return the mean of at least one."""
+        return cls(fmean(part.same for part in parts), fmean(part.mean_iou for part in parts))
+
+
+def agreement(a: Sequence[Rle], b: Sequence[Rle]) -> Agreement:
+    """Return how far the masks of one image agree: wholly if there are none at all."""
     if not a and not b:
-        return 1.0
+        return Agreement(1.0, 1.0)
     if not a or not b:
-        return 0.0
-    same = rle.iou(a, b) >= SAME
-    matched = int(same.any(1).sum()) + int(same.any(0).sum())
-    return matched / (len(a) + len(b))
+        return Agreement(0.0, 0.0)
+    iou = rle.iou(a, b).numpy()
+    nearest = np.concatenate([iou.max(1), iou.max(0)])
+    return Agreement(float((nearest >= SAME).mean()), float(nearest.mean()))

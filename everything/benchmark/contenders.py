@@ -26,12 +26,21 @@ from samplers import SAMPLERS
 OURS = "everything"
 BOXES = "boxes-"  # boxes-50: fifty box prompts, one mask each, as the survey's Table 3 and Fig. 16
 
+# This program's own other ways, which are compared like peers: what each changes of a recipe.
+WAYS: dict[str, dict[str, dict[str, object]]] = {
+    "plain": {"decoding": {"decoder": "plain"}},
+    "fp32": {"compute": {"precision": "fp32"}},
+    "bf16": {"compute": {"precision": "bf16"}},
+    "fp16": {"compute": {"precision": "fp16"}},
+    "compile": {"compute": {"compile": True}},
+}
+
 Run = Callable[[NDArray[np.uint8], Clock], list[Rle]]
 Build = Callable[[Recipe], Pipeline]
 
 
 class Key(NamedTuple):
-    """What a row of the report is about. by: "everything", or the peer's name."""
+    """What a row of the report is about. by: "everything", a peer's name or one of WAYS."""
 
     variant: str
     sampler: str
@@ -100,6 +109,15 @@ def without_filters(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"filters": filters, "nms": Nms(kind="none")})
 
 
+def another_way(recipe: Recipe, way: str) -> Recipe:
+    """Return the recipe as one of WAYS changes it."""
+    changed = {
+        group: getattr(recipe, group).model_copy(update=settings)
+        for group, settings in WAYS[way].items()
+    }
+    return recipe.model_copy(update=changed)
+
+
 class Loader:
     """Makes contenders; variants are loaded once, however many samplers and peers use them."""
 
@@ -109,7 +127,7 @@ class Loader:
     def __call__(self, spec: Spec) -> Contender:
         """Return the contender; raises WeightsError, and ConfigError if a peer cannot do it."""
         pipeline = self._pipeline(spec)
-        if spec.key.by == OURS:
+        if spec.key.by == OURS or spec.key.by in WAYS:
             return Contender(spec.key, ours(pipeline))
         from everything.benchmark.peers import PEERS
 
@@ -117,7 +135,7 @@ class Loader:
 
     def _pipeline(self, spec: Spec) -> Pipeline:
         recipe = spec.recipe
-        parts = {"variant", "checkpoint", "weights", "decoding"}
+        parts = {"variant", "checkpoint", "weights", "compute", "decoding"}
         identity = recipe.model_dump_json(include=parts)
         if identity not in self._pipelines:
             self._pipelines[identity] = spec.build(recipe)

@@ -10,7 +10,8 @@ from itertools import product
 
 import torch
 
-from everything.benchmark.contenders import OURS, Contender, Key
+from everything.batching import is_out_of_memory
+from everything.benchmark.contenders import OURS, WAYS, Contender, Key
 from everything.clock import Clock
 from everything.errors import EverythingError
 from everything.images import read_image
@@ -19,7 +20,6 @@ from everything.rle import Rle
 
 OOM = "OOM"
 READ, OTHER = "read", "other"
-_REFUSALS = ("can't allocate memory", "not enough memory", "out of memory")  # in RuntimeError
 
 
 @dataclass(frozen=True)
@@ -98,13 +98,6 @@ def turns(
             yield contender, photo, round_
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory, of the machine or of a device, was not enough."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(r in str(error).lower() for r in _REFUSALS)
-
-
 @contextmanager
 def _little_garbage() -> Iterator[None]:
     """Keep what is loaded out of the garbage collector's sight: it would look at all of it in
@@ -134,7 +127,7 @@ def _sample(
     except Exception as error:
         if is_out_of_memory(error):
             failure = OOM
-        elif contender.key.by == OURS:
+        elif contender.key.by in (OURS, *WAYS):
             raise
         else:
             # A peer that cannot do a photo is a result, shown with its reason.

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode, addmm_flop, baddbmm_flop
 
+from everything.batching import is_out_of_memory
 from everything.benchmark.contenders import Contender
-from everything.benchmark.contest import is_out_of_memory
 from everything.clock import Clock
 
 _SIDE, _TRIES = 2048, 5

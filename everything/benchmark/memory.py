@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 
+from everything.batching import is_out_of_memory
 from everything.benchmark.contenders import Loader, Spec
-from everything.benchmark.contest import OOM, is_out_of_memory
+from everything.benchmark.contest import OOM
 from everything.benchmark.machine import threads
 from everything.clock import Clock
 from everything.errors import EverythingError

@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from everything.benchmark import tables
+from everything.benchmark.agreement import Agreement
 from everything.benchmark.contenders import OURS, Key
 from everything.benchmark.contest import Sample
 from everything.benchmark.flops import Work
@@ -63,8 +64,7 @@ class Ratio:
     """How many times a peer's time ours is faster, over pairs of the same photo and round.
 
     image: all of it. after_encoder: without the encoder. per_prompt: of the decoder alone.
-    memory: the peer's peak over ours. same_masks: of both sides' masks, how many have a
-    counterpart at IoU 0.999 or more, averaged over photos.
+    memory: the peer's peak over ours.
     """
 
     key: Key
@@ -72,7 +72,7 @@ class Ratio:
     after_encoder: Spread | None
     per_prompt: Spread | None
     memory: float | None
-    same_masks: float | None
+    agreement: Agreement | None
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Report:
     samples: list[Sample]
     memory: dict[Key, Peak] = field(default_factory=dict)
     work: dict[Key, Work] = field(default_factory=dict)
-    agreement: dict[Key, float] = field(default_factory=dict)
+    agreement: dict[Key, Agreement] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def contenders(self) -> list[Key]:
@@ -134,7 +134,7 @@ class Report:
             "samples": [asdict(sample) for sample in self.samples],
             "memory": [_keyed(key, asdict(peak)) for key, peak in self.memory.items()],
             "work": [_keyed(key, asdict(work)) for key, work in self.work.items()],
-            "agreement": [_keyed(k, {"same_masks": v}) for k, v in self.agreement.items()],
+            "agreement": [_keyed(k, asdict(v)) for k, v in self.agreement.items()],
         }
         return json.dumps(_named(content), indent=1)
 
@@ -149,7 +149,7 @@ class Report:
                 samples=[Sample(**(s | {"key": _key(s["key"])})) for s in content["samples"]],
                 memory={_key(m.pop("key")): Peak(**m) for m in content["memory"]},
                 work={_key(w.pop("key")): Work(**w) for w in content["work"]},
-                agreement={_key(a["key"]): a["same_masks"] for a in content["agreement"]},
+                agreement={_key(a.pop("key")): Agreement(**a) for a in content["agreement"]},
                 notes=content["notes"],
             )
         except (ValueError, KeyError, TypeError) as error:

@@ -11,14 +11,16 @@ from typing import Any
 
 from everything import loading
 from everything.benchmark import random_weights
-from everything.benchmark.agreement import same_masks
+from everything.benchmark.agreement import Agreement, agreement
 from everything.benchmark.contenders import (
     OURS,
+    WAYS,
     Build,
     Contender,
     Key,
     Loader,
     Spec,
+    another_way,
     boxes_asked,
     without_filters,
 )
@@ -58,7 +60,8 @@ def bench(
     """Time every variant with every sampler on the photos, in turns, and return what it took.
 
     variants: names, or NAME=CHECKPOINT. samplers: names, or boxes-N for N random box prompts
-    (mean of the survey's SegAny test). against: peers by name, which do each grid as well.
+    (mean of the survey's SegAny test). against: peers by name, which do each grid as well, and
+    WAYS of this program's own, which do all.
     repeats: rounds over all photos. warmup: untimed ones on the first photo. thread_count: of
     torch, None leaves it. random_seed: variants whose weights do not come with the program get
     random ones. memory: the peak of each contender on the largest photo, in a process of its own.
@@ -82,7 +85,8 @@ def bench(
         peaks = _peaks(alone, photos, thread_count, say) if memory else {}
         work = _work(contenders, photos, say) if flops else {}
         # The long part comes last: an interrupt ends it, and what there is by then is reported.
-        about = machine(tuple(PEERS[name].package for name in against)) | _rate(flops)
+        peers = [name for name in against if name in PEERS]
+        about = machine(tuple(PEERS[name].package for name in peers)) | _rate(flops)
         found = contest(contenders, photos, repeats, warmup, synchronise(), _told(say))
         return Report(
             machine=about | {"load_after": round(os.getloadavg()[0], 2)},
@@ -98,7 +102,7 @@ def bench(
             memory=peaks,
             work=work,
             agreement=_agreement(found),
-            notes=plan.notes + _notes(found, against),
+            notes=plan.notes + _notes(found, peers),
         )
 
 
@@ -145,9 +149,10 @@ class _Plan:
             checkpoint, sets = self._made_up(name, self._seed)
         for sampler in samplers:
             recipe = self._settings.recipe(name, checkpoint, sampler, sets)
-            peers = against if boxes_asked(sampler) is None else ()
-            for by in (OURS, *peers):
-                self.specs.append(Spec(Key(name, sampler, by), recipe, self._settings.build))
+            others = [by for by in against if by in WAYS or boxes_asked(sampler) is None]
+            for by in (OURS, *others):
+                own = another_way(recipe, by) if by in WAYS else recipe
+                self.specs.append(Spec(Key(name, sampler, by), own, self._settings.build))
 
     def load(self) -> list[Contender]:
         """Return those that can be loaded; raises what keeps one of ours from it."""
@@ -198,8 +203,9 @@ def _check(
     if repeats < 1 or warmup < 0:
         raise ConfigError(f"{repeats} repeats, {warmup} for warm-up: at least 1 and 0")
     for name in against:
-        if name not in PEERS:
-            raise ConfigError(f"--against {name}: not a known peer; known: {', '.join(PEERS)}")
+        if name not in PEERS and name not in WAYS:
+            known = ", ".join((*PEERS, *WAYS))
+            raise ConfigError(f"--against {name}: not a known peer; known: {known}")
 
 
 def _told(say: Say) -> Callable[[Sample], None]:
@@ -250,17 +256,17 @@ def _work(contenders: Sequence[Contender], photos: Sequence[Source], say: Say) -
     return work
 
 
-def _notes(found: Contest, against: Sequence[str]) -> list[str]:
+def _notes(found: Contest, peers: Sequence[str]) -> list[str]:
     failed = [f"{s.key}: left out at {s.photo}: {s.failure}" for s in found.samples if s.failure]
     stopped = ["interrupted: there are fewer samples than rounds"] if found.interrupted else []
-    return failed + stopped + [f"{name}: {PEERS[name].differences}" for name in against]
+    return failed + stopped + [f"{name}: {PEERS[name].differences}" for name in peers]
 
 
-def _agreement(found: Contest) -> dict[Key, float]:
-    """For each peer, the mean over photos of how many masks are ours."""
-    shares: dict[Key, list[float]] = {}
+def _agreement(found: Contest) -> dict[Key, Agreement]:
+    """For each peer, how far its masks are ours, averaged over photos."""
+    of: dict[Key, list[Agreement]] = {}
     for (key, photo), theirs in found.masks.items():
         ours = found.masks.get((key._replace(by=OURS), photo))
         if key.by != OURS and ours is not None:
-            shares.setdefault(key, []).append(same_masks(ours, theirs))
-    return {key: sum(values) / len(values) for key, values in shares.items()}
+            of.setdefault(key, []).append(agreement(ours, theirs))
+    return {key: Agreement.mean(photos) for key, photos in of.items()}

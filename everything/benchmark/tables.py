@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from everything.benchmark.agreement import Agreement
 from everything.benchmark.contenders import BOXES, OURS, Key
 
 if TYPE_CHECKING:
@@ -235,7 +236,7 @@ def _ratios(report: Report) -> Table:
     header = ["peer's over ours", "whole image", "after the encoder", "decoder, per prompt"]
     return Table(
         "Times faster than peers: median (10th, 90th percentile) of pairs in the same round",
-        [*header, "peak memory", "same masks"],
+        [*header, "peak memory", "same masks (mean IoU)"],
         [
             [
                 str(ratio.key),
@@ -243,11 +244,15 @@ def _ratios(report: Report) -> Table:
                 _spread(ratio.after_encoder, 1, ".2f"),
                 _spread(ratio.per_prompt, 1, ".2f"),
                 "-" if ratio.memory is None else f"{ratio.memory:.2f}",
-                "-" if ratio.same_masks is None else f"{ratio.same_masks:.1%}",
+                _agreement(ratio.agreement),
             ]
             for ratio in report.ratios()
         ],
     )
+
+
+def _agreement(found: Agreement | None) -> str:
+    return "-" if found is None else f"{found.same:.1%} ({found.mean_iou:.4f})"
 
 
 def _model(variant: str, by: str) -> str:

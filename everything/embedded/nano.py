@@ -101,7 +101,7 @@ class NanoPrompts(PromptEncoder):  # type: ignore[misc]
         """Return the tokens float32 (P, T, 128) of P prompts: SAM's, then one for each click and
         one for the box. points (P, K, 2) and labels (P, K) as `encode_sam` takes and refuses
         them, px of the canvas."""
-        points = points.float()
+        points, labels = (x.to(seen.embedding.device) for x in (points.float(), labels))
         sparse, _ = encode_sam(self, points, labels)
         places, kinds = _places(points, labels)
         code = self.pe_layer.forward_with_coords(places + 0.5, (SIDE, SIDE))

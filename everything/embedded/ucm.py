@@ -45,9 +45,11 @@ class Understood:
     maps: Tensor
 
 
-def understand(network: Ucm, pixels: NDArray[np.uint8]) -> Understood:
-    """Return what the networks know of pixels uint8 (h, w, 3) RGB."""
-    found, features, maps = describe_regions(network.boundary, pixels)
+def understand(
+    network: Ucm, pixels: NDArray[np.uint8], precision: torch.dtype | None = None
+) -> Understood:
+    """Return what the networks know of pixels uint8 (h, w, 3) RGB; precision as boundary_map's."""
+    found, features, maps = describe_regions(network.boundary, pixels, precision)
     with torch.inference_mode():
         opinion = network.scorer(torch.from_numpy(features))
     quality = torch.sigmoid(opinion.quality).numpy()
@@ -55,32 +57,37 @@ def understand(network: Ucm, pixels: NDArray[np.uint8]) -> Understood:
 
 
 def describe_regions(
-    network: BoundaryNet, pixels: NDArray[np.uint8]
+    network: BoundaryNet, pixels: NDArray[np.uint8], precision: torch.dtype | None = None
 ) -> tuple[Regions, NDArray[np.float32], Tensor]:
     """Return the regions of pixels uint8 (h, w, 3) RGB, their features float32 (N, F), and the
     network's float32 (1, 72, h', w')."""
     # A copy, since pixels may be read-only, which torch does not know.
     rgb = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float() / 255
-    boundary, maps = boundary_map(network, rgb)
+    boundary, maps = boundary_map(network, rgb, precision)
     colours = F.conv2d(rgb, rgb.new_tensor(OPPONENT)[..., None, None])[0].permute(1, 2, 0)
     part = partition(boundary)
     found = regions(part)
     return found, describe(part, found, boundary, colours.double().numpy()), maps
 
 
-def boundary_map(network: BoundaryNet, rgb: Tensor) -> tuple[Floats, Tensor]:
+def boundary_map(
+    network: BoundaryNet, rgb: Tensor, precision: torch.dtype | None = None
+) -> tuple[Floats, Tensor]:
     """Return the probability of a contour in every pixel, float64 (h, w), the mean over LOOKS,
     and the first look's features of stride 8, float32 (1, 72, h', w').
 
-    rgb: float32 (1, 3, h, w) in [0, 1].
+    rgb: float32 (1, 3, h, w) in [0, 1]. precision: of most of the network; None: bfloat16 where
+    the processor multiplies it itself.
     """
+    precision = precision or (torch.bfloat16 if fast_bfloat16() else torch.float32)
+    reduced = precision != torch.float32
     height, width = rgb.shape[-2:]
     looks: list[Tensor] = []
     for factor, longest in LOOKS:
         scale = min(factor, longest / max(height, width))
         size = [max(1, round(side * scale / STRIDE)) * STRIDE for side in (height, width)]
         seen = F.interpolate(rgb, size, mode="bicubic", antialias=True, align_corners=False)
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, fast_bfloat16()):
+        with torch.inference_mode(), torch.autocast("cpu", precision, reduced):
             pyramid = network.pyramid(seen.clamp(0, 1))
             logits = network.heads(pyramid).boundary
         if not looks:

@@ -11,6 +11,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from everything.compute import device_of, settle
+from everything.config import Compute
 from everything.decoding import SharedImage, SharedImageDecoder
 from everything.embedded.boundary import STRIDE
 from everything.embedded.nano import SIDE, Nano, Seen
@@ -41,6 +43,16 @@ class NanoModel:
     def __init__(self, network: Nano) -> None:
         self.network = network.eval().requires_grad_(False)
         self.decoder = SharedImageDecoder.of(network.prompt_encoder, network.mask_decoder)
+        self.device = torch.device("cpu")
+
+    def place(self, compute: Compute) -> None:
+        """Go to a device; the image encoder takes on a precision."""
+        self.device = device_of(compute)
+        if self.device.type != "cpu":
+            self.network.to(self.device)
+            parts = self.network.prompt_encoder, self.network.mask_decoder
+            self.decoder = SharedImageDecoder.of(*parts)
+        settle(self.network.image_encoder, compute)
 
     def frame(self, view: Size) -> Frame:
         """Return where a view of (h, w) px lies on the canvas."""
@@ -70,7 +82,8 @@ class NanoModel:
         column repeated up to multiples of 32."""
         _, _, width, height = self.frame(view.size).content
         resized = Image.fromarray(view.pixels).resize((width, height), Image.Resampling.BILINEAR)
-        pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None].float() / 255
+        pixels = torch.from_numpy(np.array(resized)).to(self.device)
+        pixels = pixels.permute(2, 0, 1)[None].float() / 255
         return F.pad(pixels, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
 
 

@@ -19,6 +19,8 @@ from segment_anything.modeling.common import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from everything.compute import device_of, settle
+from everything.config import Compute
 from everything.decoding import PlainDecoder, PreparedImage, choose, content_cells
 from everything.model import Drafts
 from everything.prompts import Prompts
@@ -44,6 +46,15 @@ class SamModel:
     def __init__(self, network: Sam) -> None:
         self.network = network.eval().requires_grad_(False)
         self.decoder, self.decoder_note = choose(network.prompt_encoder, network.mask_decoder)
+
+    def place(self, compute: Compute) -> None:
+        """Go to a device; the image encoder takes on a precision."""
+        device = device_of(compute)
+        if device != self.network.device:
+            self.network.to(device)
+            parts = self.network.prompt_encoder, self.network.mask_decoder
+            self.decoder, self.decoder_note = choose(*parts)
+        settle(self.network.image_encoder, compute)
 
     def frame(self, view: Size) -> Frame:
         """Return where a view of (h, w) px lies on the canvas."""

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from everything.compute import device_of, settle
+from everything.config import Compute
 from everything.decoding import PlainSam2Image, PreparedImage, SharedSam2Decoder
 from everything.errors import ConfigError
 from everything.model import Drafts
@@ -73,6 +75,14 @@ class Sam2StillModel:
         self.side = network.prompt_encoder.input_image_size
         self.decoder = SharedSam2Decoder.of(*self._decoder_parts())
         self.plain = False
+
+    def place(self, compute: Compute) -> None:
+        """Go to a device; the image encoder takes on a precision."""
+        device = device_of(compute)
+        if device != self.network.device:
+            self.network.to(device)
+            self.decoder = SharedSam2Decoder.of(*self._decoder_parts())
+        settle(self.network.vision_encoder, compute)
 
     def frame(self, view: Size) -> Frame:
         """Return where a view of (h, w) px lies on the canvas: all over it."""

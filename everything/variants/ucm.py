@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from everything.compute import PRECISIONS
+from everything.config import Compute
 from everything.embedded import picks
 from everything.embedded.clicks import Clicks
 from everything.embedded.drawing import draw
 from everything.embedded.regions import Ints
 from everything.embedded.ucm import Ucm, Understood, understand
+from everything.errors import ConfigError
 from everything.model import Drafts
 from everything.prompts import INSIDE, OUTSIDE, Prompts
 from everything.variants.names import Blueprint
@@ -46,6 +49,16 @@ class UcmModel:
     def __init__(self, network: Ucm) -> None:
         self.network = network.eval().requires_grad_(False)
         self.network.to(memory_format=torch.channels_last)
+        self.precision: torch.dtype | None = None
+
+    def place(self, compute: Compute) -> None:
+        """Take on a precision. Raises ConfigError for what its region trees, which are built on
+        the CPU, gain nothing from."""
+        if compute.device not in ("auto", "cpu") or compute.compile:
+            raise ConfigError(
+                "ucm runs on the CPU and is not compiled: leave compute.device and compile out"
+            )
+        self.precision = PRECISIONS.get(compute.precision)
 
     def frame(self, view: Size) -> Frame:
         """Return where a view of (h, w) px lies on the canvas, which it fills."""
@@ -60,7 +73,7 @@ class UcmModel:
         if view.size != (height, width):
             image = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
             pixels = np.asarray(image)
-        return understand(self.network, pixels)
+        return understand(self.network, pixels, self.precision)
 
     def features(self, embedding: Understood) -> Tensor:
         """Return the boundary network's features, float32 (1, 72, h', w') over the canvas."""

@@ -19,7 +19,11 @@ from tests.blob_sam import blob_sam
 
 def build_blobs(recipe: Recipe) -> Pipeline:
     """Take the place of loading.build: whatever the variant, it is the small SAM."""
-    return Pipeline(SamModel(blob_sam()), Grid(), recipe)
+    model = SamModel(blob_sam())
+    model.place(recipe.compute)
+    if recipe.decoding.decoder == "plain":
+        model.decode_plainly()
+    return Pipeline(model, Grid(), recipe)
 
 
 class Hungry(SamModel):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from everything.benchmark.contenders import OURS, Contender, Key
-from everything.benchmark.contest import OOM, Sample, contest, is_out_of_memory, turns
+from everything.benchmark.contest import OOM, Sample, contest, turns
 from everything.errors import ImageError, WeightsError
 from everything.inputs import Source
 from tests.fakes import save_photo
@@ -96,16 +96,6 @@ def test_who_runs_out_of_memory_is_a_row_and_leaves_the_race(photos: list[Source
     assert [s.failure for s in of_a] == [OOM]
     assert of_a[0].seconds == {}
     assert sum(s.key == B for s in found.samples) == 4
-
-
-def test_out_of_memory_is_told_from_other_errors():
-    assert is_out_of_memory(MemoryError())
-    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
-    with pytest.raises(RuntimeError) as caught:
-        torch.empty(2**58)
-    assert is_out_of_memory(caught.value)
-    assert not is_out_of_memory(RuntimeError("shapes do not match"))
-    assert not is_out_of_memory(ValueError("out of memory"))
 
 
 def test_a_peer_that_fails_is_a_row_with_its_reason(photos: list[Source]):

@@ -71,7 +71,7 @@ def test_as_many_masks_survive_as_were_asked_for(report: Report):
 def test_a_peer_with_the_same_weights_finds_the_same_masks(report: Report):
     ours, theirs = report.rows()
     assert theirs.key == AMG
-    assert report.agreement[AMG] == 1
+    assert report.agreement[AMG].same == 1
     for count in ("prompts", "candidates", "masks"):
         assert ours.counts[count] == theirs.counts[count]
 

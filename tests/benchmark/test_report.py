@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from everything.benchmark.agreement import Agreement
 from everything.benchmark.contenders import Key
 from everything.benchmark.contest import OOM, Sample
 from everything.benchmark.flops import Work
@@ -56,7 +57,7 @@ def report() -> Report:
         samples,
         {OURS: Peak(2**20, 2**21), THEIRS: Peak(2**20, 2**23), HUNGRY: Peak(failure=OOM)},
         {OURS: Work(2 * 10**9, {"decode": 10**9, "encode": 10**9})},
-        {THEIRS: 0.75},
+        {THEIRS: Agreement(0.75, 0.9)},
         ["a note"],
     )
 
@@ -85,7 +86,7 @@ def test_ratios_are_of_pairs(report: Report):
     assert ratio.per_prompt is not None
     assert ratio.per_prompt.p10 == pytest.approx(ratio.after_encoder.p10)
     assert ratio.memory == 4
-    assert ratio.same_masks == 0.75
+    assert ratio.agreement == Agreement(0.75, 0.9)
 
 
 def test_contenders_come_in_the_order_they_were_named(report: Report):

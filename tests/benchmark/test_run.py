@@ -71,8 +71,9 @@ def test_peers_find_our_masks_and_ask_as_much(report: Report, peer: str, least: 
     assert theirs.seconds["encode"] > 0
     assert theirs.seconds["decode"] > 0
     ratio = next(ratio for ratio in report.ratios() if ratio.key.by == peer)
-    assert ratio.same_masks is not None
-    assert ratio.same_masks >= least
+    assert ratio.agreement is not None
+    assert ratio.agreement.same >= least
+    assert ratio.agreement.mean_iou >= ratio.agreement.same
     assert ratio.image.median > 0
 
 
@@ -144,3 +145,17 @@ def test_the_same_boxes_every_time_inside_the_photo():
     assert (boxes[:, 2:] > boxes[:, :2]).all()
     assert boxes.min() >= 0
     assert (boxes[:, 2:] <= [70, 30]).all()
+
+
+def test_other_ways_of_this_program_are_compared_like_peers(photos: list[Source]):
+    ways = ["plain", "bf16", "fp32"]
+    sets = SETS
+    report = bench(
+        photos, ["sam-vit-b"], ["grid", "boxes-3"], against=ways, repeats=1, warmup=0,
+        memory=False, sets=sets, build=build_blobs,
+    )  # fmt: skip
+    found = {(r.key.sampler, r.key.by): r.agreement for r in report.ratios()}
+    assert set(found) == {(sampler, way) for sampler in ("grid", "boxes-3") for way in ways}
+    assert found["grid", "fp32"].same == found["boxes-3", "fp32"].same == 1
+    assert found["grid", "plain"].mean_iou > 0.999
+    assert 0.5 < found["boxes-3", "bf16"].mean_iou < 1

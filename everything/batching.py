@@ -1,0 +1,38 @@
+"""How many prompts go through a decoder together, and what happens when that is too many."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+
+_REFUSALS = ("can't allocate memory", "not enough memory", "out of memory")  # in RuntimeError
+_log = logging.getLogger(__name__)
+
+
+class Batching:
+    """A batch size that is halved, for good, each time memory runs out."""
+
+    def __init__(self, points_per_batch: int) -> None:
+        self.points_per_batch = points_per_batch
+
+    def survives(self, error: BaseException) -> bool:
+        """Return whether to try again with a smaller batch; false for errors of another kind, and
+        if one prompt alone is too many."""
+        if not is_out_of_memory(error) or self.points_per_batch == 1:
+            return False
+        self.points_per_batch //= 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        _log.warning(
+            "out of memory: points_per_batch is %d from here on; set it so to begin with",
+            self.points_per_batch,
+        )
+        return True
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory, of the machine or of a device, was not enough."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(r in str(error).lower() for r in _REFUSALS)

@@ -1,0 +1,58 @@
+"""Where a network runs, and in which precision its image encoder does."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from everything.config import Compute
+from everything.errors import ConfigError
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def device_of(compute: Compute) -> torch.device:
+    """Return the device that the settings name; raises ConfigError if this machine has it not."""
+    if compute.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(compute.device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"compute.device = {compute.device!r}: not to be had here ({reason}): "
+            f"leave it out or say cpu"
+        ) from error
+    return device
+
+
+def settle(encoder: nn.Module, compute: Compute) -> None:
+    """Let an image encoder compute in the precision of the settings, compiled if they say so.
+
+    It goes on returning float32 tensors. Lower precisions are torch's autocast, which keeps norms
+    and softmax in float32.
+    """
+    device = device_of(compute).type
+    precision = PRECISIONS.get(compute.precision, torch.float32)
+    if precision != torch.float32:
+        forward = encoder.forward
+
+        @functools.wraps(forward)
+        def reduced(*args: Any, **kwargs: Any) -> Any:
+            with torch.autocast(device, precision):
+                found = forward(*args, **kwargs)
+            return tree_map(_float32, found)
+
+        encoder.forward = reduced
+    if compute.compile:
+        encoder.compile()
+
+
+def _float32(value: Any) -> Any:
+    floating = isinstance(value, Tensor) and value.is_floating_point()
+    return value.float() if floating else value
