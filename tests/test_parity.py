@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,9 @@ def ours(
     sam: Sam, image: np.ndarray, settings: dict[str, Any], decoder: str = "plain"
 ) -> list[dict[str, Any]]:
     recipe = resolve("sam-vit-b", sampler="grid", flags=settings | {"decoder": decoder})
-    model, grid = SamModel(sam), Grid(points_per_side=settings["points_per_side"])
+    # The other side goes on with segment_anything's own attention.
+    own = sam if isinstance(sam.image_encoder, Remembering) else copy.deepcopy(sam)
+    model, grid = SamModel(own), Grid(points_per_side=settings["points_per_side"])
     if decoder == "plain":
         model.decode_plainly()
     return segment(image, Pipeline(model, grid, recipe)).to_sa1b()

@@ -7,6 +7,7 @@ differently, whatever the settings, is said in `differences` and printed.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from segment_anything.modeling import ImageEncoderViT
 from torch import Tensor, nn
 
 from everything import rle
@@ -27,6 +29,7 @@ from everything.errors import ConfigError
 from everything.pipeline import Pipeline
 from everything.rle import Rle
 from everything.variants import VARIANTS
+from everything.variants.attention import unfuse
 from everything.variants.sam import SamModel
 from everything.variants.weights import State, read_state
 
@@ -169,6 +172,16 @@ def _sam(pipeline: Pipeline) -> Any:
     sam = model.network
     if sam.image_encoder.img_size != sam.prompt_encoder.input_image_size[0]:
         raise ConfigError(f"{pipeline.recipe.variant} sees photos smaller than its prompts")
+    return _as_published(sam)
+
+
+def _as_published(sam: Any) -> Any:
+    """The same weights, none of them held twice, in segment_anything's own float32 encoder."""
+    shared = {id(tensor): tensor for tensor in (*sam.parameters(), *sam.buffers())}
+    sam = copy.deepcopy(sam, shared)
+    vars(sam.image_encoder).pop("forward", None)  # what compute.settle has put there
+    if isinstance(sam.image_encoder, ImageEncoderViT):
+        unfuse(sam.image_encoder)
     return sam
 
 

@@ -24,6 +24,7 @@ from everything.config import Compute
 from everything.decoding import PlainDecoder, PreparedImage, choose, content_cells
 from everything.model import Drafts
 from everything.prompts import Prompts
+from everything.variants.attention import fuse, unfuse
 from everything.variants.names import Blueprint
 from everything.variants.weights import State
 from everything.view import Frame, Size, View, padded_frame
@@ -45,6 +46,8 @@ class SamModel:
 
     def __init__(self, network: Sam) -> None:
         self.network = network.eval().requires_grad_(False)
+        if isinstance(network.image_encoder, ImageEncoderViT):
+            fuse(network.image_encoder)
         self.decoder, self.decoder_note = choose(network.prompt_encoder, network.mask_decoder)
 
     def place(self, compute: Compute) -> None:
@@ -65,7 +68,10 @@ class SamModel:
         return padded_frame(view, side)
 
     def decode_plainly(self) -> None:
-        """Decode as the authors' code does, with a copy of the image's tokens for each prompt."""
+        """Run as the authors' code does: a copy of the image's tokens for each prompt, and a
+        matrix of all pairs of tokens in the encoder's attention."""
+        if isinstance(self.network.image_encoder, ImageEncoderViT):
+            unfuse(self.network.image_encoder)
         self.decoder = PlainDecoder(self.network.prompt_encoder, self.network.mask_decoder)
         self.decoder_note = "plain decoder: asked for"
 

@@ -1,0 +1,67 @@
+"""SAM's attention with relative positions, without the matrix of all pairs of image tokens."""
+
+from __future__ import annotations
+
+import torch
+from segment_anything.modeling import ImageEncoderViT
+from segment_anything.modeling.image_encoder import Attention, get_rel_pos
+from torch import Tensor
+from torch.nn import functional as F
+
+BIAS_BYTES = 16 * 2**20  # of relative positions that exist at a time
+
+
+class FusedAttention(Attention):  # type: ignore[misc]  # segment_anything has no types
+    """The same attention, for a few queries at a time through torch's fused kernel.
+
+    SAM's own writes h N^2 logits for each of several steps, 0.8 GB for a global layer of ViT-B,
+    which is most of that layer's time and of the encoder's memory. Here the relative positions of
+    some queries become the mask of a fused attention, so that no more than BIAS_BYTES exist.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return tokens (B, H, W, C) after attention among the H W of each."""
+        B, H, W, _ = x.shape
+        qkv = self.qkv(x).view(B, H * W, 3, self.num_heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind()
+        down, across = self._positions(q.unflatten(2, (H, W)))
+        count = max(1, BIAS_BYTES // (q.shape[0] * q.shape[1] * H * W * q.element_size()))
+        parts = [
+            F.scaled_dot_product_attention(some, k, v, attn_mask=(d + a).flatten(-2))
+            for some, d, a in zip(*(t.split(count, 2) for t in (q, down, across)), strict=True)
+        ]
+        read = torch.cat(parts, 2).transpose(1, 2).reshape(B, H, W, -1)
+        projected: Tensor = self.proj(read)
+        return projected
+
+    def _positions(self, q: Tensor) -> tuple[Tensor, Tensor]:
+        """What queries (B, h, H, W, d) make of the steps down, (B, h, H W, H, 1), and across,
+        (B, h, H W, 1, W), to all keys."""
+        H, W = q.shape[2:4]
+        rows = get_rel_pos(H, H, self.rel_pos_h).to(q.dtype)
+        columns = get_rel_pos(W, W, self.rel_pos_w).to(q.dtype)
+        down = torch.einsum("bnhwd,hkd->bnhwk", q, rows)
+        across = torch.einsum("bnhwd,wkd->bnhwk", q, columns)
+        return down.flatten(2, 3)[..., None], across.flatten(2, 3)[..., None, :]
+
+
+def fuse(encoder: ImageEncoderViT) -> None:
+    """Let every attention of SAM's ViT with relative positions be FusedAttention, same weights."""
+    _replace(encoder, FusedAttention)
+
+
+def unfuse(encoder: ImageEncoderViT) -> None:
+    """Undo `fuse`: the attention is segment_anything's own again."""
+    _replace(encoder, Attention)
+
+
+def _replace(encoder: ImageEncoderViT, kind: type[Attention]) -> None:
+    for block in encoder.blocks:
+        old = block.attn
+        if not old.use_rel_pos:
+            continue
+        size = ((len(old.rel_pos_h) + 1) // 2, (len(old.rel_pos_w) + 1) // 2)
+        with torch.device("meta"):
+            new = kind(old.qkv.in_features, old.num_heads, use_rel_pos=True, input_size=size)
+        new.load_state_dict(old.state_dict(), assign=True)
+        block.attn = new
