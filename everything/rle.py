@@ -52,6 +52,58 @@ def _run_lengths(mask: NDArray[np.bool_], origin: tuple[int, int], size: Size) -
     return lengths if lengths[-1] else lengths[:-1]
 
 
+def runs(code: Rle) -> NDArray[np.int64]:
+    """Return where the runs of ones begin and end, int64 (N, 2), counted down the columns.
+
+    Raises ValueError for text that is not a code of its size. COCO's text holds five bits of a
+    number in each character, least first; from the fourth on, numbers are differences to the last
+    but one.
+    """
+    text = np.frombuffer(code["counts"].encode("ascii"), np.uint8).astype(np.int64) - 48
+    last = text & 0x20 == 0
+    if not len(text) or text.min() < 0 or text.max() > 0x3F or not last[-1]:
+        raise ValueError("not COCO's compressed run lengths")
+    starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
+    place = np.arange(len(text)) - np.repeat(starts, np.diff(starts, append=len(text)))
+    if place.max() > 6:
+        raise ValueError("a run is longer than any image")
+    lengths = np.add.reduceat((text & 0x1F) << (5 * place), starts)
+    signs = text[last] & 0x10 != 0
+    lengths[signs] -= (np.int64(1) << (5 * (place[last] + 1)))[signs]
+    for first in (1, 2):
+        lengths[first::2] = np.cumsum(lengths[first::2])
+    height, width = code["size"]
+    if (lengths < 0).any() or lengths.sum() != height * width:
+        raise ValueError(f"run lengths that do not fill {width} x {height} px")
+    ends = np.cumsum(lengths)
+    edges = ends[: len(ends) // 2 * 2].reshape(-1, 2)
+    return edges[edges[:, 0] < edges[:, 1]]
+
+
+def cut(code: Rle) -> tuple[NDArray[np.bool_], tuple[int, int]]:
+    """Return a mask inside its bounding box, bool (h, w), and the box's corner (x, y).
+
+    What it takes in time and memory does not depend on the size of the image, only on the mask's
+    own. A mask without pixels is (0, 0). Raises what `runs` raises.
+    """
+    height = code["size"][0]
+    edges = runs(code)
+    if not len(edges):
+        return np.zeros((0, 0), np.bool_), (0, 0)
+    columns, rows = edges // height, edges % height
+    last = edges[:, 1] - 1
+    x0, x1 = int(columns[0, 0]), int(last[-1] // height) + 1
+    # A run over the end of a column reaches the image's lower and upper border.
+    spans = bool((columns[:, 0] != last // height).any())
+    y0, y1 = (0, height) if spans else (int(rows[:, 0].min()), int((last % height).max()) + 1)
+    h, w = y1 - y0, x1 - x0
+    steps = np.zeros(w * h + 1, np.int8)
+    steps[(columns[:, 0] - x0) * h + rows[:, 0] - y0] += 1
+    steps[(last // height - x0) * h + last % height - y0 + 1] -= 1
+    mask = np.cumsum(steps[:-1], dtype=np.int8).reshape(w, h).T.astype(np.bool_)
+    return mask, (x0, y0)
+
+
 def decode(rles: Sequence[Rle], size: Size) -> NDArray[np.bool_]:
     """Return the masks bool (N, H, W) of codes of one image of (H, W) px."""
     if not rles:
@@ -65,6 +117,13 @@ def areas(rles: Sequence[Rle]) -> Tensor:
     # pycocotools 2.0.11 under numpy 2 fails on more than 255 at once.
     parts = [coco.area(list(rles[i : i + 255])) for i in range(0, len(rles), 255)]
     return torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64))
+
+
+def boxes(rles: Sequence[Rle]) -> NDArray[np.float64]:
+    """Return COCO's boxes around the masks, float64 (N, 4) x, y, width, height in px."""
+    if not rles:
+        return np.zeros((0, 4))
+    return np.asarray(coco.toBbox(list(rles)), np.float64).reshape(-1, 4)
 
 
 def iou(a: Sequence[Rle], b: Sequence[Rle], within: bool = False) -> Tensor:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from everything import rle
+from everything.label_map import label_map
 from everything.prompts import INSIDE, Prompts
 from everything.rle import Rle
 from everything.rows import Rows
@@ -53,18 +54,14 @@ class Segments(Rows):
         """Return the masks, bool (N, H, W), of an image of (H, W) px: N * H * W bytes."""
         return rle.decode(self.rles, size)
 
-    def label_map(self, size: Size) -> NDArray[np.uint16]:
-        """Return a map (H, W) without overlaps: 0, or 1 + the row of the smallest mask there.
+    def label_map(self, size: Size, full: bool = False) -> NDArray[np.uint16]:
+        """Return the map without overlaps (everything/label_map.py), 16 bits deep.
 
-        Small masks lie on top of large ones, so that parts stay visible on their wholes. Raises
-        ValueError beyond 65,535 masks.
+        Raises ValueError beyond 65,535 masks.
         """
         if len(self) > np.iinfo(np.uint16).max:
             raise ValueError(f"a 16-bit label map holds 65535 masks, these are {len(self)}")
-        labels = np.zeros(size, np.uint16)
-        for row in self.areas().argsort(descending=True, stable=True).tolist():
-            labels[rle.decode([self.rles[row]], size)[0]] = row + 1
-        return labels
+        return label_map(self.rles, size, full).astype(np.uint16)
 
     def to_sa1b(self) -> list[dict[str, Any]]:
         """Return one record for each mask with exactly SA-1B's fields; a mask found by a box

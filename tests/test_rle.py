@@ -23,6 +23,34 @@ def test_a_mask_somewhere_in_an_image_is_coded_as_pycocotools_codes_the_image(
     assert rle.areas([code]).tolist() == [image.sum()]
 
 
+@given(masks, st.integers(0, 40), st.integers(0, 40))
+def test_a_mask_is_cut_out_of_its_code(mask: np.ndarray, left: int, above: int):
+    image = np.pad(mask, ((above, 3), (left, 2)))
+    code = rle.encode(mask, (left, above), image.shape)
+    found, (x, y) = rle.cut(code)
+    again = np.zeros_like(image)
+    again[y : y + found.shape[0], x : x + found.shape[1]] = found
+    assert (again == image).all()
+    if mask.any():
+        # Never more than the mask's columns, and its rows unless a run goes on in the next column.
+        assert found.any(0)[[0, -1]].all()
+    edges = rle.runs(code)
+    assert (np.diff(edges, axis=1) > 0).all()
+    assert np.diff(edges, axis=1).sum() == image.sum()
+
+
+@pytest.mark.parametrize("counts", ["", "o", "P", "5", "\x7f", "oooooooooo1", "11"])
+def test_text_that_is_no_code_is_refused(counts: str):
+    with pytest.raises(ValueError, match=r"run"):
+        rle.runs({"size": [3, 4], "counts": counts})
+
+
+def test_runs_of_a_huge_image():
+    code = rle.encode(np.ones((2, 2), bool), (19_998, 19_998), (20_000, 20_000))
+    mask, corner = rle.cut(code)
+    assert (mask.shape, mask.all(), corner) == ((2, 2), True, (19_998, 19_998))
+
+
 @pytest.mark.parametrize("fill", [True, False])
 def test_full_and_empty_masks_come_back(fill: bool):
     mask = np.full((3, 5), fill)

@@ -1,0 +1,183 @@
+"""What every export is given: photos with their masks one after the other, and where to write."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, NamedTuple, Protocol, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from everything import rle
+from everything.errors import InputError
+from everything.export.tally import Tally
+from everything.names import is_inside, shown
+from everything.results import Annotation, Result, Results
+from everything.view import Size
+
+Placing = Literal["none", "link", "copy"]
+CLASS = "object"  # the only one: masks have no names
+
+
+class Piece(NamedTuple):
+    """A mask bool (h, w) of at least one pixel inside its box, at `corner` (x, y) of its photo."""
+
+    id: int
+    annotation: Annotation
+    mask: NDArray[np.bool_]
+    corner: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A photo with its masks.
+
+    number: 1 for the first one. name: relative, one line of valid Unicode. stem: the name without
+    suffix, or with more where two would be equal. size: (H, W) px. annotations: those with at
+    least one pixel. path: of the photo, if found.
+    """
+
+    number: int
+    name: str
+    stem: str
+    size: Size
+    annotations: list[Annotation]
+    path: Path | None
+
+    @property
+    def codes(self) -> list[rle.Rle]:
+        """The masks."""
+        return [annotation["segmentation"] for annotation in self.annotations]
+
+    def pieces(self) -> Iterator[Piece]:
+        """Yield each mask inside its box."""
+        for row, annotation in enumerate(self.annotations):
+            mask, corner = rle.cut(annotation["segmentation"])
+            yield Piece(int(annotation.get("id", row)), annotation, mask, corner)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Where an export goes and how.
+
+    out: an empty folder. photos: whether they are placed beside the labels. polygons: instead of
+    run lengths where the format has both. tolerance: px by which polygons may differ to have fewer
+    corners. url: what stands before a photo's name for tools that load photos by URL.
+    """
+
+    out: Path
+    photos: Placing = "none"
+    polygons: bool = False
+    tolerance: float = 0.0
+    url: str = ""
+    tally: Tally = field(default_factory=Tally)
+
+    def file(self, name: str) -> Path:
+        """Return where a file goes, with its folder made."""
+        path = self.out / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def place(self, photo: Labelled, name: str) -> None:
+        """Put a photo under a name of the export, as a link or a copy, if photos are wanted."""
+        if self.photos == "none":
+            return
+        if photo.path is None:
+            self.tally.lost_photos += 1
+        elif self.photos == "link":
+            self.file(name).symlink_to(photo.path.resolve())
+        else:
+            shutil.copyfile(photo.path, self.file(name))
+
+
+class Write(Protocol):
+    """Writes one format; photos come once, and only one of them is to be held."""
+
+    def __call__(self, photos: Iterable[Labelled], job: Job) -> None:
+        """Write all photos below `job.out`, and count what was kept in `job.tally`."""
+
+
+def labelled(results: Results, tally: Tally) -> Iterator[Labelled]:
+    """Yield what a label folder has; raises InputError for annotations that cannot be read."""
+    stems = _stems([shown(key) for key in results.files])
+    for number, key in enumerate(results.files, 1):
+        result = results.read(key)
+        if not is_inside(result.name):
+            file = shown(results.files[key])
+            raise InputError(f"{file}: its photo's name leads out of the folder: rename it")
+        found = list(_with_pixels(result, results.files[key]))
+        tally.left_out += len(result.annotations) - len(found)
+        tally.photos += 1
+        path = results.photo(key, result.name)
+        yield Labelled(number, shown(result.name), stems[number - 1], result.size, found, path)
+
+
+def _with_pixels(result: Result, file: Path) -> Iterator[Annotation]:
+    """Bad codes must not reach pycocotools, which believes them."""
+    for row, annotation in enumerate(result.annotations):
+        code = annotation["segmentation"]
+        try:
+            if tuple(code["size"]) != result.size:
+                raise ValueError(f"it is of {code['size']} px, the photo of {list(result.size)}")
+            if len(rle.runs(code)):
+                yield annotation
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(
+                f"{shown(file)}: mask {row} is broken ({error}): label the photo again"
+            ) from error
+
+
+def _stems(names: list[str]) -> list[str]:
+    bare = [str(PurePosixPath(name).with_suffix("")) for name in names]
+    taken = Counter(stem.casefold() for stem in bare)
+    for row, stem in enumerate(bare):
+        if taken[stem.casefold()] > 1:
+            stem = f"{stem}_{PurePosixPath(names[row]).suffix[1:]}"
+            while taken[stem.casefold()]:
+                stem += "_"
+            taken[stem.casefold()] = 1
+            bare[row] = stem
+    return bare
+
+
+class JsonList:
+    """A list in a JSON file, written item by item."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._between = ""
+
+    def append(self, item: Any) -> None:
+        """Write one more item."""
+        self._file.write(self._between)
+        json.dump(item, self._file, separators=(",", ":"), allow_nan=False)
+        self._between = ",\n"
+
+
+@contextmanager
+def json_lists(path: Path, head: dict[str, Any], *names: str) -> Iterator[list[JsonList]]:
+    """Give lists to be filled at the same time, which then follow `head` in one JSON file."""
+    parts = [path.with_name(f"{path.name}.{name}") for name in names]
+    with ExitStack() as stack:
+        yield [JsonList(stack.enter_context(part.open("w", encoding="ascii"))) for part in parts]
+    with path.open("wb") as file:
+        file.write(json.dumps(head, separators=(",", ":"))[:-1].encode("ascii"))
+        for name, part in zip(names, parts, strict=True):
+            file.write(f',"{name}":[\n'.encode("ascii"))
+            with part.open("rb") as written:
+                shutil.copyfileobj(written, file)
+            file.write(b"\n]")
+            part.unlink()
+        file.write(b"}\n")
+
+
+def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    """Return the IoU of two masks bool (h, w)."""
+    union = int((a | b).sum())
+    return int((a & b).sum()) / union if union else 1.0

@@ -1,0 +1,88 @@
+"""Label Studio: tasks.json with the masks as brush predictions, and config.xml, the labeling setup.
+
+Its run lengths (rle-pack): 32 bits count of values, 5 bits width of a value less 1, four times 4
+bits widths of lengths less 1; then groups: one bit "repeated", two bits which width, the length
+less 1, the value or values. Values are the channels of RGBA pixels row by row, 0 or 255.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from everything.export.job import CLASS, Job, JsonList, Labelled, Piece
+from everything.view import Size
+
+_WIDTHS = (3, 4, 8, 16)  # bits
+_CONFIG = f"""<View>
+  <Image name="image" value="$image" zoom="true"/>
+  <BrushLabels name="masks" toName="image"><Label value="{CLASS}"/></BrushLabels>
+</View>
+"""
+
+
+def write(photos: Iterable[Labelled], job: Job) -> None:
+    """Write the tasks; where the photos are is `job.url` followed by their names."""
+    job.file("config.xml").write_text(_CONFIG, encoding="ascii")
+    with job.file("tasks.json").open("w", encoding="ascii") as file:
+        tasks = JsonList(file)
+        file.write("[\n")
+        for photo in photos:
+            tasks.append(_task(photo, job))
+            job.place(photo, f"images/{photo.name}")
+        file.write("\n]\n")
+
+
+def _task(photo: Labelled, job: Job) -> dict[str, Any]:
+    masks = [_mask(piece, photo.size) for piece in photo.pieces()]
+    job.tally.add_exact(len(masks))
+    prediction = {"model_version": "everything", "result": masks}
+    return {
+        "data": {"image": job.url + quote(photo.name)},
+        "meta": {"file_name": photo.name},
+        "predictions": [prediction],
+    }
+
+
+def _mask(piece: Piece, size: Size) -> dict[str, Any]:
+    code = encoded(piece.mask, piece.corner, size)
+    return {
+        "id": f"mask{piece.id}",
+        "type": "brushlabels",
+        "from_name": "masks",
+        "to_name": "image",
+        "original_width": size[1],
+        "original_height": size[0],
+        "image_rotation": 0,
+        "score": piece.annotation.get("predicted_iou"),
+        "value": {"format": "rle", "rle": code, "brushlabels": [CLASS]},
+    }
+
+
+def encoded(mask: NDArray[np.bool_], corner: tuple[int, int], size: Size) -> list[int]:
+    """Return the code, as bytes, of a mask bool (h, w) at `corner` of an image of (H, W) px."""
+    (x, y), (height, width) = corner, size
+    steps = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    rows, starts = np.nonzero(steps == 1)
+    _, ends = np.nonzero(steps == -1)
+    edges = np.stack([starts, ends], 1) + x + ((rows + y) * width)[:, None]
+    lengths = np.diff(edges.ravel(), prepend=0, append=height * width).tolist()
+    bits = [f"{4 * height * width:032b}", f"{8 - 1:05b}", *(f"{w - 1:04b}" for w in _WIDTHS)]
+    for turn, length in enumerate(lengths):
+        bits += _group(4 * length, 255 * (turn % 2))
+    text = "".join(bits)
+    text += "0" * (-len(text) % 8)
+    return list(int(text, 2).to_bytes(len(text) // 8, "big"))
+
+
+def _group(length: int, value: int) -> Iterable[str]:
+    longest = 1 << _WIDTHS[-1]
+    while length > 0:
+        part = min(length, longest)
+        which = next(i for i, width in enumerate(_WIDTHS) if part <= 1 << width)
+        yield f"1{which:02b}{part - 1:0{_WIDTHS[which]}b}{value:08b}"
+        length -= part

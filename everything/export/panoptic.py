@@ -1,0 +1,51 @@
+"""COCO panoptic: panoptic.json, and panoptic/STEM.png with ids as R + 256 G + 65536 B.
+
+A pixel has one mask: the smallest there, so that parts lie on their wholes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from everything.export.coco import CATEGORY, HEAD, about
+from everything.export.flat import flattened
+from everything.export.job import Job, Labelled, json_lists
+
+
+def write(photos: Iterable[Labelled], job: Job) -> None:
+    """Write one PNG a photo and one JSON file; hidden masks are in neither."""
+    head = HEAD | {"categories": [CATEGORY | {"isthing": 1}]}
+    with json_lists(job.file("panoptic.json"), head, "images", "annotations") as (images, rows):
+        for photo in photos:
+            labels = flattened(photo, job)
+            images.append(about(photo))
+            rows.append(
+                {
+                    "image_id": photo.number,
+                    "file_name": f"{photo.stem}.png",
+                    "segments_info": _segments(labels),
+                }
+            )
+            colours = np.stack([labels >> shift & 0xFF for shift in (0, 8, 16)], -1)
+            path = job.file(f"panoptic/{photo.stem}.png")
+            Image.fromarray(colours.astype(np.uint8)).save(path)
+            job.place(photo, f"images/{photo.name}")
+
+
+def _segments(labels: NDArray[np.int32]) -> list[dict[str, Any]]:
+    """COCO's record of each segment that can be seen: its area and box are of what can."""
+    areas = np.bincount(labels.ravel()).tolist()
+    found = []
+    for number, place in enumerate(ndimage.find_objects(labels), 1):
+        if place is not None:
+            (y0, y1), (x0, x1) = ((side.start, side.stop) for side in place)
+            box = [x0, y0, x1 - x0, y1 - y0]
+            about = {"id": number, "category_id": 1, "iscrowd": 0}
+            found.append(about | {"area": areas[number], "bbox": box})
+    return found

@@ -1,0 +1,50 @@
+"""Pascal VOC's segmentation: SegmentationObject/STEM.png, SegmentationClass/STEM.png, labelmap.txt.
+
+A pixel has one mask: the smallest there. Its palette holds 254 objects (255 stands for "void"):
+of more masks in one photo the best by predicted IoU are kept and the others counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from everything.export.flat import flattened
+from everything.export.job import CLASS, Job, Labelled
+
+MOST = 254
+
+
+def write(photos: Iterable[Labelled], job: Job) -> None:
+    """Write two PNGs a photo, and the list of photos."""
+    red, green, blue = palette()[1].tolist()
+    job.file("labelmap.txt").write_text(
+        f"# label:color_rgb:parts:actions\nbackground:0,0,0::\n{CLASS}:{red},{green},{blue}::\n"
+    )
+    with job.file("ImageSets/Segmentation/default.txt").open("w", encoding="utf-8") as names:
+        for photo in photos:
+            objects = flattened(photo, job, MOST).astype(np.uint8)
+            _save(objects, job, f"SegmentationObject/{photo.stem}.png")
+            _save((objects > 0).astype(np.uint8), job, f"SegmentationClass/{photo.stem}.png")
+            names.write(f"{photo.stem}\n")
+            suffix = PurePosixPath(photo.name).suffix
+            job.place(photo, f"JPEGImages/{photo.stem}{suffix}")
+
+
+def palette() -> NDArray[np.uint8]:
+    """Return VOC's colours uint8 (256, 3): the bits of a number, dealt out to R, G and B."""
+    numbers = np.arange(256)
+    colours = np.zeros((256, 3), np.uint8)
+    for bit in range(8):
+        colours[:, bit % 3] |= ((numbers >> bit & 1) << (7 - bit // 3)).astype(np.uint8)
+    return colours
+
+
+def _save(labels: NDArray[np.uint8], job: Job, name: str) -> None:
+    image = Image.fromarray(labels).convert("P")
+    image.putpalette(palette().tobytes())
+    image.save(job.file(name))

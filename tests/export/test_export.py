@@ -1,0 +1,178 @@
+"""What holds for every format: all or nothing, bounded, counted."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from everything.cli import app
+from everything.errors import ConfigError, InputError, StoreError
+from everything.export import EXPORTERS, export
+from everything.export.job import Labelled
+from everything.export.voc_png import MOST
+from everything.results import Results
+from tests.export.handed import write_handed
+from tests.labelled import disc, records, write_labels
+
+FORMATS = sorted(EXPORTERS)
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return write_handed(tmp_path_factory.mktemp("handed"))
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_an_export_is_all_there_or_not_at_all(labels: Results, tmp_path: Path, to: str):
+    seen = []
+    out = tmp_path / "out"
+    export(labels.root, to, out, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(done, 4) for done in (1, 2, 3, 4)]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert json.loads((out / "export.json").read_bytes())["format"] == to
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    with pytest.raises(StoreError, match=r"out: holds an export: .*--overwrite"):
+        export(labels.root, to, out)
+    assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    export(labels.root, to, out, overwrite=True)
+    assert set(out.rglob("*")) == set(before)
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_what_stops_on_the_way_leaves_what_was_there(labels: Results, tmp_path: Path, to: str):
+    out = tmp_path / "out"
+    export(labels.root, to, out)
+    (tmp_path / "bad").mkdir()
+    content = json.loads(labels.files["a/four.png"].read_bytes())
+    code = content["annotations"][0]["segmentation"]
+    for counts in ("0", "oo", code["counts"] + "1"):
+        code["counts"] = counts
+        (tmp_path / "bad" / "x.json").write_text(json.dumps(content))
+        with pytest.raises(InputError, match=r"x\.json: mask 0 is broken \(.*run.*\)"):
+            export(tmp_path / "bad", to, out, overwrite=True)
+        assert (out / "export.json").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "bad"}
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_photos_without_masks_and_no_photos(tmp_path: Path, to: str):
+    write_labels(tmp_path / "l", tmp_path / "p", {"x.png": [np.zeros((5, 7), bool)]})
+    tally = export(tmp_path / "l", to, tmp_path / "out")
+    assert (tally.photos, tally.masks, tally.left_out) == (1, 0, 1)
+    (tmp_path / "none").mkdir()
+    assert export(tmp_path / "none", to, tmp_path / "nothing").photos == 0
+
+
+def test_nothing_else_is_ever_replaced(labels: Results, tmp_path: Path):
+    (tmp_path / "mine.txt").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(StoreError, match="is not empty and no export"):
+            export(labels.root, "coco", tmp_path, overwrite=overwrite)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_wrong_settings(labels: Results, tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"xml: no such format: take one of coco,"):
+        export(labels.root, "xml", tmp_path / "out")
+    with pytest.raises(ConfigError, match="leave --polygons out"):
+        export(labels.root, "cvat", tmp_path / "out", polygons=True)
+    with pytest.raises(ConfigError, match="give 0 or more"):
+        export(labels.root, "yolo-seg", tmp_path / "out", tolerance=-1)
+    with pytest.raises(InputError, match="no such folder"):
+        export(tmp_path / "none", "coco", tmp_path / "out")
+
+
+@pytest.mark.parametrize("to", ["yolo-seg", "geojson", "coco"])
+def test_fewer_corners_cost_and_say_what(labels: Results, tmp_path: Path, to: str):
+    exact = export(labels.root, to, tmp_path / "exact", polygons=to == "coco")
+    thin = export(labels.root, to, tmp_path / "thin", polygons=to == "coco", tolerance=1.5)
+    assert 0.8 < thin.total / thin.masks < exact.total / exact.masks
+    assert thin.least < exact.least
+    assert "four" in thin.least_of or "b c" in thin.least_of
+
+    def size(folder: str) -> int:
+        return sum(path.stat().st_size for path in (tmp_path / folder).rglob("*.*"))
+
+    assert size("thin") < size("exact")
+
+
+def test_photos_that_are_gone_are_counted(tmp_path: Path):
+    write_labels(tmp_path / "l", tmp_path / "p", {"x.png": [disc((9, 9), (4, 4), 3)]})
+    (tmp_path / "p" / "x.png").unlink()
+    assert export(tmp_path / "l", "yolo-seg", tmp_path / "out").lost_photos == 1
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_a_name_that_leads_out_is_refused(tmp_path: Path, to: str):
+    about = {"image_id": 1, "width": 9, "height": 9, "file_name": "../../x.png"}
+    content = {"image": about, "annotations": records([disc((9, 9), (4, 4), 3)])}
+    (tmp_path / "l").mkdir()
+    (tmp_path / "l" / "x.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="leads out of the folder"):
+        export(tmp_path / "l", to, tmp_path / "out")
+
+
+def test_names_that_break_other_formats(tmp_path: Path):
+    names = ["<a>&\"'.png", "line\nbreak.png", "\udcff.png", "a b.PNG", "a b.png"]
+    write_labels(tmp_path / "l", tmp_path / "p", {n: [disc((9, 9), (4, 4), 3)] for n in names})
+    for to in FORMATS:
+        tally = export(tmp_path / "l", to, tmp_path / to, photos="link")
+        assert (tally.masks, tally.lost_photos) == (5, 0)
+    texts = [p for p in (tmp_path / "yolo-seg" / "labels").rglob("*") if p.is_file()]
+    photos = [p for p in (tmp_path / "yolo-seg" / "images").rglob("*") if p.is_file()]
+    assert {p.stem for p in texts} == {p.stem for p in photos}
+    assert len(texts) == 5
+
+
+def test_vocs_palette_holds_the_best_254(tmp_path: Path):
+    masks = np.zeros((300, 20, 30), bool)
+    for row in range(300):
+        masks[row].flat[row : row + 2] = True
+    scores = [row / 300 for row in range(300)]
+    write_labels(tmp_path / "l", tmp_path / "p", {"x.png": list(masks)}, scores=scores)
+    tally = export(tmp_path / "l", "voc-png", tmp_path / "out")
+    assert (tally.masks, tally.left_out) == (MOST, 300 - MOST)
+    found = np.array(Image.open(tmp_path / "out" / "SegmentationObject" / "x.png"))
+    assert (found.flat[300 - MOST] == 1, found.flat[299 - MOST]) == (True, 0)
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_memory_does_not_grow_with_the_photos(to: str, tmp_path: Path):
+    from everything.export import job as jobs
+
+    masks = records([disc((60, 80), (40, 30), r) for r in (3, 5, 7, 9)] * 4, [0.5] * 16)
+
+    def peak(count: int) -> int:
+        job = jobs.Job(tmp_path / f"{count}")
+        job.out.mkdir()
+        photos = (
+            Labelled(n, f"{n}.png", f"{n}", (60, 80), masks, None) for n in range(1, count + 1)
+        )
+        tracemalloc.start()
+        EXPORTERS[to].load()(photos, job)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    peak(2)
+    # 80 photos more have 1,280 masks, of which nothing may stay.
+    assert peak(85) < peak(5) + 400_000
+
+
+def test_the_command(labels: Results, tmp_path: Path):
+    run = CliRunner()
+    command = ["export", str(labels.root), "--to", "yolo-seg", "--out", str(tmp_path / "o")]
+    result = run.invoke(app, [*command, "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["masks"] == 10
+    again = run.invoke(app, command)
+    assert (again.exit_code, "--overwrite" in again.output) == (1, True)
+    table = run.invoke(app, [*command, "--overwrite"])
+    assert "IoU with the masks, mean" in table.stdout
+    assert run.invoke(app, [*command[:3], "tfrecord", *command[4:]]).exit_code == 2
