@@ -92,7 +92,8 @@ class Recipe(Settings):
     """All that decides the masks of an image.
 
     sampler: its name and all of its settings. version: of this program. weights: SHA-256 of the
-    variant's weights, or "" where the variant has none.
+    variant's weights, or "" where the variant has none. others: SHA-256 of what else was read: the
+    checkpoint that the rest of the network is from, a sampler's own network.
     """
 
     variant: str
@@ -107,6 +108,7 @@ class Recipe(Settings):
     output: Output = Output()
     version: str
     weights: str
+    others: dict[str, str] = {}
 
     @property
     def digest(self) -> str:

@@ -18,7 +18,9 @@ from pydantic import BaseModel, ValidationError
 from everything.config import Recipe
 from everything.errors import ConfigError
 from everything.pipeline import Pipeline
-from everything.variants import UNAVAILABLE, VARIANTS, Unavailable, VariantRecord
+from everything.provenance import other_files
+from everything.variants import UNAVAILABLE, VARIANTS, VariantRecord
+from everything.variants.borrowing import completed
 from everything.variants.weights import read_state, sha256
 from samplers import SAMPLERS, SamplerRecord, pair
 
@@ -76,6 +78,7 @@ def resolve(
     tree |= {
         "version": version("everything"),
         "weights": sha256(Path(file)) if file else record.weights.digest(),
+        "others": other_files(record, file, tree["sampler"]),
     }
     return _validated(Recipe, tree, "recipe")
 
@@ -89,7 +92,8 @@ def build(recipe: Recipe) -> Pipeline:
     record = _variant(recipe.variant)
     path = Path(recipe.checkpoint) if recipe.checkpoint else record.weights.path()
     module = import_module(f"everything.variants.{record.module}")
-    model = module.build(read_state(path), str(path), **record.options)
+    state = completed(read_state(path), record)
+    model = module.build(state, str(path), **record.options)
     model.place(recipe.compute)
     if recipe.decoding.decoder == "plain":
         if not hasattr(model, "decode_plainly"):
@@ -105,8 +109,7 @@ def build(recipe: Recipe) -> Pipeline:
 def variants() -> list[Tree]:
     """Return one record for each variant: name, family, parameters, input rule, licence, source,
     status; then those of the survey that are none, with the reason as their status."""
-    rows = [_variant_row(name, record) for name, record in VARIANTS.items()]
-    return rows + [_unavailable_row(name, record) for name, record in UNAVAILABLE.items()]
+    return [record.row(name) for name, record in (VARIANTS | UNAVAILABLE).items()]
 
 
 def samplers() -> list[Tree]:
@@ -129,34 +132,8 @@ def configs() -> list[Tree]:
 
 def _variant(name: str) -> VariantRecord:
     if name in UNAVAILABLE:
-        raise ConfigError(f"variant {name!r} is not available: {UNAVAILABLE[name].reason}")
+        raise ConfigError(f"variant {name!r} is no model: {UNAVAILABLE[name].status}")
     return _look_up(VARIANTS, name, "variant")
-
-
-def _variant_row(name: str, record: VariantRecord) -> Tree:
-    return {
-        "name": name,
-        "family": record.family,
-        "summary": record.summary,
-        "parameters": record.parameters,
-        "input": record.input_rule,
-        "licence": record.licence,
-        "weights": record.weights.source,
-        "status": record.status,
-    }
-
-
-def _unavailable_row(name: str, record: Unavailable) -> Tree:
-    return {
-        "name": name,
-        "family": record.family,
-        "summary": record.summary,
-        "parameters": record.parameters,
-        "input": "",
-        "licence": record.licence,
-        "weights": "",
-        "status": f"not available: {record.reason}",
-    }
 
 
 def _given(

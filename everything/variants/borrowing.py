@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from everything.variants import VARIANTS
+from everything.variants.record import VariantRecord
 from everything.variants.weights import State, read_state
 
 
-def borrowed(state: State, prefixes: tuple[str, ...], variant: str) -> State:
-    """Return a state with the tensors whose names start with `prefixes`: its own or, if it has
-    none, those of a variant's official checkpoint.
+def borrows(record: VariantRecord, names: Iterable[str]) -> bool:
+    """Return whether a checkpoint of a variant, of which these are the names, lacks what the
+    variant's lender has."""
+    return bool(record.lender) and not any(name.startswith(record.lent) for name in names)
 
-    Raises WeightsError if that checkpoint cannot be had.
+
+def completed(state: State, record: VariantRecord) -> State:
+    """Return a checkpoint with what it has not from the official checkpoint of the lender.
+
+    Raises WeightsError if that cannot be had.
     """
-    if any(name.startswith(prefixes) for name in state):
+    if not borrows(record, state):
         return state
-    lender = read_state(VARIANTS[variant].weights.path())
-    return {**state, **{n: tensor for n, tensor in lender.items() if n.startswith(prefixes)}}
+    lender = read_state(VARIANTS[record.lender].weights.path())
+    lent = {name: tensor for name, tensor in lender.items() if name.startswith(record.lent)}
+    return {**state, **lent}

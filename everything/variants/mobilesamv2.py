@@ -13,7 +13,6 @@ from typing import Any
 from segment_anything.modeling import Sam
 
 from everything.variants import VARIANTS
-from everything.variants.borrowing import borrowed
 from everything.variants.names import Blueprint
 from everything.variants.sam import SamModel
 from everything.variants.weights import State
@@ -22,7 +21,6 @@ NAMES = (
     (r"^prompt_encoder\.", "PromtEncoder."),  # as the file spells it
     (r"^mask_decoder\.", "MaskDecoder."),
 )
-ENCODER = ("image_encoder.",)
 
 
 def blueprint(encoder: str, **options: Any) -> Blueprint[Sam]:
@@ -34,10 +32,5 @@ def blueprint(encoder: str, **options: Any) -> Blueprint[Sam]:
 
 
 def build(state: State, path: str, encoder: str, **options: Any) -> SamModel:
-    """Return the model with the decoder of `state` and its encoder, or the variant's `encoder`.
-
-    Raises WeightsError, which names `path`, if they do not fit, or if the encoder's file cannot be
-    had.
-    """
-    state = borrowed(state, ENCODER, encoder)
+    """Return the model with the weights of `state`; raises WeightsError, which names `path`."""
     return SamModel(blueprint(encoder, **options).load(state, path))

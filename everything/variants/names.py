@@ -9,9 +9,9 @@ the rows of that tensor as tensors of their own.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Size, Tensor, nn
@@ -23,16 +23,25 @@ Table = Sequence[tuple[str, str]]
 Network = TypeVar("Network", bound=nn.Module, covariant=True)
 
 
+class Dialect(NamedTuple):
+    """Another naming that checkpoints of the same network are found in: see `Blueprint`."""
+
+    names: Table
+    unused: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Blueprint(Generic[Network]):
     """A network without values (on the meta device) and how its checkpoint names them.
 
-    names: the table. unused: prefixes of what else is in the checkpoint.
+    names: the table. unused: prefixes of what else is in the checkpoint. dialects: what other
+    programs call them.
     """
 
     network: Network
     names: Table = ()
     unused: tuple[str, ...] = ()
+    dialects: tuple[Dialect, ...] = ()
 
     def official_names(self) -> dict[str, str]:
         """Return the official name of every parameter and buffer that the network saves."""
@@ -43,6 +52,11 @@ class Blueprint(Generic[Network]):
                 official = re.sub(pattern, replacement, official)
             names[own] = official
         return names
+
+    def spoken_by(self, state: Collection[str]) -> Blueprint[Network]:
+        """Return the same network in the naming that most names of a checkpoint are of."""
+        others = [replace(self, names=d.names, unused=d.unused) for d in self.dialects]
+        return max([self, *others], key=lambda plan: len(plan.shapes().keys() & state))
 
     def shapes(self) -> dict[str, Size]:
         """Return the official names and shapes of all that a checkpoint must hold."""
@@ -60,16 +74,17 @@ class Blueprint(Generic[Network]):
     def load(self, state: State, path: str) -> Network:
         """Return the network with the values of a checkpoint, in which every name and shape fits.
 
-        state: official names. path: for the error. The network's parameters become the state's
-        tensors, so nothing is held twice, except those of another precision, which are converted.
-        Raises WeightsError that says what does not fit.
+        state: official names, or those of a dialect. path: for the error. The network's parameters
+        become the state's tensors, so nothing is held twice, except those of another precision,
+        which are converted. Raises WeightsError that says what does not fit.
         """
-        used = {n: tensor for n, tensor in state.items() if not n.startswith(self.unused)}
-        _check(self.shapes(), used, path)
+        plan = self.spoken_by(state.keys())
+        used = {n: tensor for n, tensor in state.items() if not n.startswith(plan.unused)}
+        _check(plan.shapes(), used, path)
         own = self.network.state_dict()
         fitted = {
             name: _tensor(used, official, own[name].shape).to(own[name].dtype)
-            for name, official in self.official_names().items()
+            for name, official in plan.official_names().items()
         }
         self.network.load_state_dict(fitted, assign=True)
         fill_buffers(self.network)

@@ -19,7 +19,6 @@ from PIL import Image
 from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
-from everything.variants.borrowing import borrowed
 from everything.variants.names import Blueprint
 from everything.variants.sam import CANVAS, SamModel, joined
 from everything.variants.weights import State
@@ -30,7 +29,6 @@ NAMES = (
     (r"^image_encoder\.position$", "pos_embedding"),
     (r"^image_encoder\.", ""),
 )
-DECODER_OF, DECODER = "mobilesam", ("prompt_encoder.", "mask_decoder.")
 
 
 class ResNetEncoder(nn.Module):
@@ -79,10 +77,5 @@ def blueprint(side: int = CANVAS) -> Blueprint[Sam]:
 
 
 def build(state: State, path: str, **options: Any) -> NanoSamModel:
-    """Return the model with the encoder of `state` and its decoder, or MobileSAM's.
-
-    Raises WeightsError, which names `path`, if they do not fit, or if MobileSAM's file cannot be
-    had.
-    """
-    state = borrowed(state, DECODER, DECODER_OF)
+    """Return the model with the weights of `state`; raises WeightsError, which names `path`."""
     return NanoSamModel(blueprint(**options).load(state, path))

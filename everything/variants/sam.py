@@ -25,6 +25,7 @@ from everything.decoding import PlainDecoder, PreparedImage, choose, content_cel
 from everything.model import Drafts
 from everything.prompts import Prompts
 from everything.variants.attention import fuse, unfuse
+from everything.variants.hugging_face import HUGGING_FACE
 from everything.variants.names import Blueprint
 from everything.variants.weights import State
 from everything.view import Frame, Size, View, padded_frame
@@ -134,7 +135,7 @@ def blueprint(
             window_size=14,
             global_attn_indexes=global_attn_indexes,
         )
-    return Blueprint(joined(encoder, side))
+    return Blueprint(joined(encoder, side), dialects=(HUGGING_FACE,))
 
 
 def joined(encoder: nn.Module, side: int = CANVAS) -> Sam:

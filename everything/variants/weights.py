@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import pickle
-import shutil
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import torch
 from safetensors import SafetensorError
@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from everything.errors import WeightsError
+from everything.variants.fetching import fetch
 
 State = dict[str, Tensor]
 PACKAGED = "package:"
@@ -62,11 +63,29 @@ class Weights:
             return Path(str(files("everything") / "weights" / name))
         if not self.cached.exists():
             self._download(self.cached)
+        if self.sha256:
+            self._check(self.cached)
         return self.cached
 
     def digest(self) -> str:
         """Return the SHA-256 of the weights, without fetching them where it is on record."""
         return self.sha256 or sha256(self.path())
+
+    def _check(self, file: Path) -> None:
+        """Hash a file in the cache unless that was done since it was last written: somebody may
+        have put it there by hand."""
+        state, stamp = file.stat(), file.with_name(file.name + ".checked")
+        seen = {"sha256": self.sha256, "bytes": state.st_size, "written": state.st_mtime_ns}
+        if _read_stamp(stamp) == seen:
+            return
+        found = sha256(file)
+        if found != self.sha256:
+            raise WeightsError(
+                f"{file}: not the file of {self.source}: its SHA-256 is {found}, not "
+                f"{self.sha256}: remove it, or name it with --checkpoint if you trust it"
+            )
+        with suppress(OSError):  # a cache that cannot be written is hashed each time
+            stamp.write_text(json.dumps(seen), encoding="utf-8")
 
     def _download(self, to: Path) -> None:
         if self.by_hand:
@@ -78,42 +97,14 @@ class Weights:
                 f"{to}: not there and HF_HUB_OFFLINE is set: copy {self.source} there, "
                 f"or name a file with --checkpoint"
             )
-        try:
-            to.parent.mkdir(parents=True, exist_ok=True)
-            # Written under another name, hashed, then renamed: never half a file in the cache.
-            if self.source.endswith(".zip"):
-                archive = to.with_name(to.name + ".zip")
-                torch.hub.download_url_to_file(self.source, str(archive), hash_prefix=self.sha256)
-                _unpack(archive, to)
-            else:
-                torch.hub.download_url_to_file(self.source, str(to), hash_prefix=self.sha256)
-        except URLError as error:
-            raise WeightsError(
-                f"{self.source}: cannot be fetched ({error.reason}): copy it to {to}, "
-                f"name a file with --checkpoint, or use --variant ucm, which needs no download"
-            ) from error
-        except RuntimeError as error:
-            raise WeightsError(f"{self.source}: not the file expected ({error})") from error
-        except OSError as error:
-            raise WeightsError(f"{to}: cannot be written ({error.strerror})") from error
+        fetch(self.source, to, self.sha256)
 
 
-def _unpack(archive: Path, to: Path) -> None:
-    """Put the file of that name in an archive at `to`, and remove the archive."""
-    part = to.with_name(to.name + ".part")
+def _read_stamp(stamp: Path) -> Any:
     try:
-        with zipfile.ZipFile(archive) as files_inside:
-            named = [n for n in files_inside.namelist() if n.rsplit("/", 1)[-1] == to.name]
-            if not named:
-                raise WeightsError(f"{archive}: has no {to.name} in it")
-            with files_inside.open(named[0]) as packed, part.open("wb") as unpacked:
-                shutil.copyfileobj(packed, unpacked)
-        part.replace(to)
-    except zipfile.BadZipFile as error:
-        raise WeightsError(f"{archive}: not a readable archive ({error})") from error
-    finally:
-        archive.unlink()
-        part.unlink(missing_ok=True)
+        return json.loads(stamp.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def sha256(path: Path) -> str:

@@ -87,7 +87,7 @@ def test_no_two_files_share_a_place_in_the_cache() -> None:
 
 @pytest.mark.parametrize("name", UNAVAILABLE)
 def test_asking_for_what_is_not_available_says_why(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"^variant '{name}' is not available: "):
+    with pytest.raises(ConfigError, match=f"^variant '{name}' is no model: "):
         loading.resolve(name)
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import pickle
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -120,39 +118,6 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
         sha256(tmp_path / "none.pth")
 
 
-def test_a_download_is_kept_only_if_its_hash_is_right(tmp_path: Path, hub: Path) -> None:
-    remote = saved(tmp_path / "tiny.pth", STATE)
-    right = hashlib.sha256(remote.read_bytes()).hexdigest()
-    with pytest.raises(WeightsError, match=r"tiny\.pth: not the file expected"):
-        Weights(remote.as_uri(), "0" * 64).path()
-    assert list(hub.iterdir()) == []
-    weights = Weights(remote.as_uri(), right)
-    assert weights.path() == hub / "tiny.pth"
-    remote.unlink()
-    assert weights.path().exists()  # fetched once
-    assert weights.digest() == right
-
-
-def test_a_zipped_checkpoint_is_unpacked_once(tmp_path: Path, hub: Path) -> None:
-    inner = saved(tmp_path / "tiny.pt", STATE)
-    archive = tmp_path / "tiny.pt.zip"
-    with zipfile.ZipFile(archive, "w") as file:
-        file.write(inner, "folder/tiny.pt")
-    path = Weights(archive.as_uri()).path()
-    assert path == hub / "tiny.pt"
-    assert read_state(path).keys() == STATE.keys()
-    assert [p.name for p in hub.iterdir()] == ["tiny.pt"]
-
-
-def test_an_archive_of_something_else_leaves_nothing(tmp_path: Path, hub: Path) -> None:
-    archive = tmp_path / "tiny.pt.zip"
-    with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("readme.txt", "no weights")
-    with pytest.raises(WeightsError, match=r"tiny\.pt\.zip: has no tiny\.pt in it"):
-        Weights(archive.as_uri()).path()
-    assert list(hub.iterdir()) == []
-
-
 def test_what_cannot_be_fetched_says_what_to_do(
     tmp_path: Path, hub: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,3 +132,19 @@ def test_what_cannot_be_fetched_says_what_to_do(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(WeightsError, match=r"HF_HUB_OFFLINE is set: copy .*gone\.pth"):
         gone.path()
+
+
+def test_a_file_put_into_the_cache_is_checked_once(hub: Path, tmp_path: Path) -> None:
+    hub.mkdir(parents=True)
+    file = saved(hub / "tiny.pth", STATE)
+    weights = Weights("https://host.example/tiny.pth", sha256(file))
+    assert weights.path() == file
+    stamp = (hub / "tiny.pth.checked").read_text()
+    assert weights.sha256 in stamp
+    saved(file, {"a": torch.zeros(99)})
+    with pytest.raises(WeightsError, match=r"tiny\.pth: not the file of https://host.* remove it"):
+        weights.path()
+    (hub / "tiny.pth.checked").write_text("{")  # of a process that was killed
+    saved(file, STATE)
+    assert weights.path() == file
+    assert (hub / "tiny.pth.checked").read_text() != "{"

@@ -1,0 +1,1 @@
+"""The records of all variants, by family."""

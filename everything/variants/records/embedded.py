@@ -1,0 +1,38 @@
+"""The models that were trained here and come with the program."""
+
+from __future__ import annotations
+
+from everything.variants.record import VariantRecord
+from everything.variants.weights import Weights
+
+EMBEDDED: dict[str, VariantRecord] = {
+    "ucm": VariantRecord(
+        module="ucm",
+        family="embedded",
+        summary="boundary network and region tree, trained here, needs no download",
+        parameters=2_306_688,
+        input_rule="longest side to at most 640 px",
+        licence="weights: non-commercial research (BSDS500)",
+        weights=Weights("package:ucm.safetensors"),
+        # Predicted IoU is calibrated on what people mark: .15 keeps about 100 masks of a photo.
+        preset={
+            "decoding": {"points_per_batch": 4096},
+            "filters": {"pred_iou_thresh": 0.15, "stability_score_thresh": 0.0},
+            "nms": {"kind": "mask", "box_nms_thresh": 0.9, "crop_nms_thresh": 0.9},
+        },
+    ),
+    "nano": VariantRecord(
+        module="nano",
+        family="embedded",
+        summary="a tiny SAM grown on ucm's boundary network, trained here, needs no download",
+        parameters=3_182_192,
+        input_rule="longest side to 512 px, padded",
+        licence="weights: non-commercial research (BSDS500, COCO, CamVid)",
+        weights=Weights("package:nano.safetensors"),
+        # Its edges are soft and its scores honest, so SAM's thresholds would keep next to nothing.
+        preset={
+            "filters": {"pred_iou_thresh": 0.25, "stability_score_thresh": 0.4},
+            "nms": {"kind": "mask", "box_nms_thresh": 0.75, "crop_nms_thresh": 0.75},
+        },
+    ),
+}
