@@ -19,7 +19,7 @@ from everything.decoding import PlainSam2Image, PreparedImage, SharedSam2Decoder
 from everything.errors import ConfigError
 from everything.model import Drafts
 from everything.prompts import BOTTOM_RIGHT, TOP_LEFT, Prompts
-from everything.variants.names import Blueprint
+from everything.variants.names import Blueprint, Dialect
 from everything.variants.weights import State
 from everything.view import Frame, Size, View, stretched_frame
 
@@ -35,6 +35,19 @@ UNUSED = (
     "no_mem_pos_enc",
     "no_obj_",
     "obj_ptr_",
+)
+# As transformers saves it: its own names, with the memory's.
+HUGGING_FACE = Dialect(
+    names=(),
+    unused=(
+        "mask_downsample.",
+        "memory_",
+        "no_memory_positional_encoding",
+        "no_object_pointer",
+        "object_pointer_proj.",
+        "occlusion_spatial_embedding_parameter",
+        "temporal_positional_encoding_projection_layer.",
+    ),
 )
 NAMES = (
     (r"^no_memory_embedding$", "no_mem_embed"),
@@ -175,7 +188,7 @@ def blueprint(
     )
     config = Sam2Config(vision_config=vision, prompt_encoder_config={"image_size": side})
     with torch.device("meta"):
-        return Blueprint(Sam2Model(config), NAMES, UNUSED)
+        return Blueprint(Sam2Model(config), NAMES, UNUSED, (HUGGING_FACE,))
 
 
 def build(state: State, path: str, **options: Any) -> Sam2StillModel:

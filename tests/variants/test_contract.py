@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,24 +13,46 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from everything import rle
+from everything.clock import Clock
+from everything.detectors.prompt_head import PromptHead
 from everything.errors import WeightsError
+from everything.loading import build as load_whole
 from everything.loading import resolve
 from everything.model import Drafts, Model
 from everything.pipeline import Pipeline, segment
 from everything.prompts import Prompts
 from everything.variants import VARIANTS
 from everything.view import Frame, Size, View, whole
-from samplers.grid import Grid
+from samplers import SAMPLERS
 from tests.photos import photo
 from tests.variants.fingerprints import FINGERPRINTS
 from tests.variants.synthetic import blueprint, checkpoint, options
 
 NAMES = [name for name in VARIANTS if VARIANTS[name].family != "embedded"]
+of_the_survey = pytest.mark.parametrize("variant", NAMES, indirect=True)
+PHOTO = photo("chelsea", 160)
+PHOTOS = {
+    "landscape": PHOTO,
+    "portrait": np.ascontiguousarray(PHOTO.transpose(1, 0, 2)),
+    "square": np.ascontiguousarray(PHOTO[:, :106]),
+}
+SAMPLER_SETTINGS: dict[str, dict[str, object]] = {
+    "grid": {"points_per_side": 2},
+    "hierarchical": {"points_per_side": 8},
+    "object-aware": {"conf": 0.0, "max_det": 9},
+    "auto-ppn": {"conf": 0.0, "max_points": 4, "max_boxes": 3},
+    "all-instance": {"conf": 0.0, "max_det": 9},
+}
 SIZES = {"landscape": (213, 320), "portrait": (320, 213), "square": (200, 200), "strip": (30, 640)}
 
 
 def build(name: str, small: bool = True) -> Any:
+    """A variant with synthetic weights, or one that was trained here, with its own."""
+    if VARIANTS[name].family == "embedded":
+        return load_whole(resolve(name)).model
     module = import_module(f"everything.variants.{VARIANTS[name].module}")
     state = checkpoint(blueprint(name, small))
     return module.build(state, "synthetic.pth", **options(name, small))
@@ -38,26 +60,32 @@ def build(name: str, small: bool = True) -> Any:
 
 @dataclass
 class EncodedOnce:
-    """A model that sees the one photo of these tests once: encoders take seconds."""
+    """A model that sees each of the photos of these tests once: encoders take seconds."""
 
     model: Any
-    embedding: Any = None
+    embeddings: dict[Size, Any] = field(default_factory=dict)
+    encoded: int = 0
 
     def frame(self, view: Size) -> Frame:
         frame: Frame = self.model.frame(view)
         return frame
 
     def encode(self, view: View) -> Any:
-        if self.embedding is None:
-            self.embedding = self.model.encode(view)
-        return self.embedding
+        self.encoded += 1
+        if view.size not in self.embeddings:
+            self.embeddings[view.size] = self.model.encode(view)
+        return self.embeddings[view.size]
+
+    def features(self, embedding: Any) -> torch.Tensor:
+        features: torch.Tensor = self.model.features(embedding)
+        return features
 
     def propose(self, embedding: Any, prompts: Prompts, multimask_output: bool) -> Drafts:
         drafts: Drafts = self.model.propose(embedding, prompts, multimask_output)
         return drafts
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=VARIANTS)
 def variant(request: pytest.FixtureRequest) -> tuple[str, EncodedOnce]:
     return request.param, EncodedOnce(build(request.param))
 
@@ -93,6 +121,7 @@ def test_nothing_is_left_without_values(variant: tuple[str, EncodedOnce]) -> Non
     assert not any(module.training for module in network.modules())
 
 
+@of_the_survey
 def test_every_part_of_the_checkpoint_is_used(variant: tuple[str, EncodedOnce]) -> None:
     name, model = variant
     plan = blueprint(name, small=True)
@@ -137,6 +166,7 @@ def test_prompts_land_where_they_should(variant: tuple[str, EncodedOnce], size: 
     assert 0 <= y0 < y1 <= frame.canvas[0]
 
 
+@of_the_survey
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 def test_the_encoder_sees_the_view_where_the_frame_says(
     variant: tuple[str, EncodedOnce], size: Size
@@ -158,13 +188,14 @@ def test_the_encoder_sees_the_view_where_the_frame_says(
 
 
 @pytest.mark.parametrize("multimask_output", [True, False])
+@pytest.mark.parametrize("shape", PHOTOS)
 def test_it_answers_clicks_and_boxes(
-    variant: tuple[str, EncodedOnce], multimask_output: bool
+    variant: tuple[str, EncodedOnce], shape: str, multimask_output: bool
 ) -> None:
     model = variant[1]
-    view = whole(photo("chelsea"))
+    view = whole(PHOTOS[shape])
     frame = model.frame(view.size)
-    clicks = Prompts.clicks(torch.tensor([[30.0, 40.0], [200.0, 100.0]]))
+    clicks = Prompts.clicks(torch.tensor([[30.0, 20.0], [90.0, 60.0]]))
     boxes = Prompts.boxes(torch.tensor([[10.0, 10.0, 90.0, 80.0]]))
     for prompts in (clicks, boxes):
         moved = Prompts(frame.to_canvas(prompts.points), prompts.labels)
@@ -175,7 +206,8 @@ def test_it_answers_clicks_and_boxes(
         assert drafts.level.tolist() == list(range(levels)) * len(prompts)
         rows = torch.tensor([levels * len(prompts) - 1, 0])
         logits = drafts.draw(rows)
-        assert logits.shape == (2, frame.canvas[0] // 4, frame.canvas[1] // 4)
+        cell = 1 if variant[0] == "ucm" else 4
+        assert logits.shape == (2, frame.canvas[0] // cell, frame.canvas[1] // cell)
         assert torch.isfinite(logits).all()
         assert torch.isfinite(drafts.scores).all()
         assert frame.to_view(logits).shape == (2, *view.size)
@@ -183,20 +215,43 @@ def test_it_answers_clicks_and_boxes(
 
 def test_prompts_matter(variant: tuple[str, EncodedOnce]) -> None:
     model = variant[1]
-    view = whole(photo("chelsea"))
-    xy = model.frame(view.size).to_canvas(torch.tensor([[30.0, 40.0], [200.0, 100.0]]).double())
+    view = whole(PHOTO)
+    xy = model.frame(view.size).to_canvas(torch.tensor([[30.0, 20.0], [90.0, 60.0]]).double())
     drafts = model.propose(model.encode(view), Prompts.clicks(xy), False)
     one, other = drafts.draw(torch.arange(2))
     assert (one - other).abs().max() > 1e-3
 
 
-def test_the_grid_runs_on_it(variant: tuple[str, EncodedOnce], tmp_path: Path) -> None:
-    name, model = variant
-    file = tmp_path / "synthetic.pth"
-    file.write_bytes(b"hashed, not read")
+@pytest.mark.parametrize("name", SAMPLER_SETTINGS)
+def test_every_sampler_runs_on_it(
+    variant: tuple[str, EncodedOnce], name: str, tmp_path: Path
+) -> None:
+    model = variant[1]
     checked: Model = model
-    settings = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "points_per_side": 2}
-    recipe = resolve(name, file, "grid", flags=settings)
-    found = segment(photo("chelsea"), Pipeline(checked, Grid(points_per_side=2), recipe))
-    assert len(found) > 0
-    assert all(rle["size"] == list(photo("chelsea").shape[:2]) for rle in found.rles)
+    settings = dict(SAMPLER_SETTINGS[name])
+    if name == "auto-ppn":
+        channels = model.features(model.encode(whole(PHOTO))).shape[1]
+        settings["head"] = str(tmp_path / "head.safetensors")
+        save_file(PromptHead(channels, 8).state_dict(), settings["head"])
+    sets = [f"sampler.{key}={value}" for key, value in settings.items()]
+    everything = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
+    recipe = resolve(variant[0], checkpoint_of_any(tmp_path), name, None, sets, everything)
+    sampler = SAMPLERS[name].load()(**settings)
+    encoded, clock = model.encoded, Clock()
+    found = segment(PHOTO, Pipeline(checked, sampler, recipe), clock)
+    assert model.encoded - encoded == (0 if name == "all-instance" else 1)
+    assert (clock.counts["prompts"] > 0) == (name != "all-instance")
+    assert clock.counts["candidates"] >= len(found) > 0
+    height, width = PHOTO.shape[:2]
+    masks = rle.decode(found.rles, (height, width))
+    assert masks.any((1, 2)).all()
+    for record in found.to_sa1b():
+        assert np.isfinite(record["predicted_iou"])
+        assert all(0 <= x <= width and 0 <= y <= height for x, y in record["point_coords"])
+
+
+def checkpoint_of_any(folder: Path) -> Path:
+    """A file to be hashed, in which no half is missing."""
+    names = ("image_encoder.", "prompt_encoder.", "mask_decoder.")
+    torch.save({name + "x": torch.zeros(1) for name in names}, folder / "synthetic.pth")
+    return folder / "synthetic.pth"
