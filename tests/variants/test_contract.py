@@ -213,6 +213,7 @@ def test_it_answers_clicks_and_boxes(
         assert frame.to_view(logits).shape == (2, *view.size)
 
 
+@of_the_survey
 def test_prompts_matter(variant: tuple[str, EncodedOnce]) -> None:
     model = variant[1]
     view = whole(PHOTO)
