@@ -64,4 +64,4 @@ def _replace(encoder: ImageEncoderViT, kind: type[Attention]) -> None:
         with torch.device("meta"):
             new = kind(old.qkv.in_features, old.num_heads, use_rel_pos=True, input_size=size)
         new.load_state_dict(old.state_dict(), assign=True)
-        block.attn = new
+        block.attn = new.train(old.training)
