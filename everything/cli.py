@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from everything.cli_errors import errors_shown
-from everything.cli_export import export
+from everything.cli_export import export, import_
 from everything.cli_results import evaluate, report
 from everything.cli_train import train
 from everything.errors import InputError
@@ -32,6 +32,7 @@ app = typer.Typer(
 app.command()(evaluate)
 app.command()(report)
 app.command()(export)
+app.command(name="import")(import_)
 app.add_typer(train, name="train")
 
 _RUN, _SAM, _JOB = "What finds the masks", "SAM's settings, by SAM's names", "The job"

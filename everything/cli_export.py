@@ -12,14 +12,14 @@ from rich.console import Console
 from everything.cli_errors import errors_shown
 from everything.cli_results import Json
 
-_Format = Literal["coco", "yolo-seg", "label-studio", "cvat", "voc-png", "panoptic", "geojson"]
+_FORMATS = "coco, yolo-seg, label-studio, cvat, voc-png, panoptic or geojson"
 
 
 def export(
     labels: Annotated[
         Path, typer.Argument(metavar="LABELS", help="What [b]everything label[/b] wrote.")
     ],
-    to: Annotated[_Format, typer.Option("--to", help="The format.")],
+    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help=f"{_FORMATS}.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Appears when all is done.")],
     photos: Annotated[
         Literal["none", "link", "copy"] | None,
@@ -65,3 +65,38 @@ def export(
     else:
         Console().print(tally.table(), highlight=False)
         typer.echo(out)
+
+
+def import_(
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="SRC", help="SA-1B tars, folders of them, COCO files.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="LABELS", help="A results folder.")],
+    photos: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the photos are; those in tars are unpacked there."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Bring labels of others into a results folder, for report, evaluate and export."""
+    with errors_shown():
+        from rich.progress import Progress
+
+        from everything.importing import import_labels
+
+        console = Console(stderr=True)
+        with Progress(console=console, transient=True) as bar:
+            task = bar.add_task("bytes")
+            done = import_labels(
+                sources,
+                out,
+                photos,
+                lambda read, total: bar.update(task, completed=read, total=total),
+            )
+    if as_json:
+        typer.echo(json.dumps(done.to_json(), indent=2))
+    else:
+        Console().print(done.table(), highlight=False)
+        for reason in done.failures:
+            console.print(reason, style="red", highlight=False, markup=False)
+    raise typer.Exit(3 if done.failed else 0)

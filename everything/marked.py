@@ -77,7 +77,8 @@ def _sa1b(truth: Results) -> Iterator[Marked]:
 
 
 def _truth_row(annotation: Annotation) -> _Tree:
-    return {"segmentation": annotation["segmentation"], "area": annotation["area"]}
+    names = ("segmentation", "area", "iscrowd")
+    return {name: annotation[name] for name in names if name in annotation}
 
 
 def _label_maps(path: Path, split: str | None, min_area: int) -> Iterator[Marked]:
