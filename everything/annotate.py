@@ -11,15 +11,17 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
-from everything.clock import STAGES, Clock
+from everything.clock import COUNTS, STAGES, Clock
 from everything.errors import EverythingError, StoreError
-from everything.images import Limits, Photo, decode_image, read_file
+from everything.images import Limits, Photo, decode_image
 from everything.inputs import Source
 from everything.ledger import Row
 from everything.names import image_id, shown
 from everything.pipeline import Pipeline, segment
 from everything.segments import Segments
+from everything.sources import read_source
 from everything.store import Store
 
 
@@ -52,7 +54,7 @@ class Annotator:
 
     def __init__(self, pipeline: Pipeline, store: Store, limits: Limits | None = None) -> None:
         self._pipeline = pipeline
-        self._store = store
+        self.store = store
         self._limits = limits or Limits()
 
     def __call__(self, task: Task) -> Row:
@@ -75,7 +77,7 @@ class Annotator:
 
     def write(self, visit: Visit) -> Row:
         """Write its result, and return its row; raises StoreError if nothing can be written."""
-        row = _row(visit, self._store.digest)
+        row = _row(visit, self.store.digest)
         if visit.error is None:
             with visit.clock.stage("write"):
                 self._guarded(visit, lambda visit: self._write(visit, row))
@@ -88,10 +90,10 @@ class Annotator:
         return row
 
     def _read(self, visit: Visit) -> None:
-        path = visit.task.source.path
-        data = read_file(path, self._limits)
+        source = visit.task.source
+        data = read_source(source, self._limits)
         visit.source_bytes = len(data)
-        visit.photo = decode_image(data, shown(path), self._limits)
+        visit.photo = decode_image(data, source.shown, self._limits)
         visit.size = (visit.photo.height, visit.photo.width)
         visit.notes = visit.photo.notes
 
@@ -103,14 +105,14 @@ class Annotator:
         assert visit.segments is not None
         assert visit.size is not None
         name, clock = visit.task.source.name, visit.clock
-        if self._store.recipe.output.label_map:
-            self._store.put_label_map(name, visit.segments.label_map(visit.size))
+        if self.store.recipe.output.label_map:
+            self.store.put_label_map(name, visit.segments.label_map(visit.size))
 
         def timing() -> dict[str, float | int]:
             with clock.stage("write"):  # what the outer stage has taken so far is added up
                 return clock.timing()
 
-        stamp = self._store.put(name, visit.size, visit.segments.to_sa1b(), timing)
+        stamp = self.store.put(name, visit.size, visit.segments.to_sa1b(), timing)
         row.bytes, row.mtime_ns = stamp.size, stamp.mtime_ns
 
     def _guarded(self, visit: Visit, step: Callable[[Visit], None]) -> None:
@@ -123,7 +125,7 @@ class Annotator:
         except Exception as error:
             # Whatever one photo brings about, millions of others wait: it becomes its row.
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            visit.error = f"{shown(visit.task.source.path)}: {shown(reason)}: report it as a bug"
+            visit.error = f"{visit.task.source.shown}: {shown(reason)}: report it as a bug"
 
 
 def run(annotator: Annotator, tasks: Iterator[Task], emit: Callable[[Row], None]) -> None:
@@ -162,8 +164,32 @@ def run(annotator: Annotator, tasks: Iterator[Task], emit: Callable[[Row], None]
 def lost(task: Task, digest: str, reason: str) -> Row:
     """Return the row of a photo that took its process with it every time."""
     row = _row(Visit(task, time.time(), Clock()), digest)
-    row.fail(f"{shown(task.source.path)}: {reason}: try it alone, or leave it out")
+    row.fail(f"{task.source.shown}: {reason}: try it alone, or leave it out")
     return row
+
+
+def row_of(document: dict[str, Any], source: Source, source_bytes: int | None, store: Store) -> Row:
+    """Return the row of a result that is there, as far as the result tells."""
+    timing, now = document["timing"], time.time()
+    stamp = store.stamp(source.name)
+    return Row(
+        name=source.name,
+        status="done",
+        image_id=document["image"]["image_id"],
+        digest=store.digest,
+        host=socket.gethostname(),
+        attempt=1,
+        started=now,
+        finished=now,
+        folder=source.folder,
+        width=document["image"]["width"],
+        height=document["image"]["height"],
+        seconds={stage: timing[stage] for stage in (*STAGES, "total") if stage in timing},
+        counts={name: timing[name] for name in COUNTS if name in timing},
+        source_bytes=source_bytes,
+        bytes=None if stamp is None else stamp.size,
+        mtime_ns=None if stamp is None else stamp.mtime_ns,
+    )
 
 
 def _row(visit: Visit, digest: str) -> Row:

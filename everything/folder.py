@@ -1,6 +1,6 @@
 """The folder of results on disk: the only file that writes there.
 
-What is written appears whole or not at all. An object store needs the same few methods.
+What is written appears whole or not at all. everything/bucket.py has the same few methods.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class Stamp:
 
 class Folder:
     """Files by their names below `root`, with "/"."""
+
+    appends = True
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -125,6 +127,9 @@ class Folder:
         except OSError:
             return None
         return Stamp(status.st_size, status.st_mtime_ns)
+
+    def take_stock(self, *folders: str) -> None:
+        """Do nothing: to ask a disk for each stamp is quick."""
 
     def list(self, folder: str, suffix: str) -> list[str]:
         """Return the names in one folder that end so, sorted."""

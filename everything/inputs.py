@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from everything.errors import InputError
 from everything.names import shown
+from everything.places import Location, Url, located
 
 _PLAIN = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".heic", ".heif"}
 SUFFIXES = _PLAIN | {".hif", ".avif", ".gif", ".bmp", ".jp2", ".mpo", ".ppm", ".pgm", ".pnm"}
@@ -22,15 +23,37 @@ _FileId = tuple[int, int]
 
 
 class Source(NamedTuple):
-    """A photo to be read: `folder/name`, where `name` is also what its results are called."""
+    """A photo to be read: `folder/name`, where `name` is also what its results are called.
+
+    size: of its file in bytes, where the listing told. file: where it is, if not there; a path or
+    URL. start: if it is a part of that file, an archive, its first byte.
+    """
 
     folder: str
     name: str
+    size: int | None = None
+    file: str | None = None
+    start: int | None = None
+
+    @property
+    def location(self) -> Location:
+        """Where the photo, or the archive that it is in, is; raises InputError."""
+        if self.file is not None:
+            return located(self.file)
+        home = located(self.folder)
+        return home / self.name if isinstance(home, Url) else self.path
 
     @property
     def path(self) -> Path:
-        """Where the photo is."""
+        """Where the photo is on disk."""
         return Path(self.folder, self.name)
+
+    @property
+    def shown(self) -> str:
+        """What messages call it."""
+        if self.start is not None:
+            return shown(self.name)
+        return shown(self.file or f"{self.folder}/{self.name}")
 
 
 def list_inputs(inputs: Sequence[Path], leave_out: Path | None = None) -> Iterator[Source]:

@@ -7,24 +7,26 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import torch
 from rich.console import Console
 
 from everything import loading
-from everything.annotate import Annotator, Task, run
-from everything.clock import COUNTS, STAGES
+from everything.annotate import Annotator, Task, row_of, run
 from everything.config import Recipe
 from everything.errors import InputError
 from everything.images import Limits
 from everything.inputs import Source
 from everything.ledger import Known, Ledger, Row
-from everything.names import as_text
+from everything.names import as_text, is_inside
 from everything.pipeline import Pipeline
+from everything.places import Location
 from everything.progress import progress_of
+from everything.status import JobState, write_state
 from everything.store import Store
 from everything.summary import Summary
 from everything.workers import run_in_processes
@@ -33,9 +35,22 @@ _log = logging.getLogger(__name__)
 Build = Callable[[Recipe], Pipeline]
 
 
+class Elsewhere(Protocol):
+    """Other machines that do the tasks, in place of processes of this one."""
+
+    def __call__(
+        self,
+        make: Callable[[], Annotator],
+        store: Store,
+        tasks: Iterator[Task],
+        emit: Callable[[Row], None],
+    ) -> None:
+        """Call `emit` here with the row of each task. make: called there, so it is pickled."""
+
+
 def label(
     photos: Callable[[], Iterable[Source]],
-    out: Path,
+    out: Location,
     recipe: Recipe,
     *,
     workers: int = 1,
@@ -45,6 +60,7 @@ def label(
     limits: Limits | None = None,
     console: Console | None = None,
     build: Build = loading.build,
+    elsewhere: Elsewhere | None = None,
 ) -> Summary:
     """Annotate photos into the folder `out` and return what was done.
 
@@ -53,7 +69,7 @@ def label(
     is this one. threads: of torch in each process; another number rounds in another order, which
     can tip a mask, so by default it does not depend on the machine. overwrite: begin anew.
     preview: write a page that shows the masks. limits: of photos. console: for progress. build:
-    makes the pipeline in each process.
+    makes the pipeline in each process. elsewhere: does the photos instead of this machine (Ray).
 
     An interrupt (Ctrl-C) ends the job in good order. Raises InputError if there are no photos,
     WeightsError, and StoreError or JobError if the job cannot begin or go on.
@@ -63,25 +79,29 @@ def label(
     if summary.images == 0:
         raise InputError("no photos in the inputs: photos are files like .jpg, .png, .heic")
     # Before anything is overwritten, the model must have shown that it loads.
-    pipeline = build(recipe) if workers == 1 or overwrite else None
+    here = workers == 1 and elsewhere is None
+    pipeline = build(recipe) if here or overwrite else None
     store = Store(out, recipe)
-    _tell_of_idle_cores(workers * threads, summary.images)
+    if elsewhere is None:
+        _tell_of_idle_cores(workers * threads, summary.images)
     with store.opened(overwrite):
         job = _Job(store, photos, summary)
         with progress_of(summary, console or Console(stderr=True)) as grown:
             job.grown = grown
             try:
-                if workers == 1 and pipeline is not None:
+                tasks, count = job.tasks(), job.count
+                make = partial(_annotator, build, recipe, out, limits)
+                if elsewhere is not None:
+                    elsewhere(make, store, tasks, count)
+                elif here and pipeline is not None:
                     with _torch_threads(threads):
-                        run(Annotator(pipeline, store, limits), job.tasks(), job.count)
+                        run(Annotator(pipeline, store, limits), tasks, count)
                 else:
-                    make = partial(_annotator, build, recipe, out, limits)
-                    tasks, count = job.tasks(), job.count
                     run_in_processes(make, store.digest, tasks, count, workers, threads)
             except KeyboardInterrupt:
                 summary.interrupted = True
-        job.ledger.compact()
-        if preview and not summary.interrupted:
+        job.end()
+        if preview and not summary.interrupted and isinstance(out, Path):
             from everything.preview import write_preview
 
             summary.preview = write_preview(out)
@@ -104,7 +124,7 @@ def _torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _annotator(build: Build, recipe: Recipe, out: Path, limits: Limits) -> Annotator:
+def _annotator(build: Build, recipe: Recipe, out: Location, limits: Limits) -> Annotator:
     return Annotator(build(recipe), Store(out, recipe), limits)
 
 
@@ -118,18 +138,25 @@ class _Job:
         self.ledger = Ledger(store.folder)
         self.ledger.compact()  # what a killed run has left
         self._known = self.ledger.known()
+        self._state = JobState(images=summary.images, began=time.time())
+        write_state(store.folder, self._state)
+        store.take_stock()
         self.grown: Callable[[], None] = lambda: None
 
     def tasks(self) -> Iterator[Task]:
         """Yield the photos that are not done."""
         for source in self._photos():
+            if not is_inside(source.name):
+                yield Task(source)  # reading it says why not
+                continue
             known = self._known.get(as_text(source.name))
             if self._is_done(source, known):
                 self.summary.skipped += 1
                 self.grown()
                 continue
             # Whatever is there is of another photo, another recipe or broken.
-            self._store.discard(source.name)
+            if self._store.stamp(source.name) is not None:
+                self._store.discard(source.name)
             yield Task(source, attempt=1 if known is None else known.attempt + 1)
 
     def count(self, row: Row) -> None:
@@ -137,6 +164,11 @@ class _Job:
         self.ledger.append(row)
         self.summary.count(row)
         self.grown()
+
+    def end(self) -> None:
+        """Put the manifest in order."""
+        self.ledger.compact()
+        write_state(self._store.folder, replace(self._state, ended=time.time()))
 
     def _is_done(self, source: Source, known: Known | None) -> bool:
         if known is not None and (known.status != "done" or known.digest != self._store.digest):
@@ -151,37 +183,13 @@ class _Job:
         if document is None:
             return False
         # Its row was lost in a kill, or the results have been copied.
-        self.ledger.append(_row_of(document, source, source_bytes, self._store))
+        self.ledger.append(row_of(document, source, source_bytes, self._store))
         return True
 
 
 def _size(source: Source) -> int | None:
+    if source.size is not None or source.file is not None:
+        return source.size
     with suppress(OSError):
         return source.path.stat().st_size
     return None
-
-
-def _row_of(
-    document: dict[str, Any], source: Source, source_bytes: int | None, store: Store
-) -> Row:
-    """The row of a result, as far as the result tells."""
-    timing, now = document["timing"], time.time()
-    stamp = store.stamp(source.name)
-    return Row(
-        name=source.name,
-        status="done",
-        image_id=document["image"]["image_id"],
-        digest=store.digest,
-        host=os.uname().nodename,
-        attempt=1,
-        started=now,
-        finished=now,
-        folder=source.folder,
-        width=document["image"]["width"],
-        height=document["image"]["height"],
-        seconds={stage: timing[stage] for stage in (*STAGES, "total") if stage in timing},
-        counts={name: timing[name] for name in COUNTS if name in timing},
-        source_bytes=source_bytes,
-        bytes=None if stamp is None else stamp.size,
-        mtime_ns=None if stamp is None else stamp.mtime_ns,
-    )

@@ -1,14 +1,16 @@
 """The manifest of a job: one row per photo.
 
-While a job runs, rows are appended to DIR/ledger.jsonl, so that a kill costs at most the line that
-was being written; at its end, and when the next run begins, they go into the parquet manifest.
-Of several rows of a photo the last one counts.
+While a job runs, rows are appended to DIR/ledger.jsonl (in an object store they become shards), so
+that a kill costs at most the line that was being written; at its end, and when the next run begins,
+they go into the parquet manifest. Of several rows of a photo the last one counts.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import time
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
@@ -18,6 +20,7 @@ from typing import Any, Literal, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from everything.bucket import Bucket
 from everything.clock import COUNTS, STAGES
 from everything.folder import Folder, Stamp
 from everything.names import as_text, shown
@@ -25,6 +28,7 @@ from everything.names import as_text, shown
 _LEDGER, _ERRORS, _MANIFEST = "ledger.jsonl", "errors.jsonl", "manifest/part-00000.parquet"
 _TIMES = (*STAGES, "total")
 _BATCH = 4096
+_FLUSH_SECONDS = 5.0
 _log = logging.getLogger(__name__)
 
 Status = Literal["done", "failed"]
@@ -101,15 +105,35 @@ _SCHEMA = pa.schema(
 class Ledger:
     """The rows of the results in a folder; one job at a time writes them."""
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: Folder | Bucket) -> None:
         self._folder = folder
+        self._pending: list[dict[str, Any]] = []
+        self._began = self._flushed = time.monotonic()
 
     def append(self, row: Row) -> None:
-        """Add a row, and a line to errors.jsonl if it failed; raises StoreError."""
+        """Add a row, and a line to errors.jsonl if it failed; raises StoreError.
+
+        In an object store nothing can be appended: rows are kept for a while and then written
+        together, at first every few seconds, later less often so that a job of weeks has hundreds
+        of shards and not a million. What a kill loses is had again from the results.
+        """
+        if isinstance(self._folder, Bucket):
+            self._pending.append(_flat(asdict(row)))
+            now = time.monotonic()
+            if now - self._flushed > max(_FLUSH_SECONDS, (now - self._began) / 100):
+                self.flush()
+            return
         self._folder.append(_LEDGER, _line(asdict(row)))
         if row.status == "failed":
             error = {"name": row.name, "error": row.error, "attempt": row.attempt}
             self._folder.append(_ERRORS, _line(error))
+
+    def flush(self) -> None:
+        """Write the rows that are kept, as a shard of the manifest; raises StoreError."""
+        if self._pending:
+            self._write(_shard_name(), _table(self._pending))
+            self._pending = []
+        self._flushed = time.monotonic()
 
     def known(self) -> dict[str, Known]:
         """Return what earlier runs have left, by `as_text` of the names: some 0.4 kB per photo."""
@@ -125,8 +149,10 @@ class Ledger:
 
     def table(self) -> pa.Table:
         """Return the rows, one for each name, in the order of the names."""
-        shards = [self._shard(name) for name in self._folder.list("manifest", ".parquet")]
-        table = pa.concat_tables([*shards, *self._batches()])
+        return self._merged(self._folder.list("manifest", ".parquet"))
+
+    def _merged(self, shards: list[str]) -> pa.Table:
+        table = pa.concat_tables([*map(self._shard, shards), *self._batches()])
         last = {name: row for row, name in enumerate(table["name"].to_pylist())}
         return table.take(pa.array([last[name] for name in sorted(last)], pa.int64()))
 
@@ -135,13 +161,19 @@ class Ledger:
 
         Killed between its steps it does no harm: rows are then in two places and count once.
         """
-        table = self.table()
+        self.flush()
+        shards = self._folder.list("manifest", ".parquet")
+        table = self._merged(shards)
+        # On disk one job at a time is here; elsewhere another one may write shards meanwhile.
+        whole = _shard_name() if isinstance(self._folder, Bucket) else _MANIFEST
+        self._write(whole, table)
+        self._folder.write(_ERRORS, _error_lines(table))
+        self._folder.remove(_LEDGER, *(name for name in shards if name != whole))
+
+    def _write(self, name: str, table: pa.Table) -> None:
         buffer = BytesIO()
         pq.write_table(table, buffer, compression="zstd")
-        self._folder.write(_MANIFEST, [buffer.getvalue()])
-        self._folder.write(_ERRORS, _error_lines(table))
-        shards = self._folder.list("manifest", ".parquet")
-        self._folder.remove(_LEDGER, *(name for name in shards if name != _MANIFEST))
+        self._folder.write(name, [buffer.getvalue()])
 
     def _shard(self, name: str) -> pa.Table:
         content = self._folder.read(name) or b""
@@ -167,6 +199,11 @@ class Ledger:
             except (ValueError, TypeError, KeyError, AttributeError):
                 # A line that a kill has cut: its photo has no row and is looked at again.
                 continue
+
+
+def _shard_name() -> str:
+    """A name of its own, after all that were there before: of two rows the later one counts."""
+    return f"manifest/part-{time.time_ns():020}-{uuid.uuid4().hex[:8]}.parquet"
 
 
 def _table(rows: list[dict[str, Any]]) -> pa.Table:

@@ -13,7 +13,6 @@ import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,10 +20,12 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
+from everything.bucket import Bucket
 from everything.config import Recipe
-from everything.errors import StoreError
+from everything.errors import InputError, StoreError
 from everything.folder import Folder, Stamp
 from everything.names import image_id, shown
+from everything.places import Location, Url
 
 _RECIPE = "recipe.yaml"
 _RESULTS = ("annotations", "label_maps", "manifest", "ledger.jsonl", "errors.jsonl")
@@ -33,11 +34,20 @@ _IMAGE_KEYS = {"image_id", "width", "height", "file_name"}
 _Document = dict[str, Any]
 
 
-class Store:
-    """The results of one recipe in one folder."""
+def folder_at(root: Location) -> Folder | Bucket:
+    """Return what writes there; raises InputError for a URL whose package is not installed."""
+    if not isinstance(root, Url):
+        return Folder(root)
+    if root.startswith("http"):
+        raise InputError(f"{shown(root)}: results cannot be written to the web: give a bucket")
+    return Bucket(root)
 
-    def __init__(self, root: Path, recipe: Recipe) -> None:
-        self.folder = Folder(root)
+
+class Store:
+    """The results of one recipe in one folder, on disk or in an object store."""
+
+    def __init__(self, root: Location, recipe: Recipe) -> None:
+        self.folder = folder_at(root)
         self.recipe = recipe
         self.digest = recipe.digest
         self._about_recipe = recipe.model_dump(mode="json") | {"digest": self.digest}
@@ -96,6 +106,10 @@ class Store:
         if document is None or document["recipe"].get("digest") != self.digest:
             return None
         return document if self._has_label_map(name) else None
+
+    def take_stock(self) -> None:
+        """Let `stamp` and `is_untouched` answer from what is there now, where that is quicker."""
+        self.folder.take_stock("annotations", "label_maps")
 
     def discard(self, name: str) -> None:
         """Remove the result of a photo that is to be done again, if there is one."""

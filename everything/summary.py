@@ -16,6 +16,7 @@ from rich.text import Text
 from everything.clock import STAGES
 from everything.ledger import Row
 from everything.names import shown
+from everything.places import Location
 
 _LISTED = 20
 _STAGES = (*STAGES, "total")
@@ -32,7 +33,7 @@ class Summary:
     images: all that were listed. skipped: done by an earlier run. failures: the first ones.
     """
 
-    out: Path
+    out: Location
     images: int
     done: int = 0
     failed: int = 0

@@ -1,0 +1,173 @@
+"""Tasks done by the workers of a Ray cluster.
+
+The driver's process lists the photos, leaves out those that are done, and counts the rows that come
+back; Ray Data moves blocks of names to actors, which read, segment and write (worker.py). No pixel
+and no mask goes through Ray. Where results and rows live, when a photo is done and what ends a job
+is as in everything/label.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+from batch_jobs.attempts import ATTEMPTS, left_behind
+from batch_jobs.worker import Worker, block_of, rows_in
+from everything.annotate import Annotator, Task
+from everything.errors import EverythingError, JobError
+from everything.ledger import Row
+from everything.store import Store
+
+GIB = 2**30
+_IN_FLIGHT = 2  # blocks an actor has: one that it does and one that it will not wait for
+_BLOCKS_EACH = 8  # at least, so that no worker is alone with the end of the job
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What a job takes of a cluster.
+
+    address: of its head; None is RAY_ADDRESS, or else a cluster on this machine. cpus, gpus, memory
+    (bytes): of each worker, also parts of a GPU. min_workers, max_workers: between which the pool
+    grows and shrinks; None is whatever fits. threads: of torch in each worker. block: photos that
+    are handed out together, at most.
+    """
+
+    address: str | None = None
+    cpus: float = 1
+    gpus: float = 0
+    memory: int = 2 * GIB
+    min_workers: int = 1
+    max_workers: int | None = None
+    threads: int = 1
+    block: int = 32
+
+    def run(
+        self,
+        make: Callable[[], Annotator],
+        store: Store,
+        tasks: Iterator[Task],
+        emit: Callable[[Row], None],
+    ) -> None:
+        """Do all tasks on the cluster; see everything.label.Elsewhere.
+
+        Raises what stopped a worker, such as StoreError, and JobError if the cluster did.
+        """
+        with _connected(self.address):
+            fits = self._fits()
+            deaths = left_behind(store.folder)
+            blocks = list(_blocks(tasks, deaths, self.block, fits))
+            if blocks:
+                self._run(blocks, make, store, emit, fits)
+                store.folder.remove(ATTEMPTS)
+
+    def _run(
+        self,
+        blocks: list[Any],
+        make: Callable[[], Annotator],
+        store: Store,
+        emit: Callable[[Row], None],
+        fits: int,
+    ) -> None:
+        import ray
+
+        most = min(self.max_workers or len(blocks), len(blocks))
+        least = min(self.min_workers, most)
+        pool = ray.data.ActorPoolStrategy(
+            min_size=least,
+            max_size=most,
+            initial_size=max(least, min(fits, most)),  # it would grow by one at a time
+            max_tasks_in_flight_per_actor=_IN_FLIGHT,
+        )
+        rows = ray.data.from_blocks(blocks).map_batches(
+            Worker,
+            fn_constructor_args=(make, store.folder.root, self.threads),
+            compute=pool,
+            batch_size=None,
+            batch_format="pyarrow",
+            num_cpus=self.cpus,
+            num_gpus=self.gpus,
+            memory=self.memory,
+            # Ray Data restarts actors (max_restarts) and runs their blocks again (max_task_retries)
+            # for ever, as it should where machines come and go: attempts.py gives photos up.
+        )
+        try:
+            for block in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
+                for row in rows_in(block):
+                    emit(row)
+        except ray.exceptions.RayError as error:
+            raise _cause(error) from error
+
+    def _fits(self) -> int:
+        """How many workers the cluster, as it is now, can hold."""
+        import ray
+
+        here = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        wanted = {"CPU": self.cpus, "GPU": self.gpus, "memory": self.memory}
+        fits = min(int(here.get(name, 0) // need) for name, need in wanted.items() if need)
+        _log.info("%d workers fit on the cluster as it is now", fits)
+        return max(1, fits)
+
+
+def _blocks(
+    tasks: Iterator[Task], deaths: dict[str, int], most: int, workers: int
+) -> Iterator[Any]:
+    """The tasks as blocks: small ones where there are few, of a few kilobytes in any case."""
+    first = list(islice(tasks, most * workers * _BLOCKS_EACH))
+    size = max(1, min(most, -(-len(first) // (workers * _BLOCKS_EACH))))
+    pending = iter(first)
+    for source in (pending, tasks):
+        while group := list(islice(source, size)):
+            yield block_of([_charged(task, deaths.get(task.source.name, 0)) for task in group])
+
+
+def _charged(task: Task, deaths: int) -> Task:
+    return replace(task, deaths=deaths, attempt=task.attempt + deaths)
+
+
+@contextmanager
+def _connected(address: str | None) -> Iterator[None]:
+    # No telemetry, and no bars that count blocks: progress is told in photos.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    import ray
+    import ray.data
+
+    ours = not ray.is_initialized()
+    try:
+        if ours:
+            _connect(address)
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.WARNING)
+        yield
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _connect(address: str | None) -> None:
+    import ray
+
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise JobError(f"Ray at {address or 'this machine'}: {reason}: start it first") from error
+
+
+def _cause(error: BaseException) -> EverythingError:
+    """What a worker raised, if it was one of ours, or what Ray says."""
+    at: BaseException | None = error
+    while at is not None:
+        if isinstance(at, EverythingError):
+            return at
+        at = getattr(at, "cause", None) or at.__cause__
+    reason = " ".join(str(error).split())[-500:]
+    return JobError(f"the cluster could not go on ({reason}): run the same command again")

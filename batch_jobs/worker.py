@@ -1,0 +1,100 @@
+"""What runs on the machines of a cluster: one process, one model, block after block of photos."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+
+import pyarrow as pa
+
+from batch_jobs.attempts import Attempts, is_given_up
+from everything.annotate import Annotator, Task, lost, row_of, run
+from everything.errors import EverythingError
+from everything.inputs import Source
+from everything.ledger import Row
+from everything.places import Location
+from everything.store import folder_at
+from everything.workers import run_in_processes
+
+_LOST = "the processes that had it died {deaths} times (a crash, memory, or a lost machine)"
+
+
+class Worker:
+    """Annotates blocks of photos; an actor of Ray Data's, with the model loaded once.
+
+    make: returns the annotator. out: where the results go. threads: of torch.
+    """
+
+    def __init__(self, make: Callable[[], Annotator], out: Location, threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self._make, self._folder, self._threads = make, folder_at(out), threads
+        self._failed: EverythingError | None = None
+        try:
+            self._annotator = make()
+        except EverythingError as error:
+            # Raised with the first block: Ray tells what a call raises, not what a start does.
+            self._failed = error
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        """Return the rows of a block of tasks, when all its results are written."""
+        if self._failed is not None:
+            raise self._failed
+        tasks = tasks_in(block)
+        rows: list[Row] = []
+        attempts = Attempts(self._folder, tasks)
+        if attempts.begin():
+            tasks = list(self._undone(tasks, attempts, rows))
+        fresh = [task for task in tasks if not task.deaths]
+        run(self._annotator, iter(fresh), rows.append)
+        self._alone([task for task in tasks if task.deaths], attempts, rows)
+        attempts.end()
+        return pa.table({"row": [json.dumps(asdict(row)) for row in rows]})
+
+    def _undone(
+        self, tasks: list[Task], attempts: Attempts, rows: list[Row]
+    ) -> Iterator[Task]:  # fmt: skip
+        """The tasks of a block that a worker before has not done; of the others, the rows."""
+        store = self._annotator.store
+        for task in tasks:
+            document = store.get(task.source.name)
+            if document is None:
+                deaths = attempts.deaths[task.source.name]
+                attempt = task.attempt + deaths - task.deaths
+                yield replace(task, deaths=deaths, attempt=attempt)
+            else:
+                row = row_of(document, task.source, task.source.size, store)
+                rows.append(replace(row, attempt=task.attempt))
+
+    def _alone(self, suspects: list[Task], attempts: Attempts, rows: list[Row]) -> None:
+        """Do photos that were there when a worker died, each alone in a process that may die."""
+        digest = self._annotator.store.digest
+        for task in suspects:
+            if is_given_up(task.deaths):
+                rows.append(lost(task, digest, _LOST.format(deaths=task.deaths)))
+        tasks = [task for task in suspects if not is_given_up(task.deaths)]
+        if tasks:
+            trials = attempts.on_trial(iter(tasks))
+            run_in_processes(self._make, digest, trials, rows.append, 1, self._threads)
+
+
+def block_of(tasks: list[Task]) -> pa.Table:
+    """Return tasks as a block of Ray Data's, a row each: names and numbers, no pixels."""
+    return pa.table({"task": [json.dumps(task) for task in map(_plain, tasks)]})
+
+
+def tasks_in(block: pa.Table) -> list[Task]:
+    """Return the tasks of a block."""
+    rows = (json.loads(text) for text in block["task"].to_pylist())
+    return [Task(Source(*source), attempt, deaths) for source, attempt, deaths in rows]
+
+
+def rows_in(block: pa.Table) -> Iterator[Row]:
+    """Return the rows of a block that a worker returned."""
+    return (Row(**json.loads(text)) for text in block["row"].to_pylist())
+
+
+def _plain(task: Task) -> tuple[Source, int, int]:
+    return task.source, task.attempt, task.deaths
