@@ -20,11 +20,14 @@ from batch_jobs.attempts import ATTEMPTS, left_behind
 from batch_jobs.worker import Worker, block_of, rows_in
 from everything.annotate import Annotator, Task
 from everything.errors import EverythingError, JobError
+from everything.images import Limits
 from everything.ledger import Row
 from everything.store import Store
 
 GIB = 2**30
 _IN_FLIGHT = 2  # blocks an actor has: one that it does and one that it will not wait for
+_WITHOUT_PHOTOS = GIB  # torch, a small model, and what its masks take
+_BYTES_A_PIXEL = 16  # two photos as read, float copies for the model, full-size masks as they go
 _BLOCKS_EACH = 8  # at least, so that no worker is alone with the end of the job
 _log = logging.getLogger(__name__)
 
@@ -47,6 +50,13 @@ class Cluster:
     max_workers: int | None = None
     threads: int = 1
     block: int = 32
+
+    @property
+    def limits(self) -> Limits:
+        """The photos that fit into a worker's memory: a larger one is a row that says so, and not
+        the death of its worker."""
+        room = max(0, self.memory - _WITHOUT_PHOTOS) // _BYTES_A_PIXEL
+        return Limits(max_pixels=min(Limits().max_pixels, room))
 
     def run(
         self,

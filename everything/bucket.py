@@ -114,8 +114,14 @@ class Bucket:
     def remove(self, *names: str) -> None:
         """Remove objects, and folders of them."""
         for name in names:
-            for inner, _ in list(self.walk(name)):
-                self.delete(f"{name}/{inner}")
+            inside = [self.url(f"{name}/{inner}") for inner, _ in self.walk(name)]
+            try:
+                if inside:
+                    patiently(lambda paths=inside: self._files.rm(paths))  # by the thousand
+            except FileNotFoundError:
+                pass  # somebody else has removed some of them
+            except OSError as error:
+                self._refuse(error)
             self.delete(name)
 
     def _refuse(self, error: OSError) -> NoReturn:

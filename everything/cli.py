@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from everything.cli_cluster import WithRay, address_of, home_of, photos_in, status
 from everything.cli_errors import errors_shown
 from everything.cli_export import export, import_
 from everything.cli_results import evaluate, report
@@ -34,6 +35,7 @@ app.command()(report)
 app.command()(export)
 app.command(name="import")(import_)
 app.add_typer(train, name="train")
+app.command()(status)
 
 _RUN, _SAM, _JOB = "What finds the masks", "SAM's settings, by SAM's names", "The job"
 Inputs = Annotated[
@@ -41,6 +43,22 @@ Inputs = Annotated[
     typer.Argument(metavar="INPUT", help="Photos, and folders of photos at any depth."),
 ]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the results go.")]
+Place = Annotated[str, typer.Option("--out", metavar="DIR", help="Where the results go.")]
+Places = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="INPUT",
+        help="Photos, folders at any depth, globs, s3:// and other URLs, lists (.parquet, .csv, "
+        ".jsonl, .txt), .tar archives.",
+    ),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray", metavar="[ADDRESS]", rich_help_panel=_JOB,
+        help="Workers on a Ray cluster: at HOST:PORT, at RAY_ADDRESS, or one started here.",
+    ),
+]  # fmt: skip
 Variant = Annotated[
     str | None,
     typer.Option(help="The model; see [b]everything variants[/b].", rich_help_panel=_RUN),
@@ -68,7 +86,7 @@ Sets = Annotated[
     ),
 ]  # fmt: skip
 Workers = Annotated[
-    int,
+    int | None,
     typer.Option(
         min=1,
         help="Processes; as many as cores is fastest. A photo that kills one costs only itself.",
@@ -115,13 +133,14 @@ def _run(help: str) -> Any:
 
 
 @app.command(
+    cls=WithRay,
     epilog="[b]Exit codes[/b]  0 all done · 3 some photos failed (errors.jsonl lists them) · "
     "2 an option, setting or input is wrong · 1 the job could not run · 130 interrupted. "
-    "The same command again continues a job that was stopped."
+    "The same command again continues a job that was stopped.",
 )
 def label(
-    out: Out,
-    inputs: Inputs = None,
+    out: Place,
+    inputs: Places = None,
     variant: Variant = None,
     checkpoint: Checkpoint = None,
     sampler: Sampler = None,
@@ -145,8 +164,9 @@ def label(
     crop_overlap_ratio: Annotated[_Float, _sam("Overlap of crops, of the short side.")] = None,
     crop_n_points_downscale_factor: Annotated[_Int, _sam("Fewer points per layer.")] = None,
     min_mask_region_area: Annotated[_Int, _sam("Smaller holes, islands are removed, px.")] = None,
-    workers: Workers = 1,
+    workers: Workers = None,
     threads: Threads = 1,
+    ray: Ray = None,
     overwrite: Overwrite = False,
     demo: Demo = False,
     preview: Preview = True,
@@ -173,7 +193,9 @@ def label(
         "min_mask_region_area": min_mask_region_area,
     }
     with errors_shown():
-        photos = _photos(inputs or [], demo, out)
+        if demo == bool(inputs):
+            raise InputError("give photos or folders, or --demo")
+        photos = _demo_photos if demo else photos_in(inputs or [], out)
         from everything import label as job
         from everything.loading import resolve
         from everything.progress import log_to
@@ -184,13 +206,14 @@ def label(
         console.print(f"{recipe.variant}: {_licence(recipe.variant)}", style="dim")
         summary = job.label(
             photos,
-            out,
+            home_of(out),
             recipe,
-            workers=workers,
+            workers=workers or 1,
             threads=threads,
             overwrite=overwrite,
             preview=preview,
             console=console,
+            **_elsewhere(ray, workers, threads),
         )
     if as_json:
         typer.echo(json.dumps(summary.as_dict(), indent=2))
@@ -311,6 +334,21 @@ def _program(
     ] = False,
 ) -> None:
     pass
+
+
+def _demo_photos() -> Any:
+    from everything.demo import demo_photos
+
+    return demo_photos()
+
+
+def _elsewhere(ray: str | None, workers: int | None, threads: int) -> Any:
+    if ray is None:
+        return {}
+    from batch_jobs.cluster import Cluster
+
+    cluster = Cluster(address_of(ray), max_workers=workers, cpus=threads, threads=threads)
+    return {"elsewhere": cluster.run, "limits": cluster.limits}
 
 
 def _licence(variant: str) -> str:

@@ -15,7 +15,7 @@ _KEY = 16
 class Numbers:
     """`width` whole numbers for each name, in 16 + 8 x width bytes; of a repeated name the last.
 
-    Names are kept as 128 bits of their hash: that two of 10^9 share them has odds of 10^-21.
+    Names are kept as 127 bits of their hash: that two of 10^9 share them has odds of 10^-21.
     """
 
     def __init__(self, rows: Iterable[tuple[str, Sequence[int]]], width: int) -> None:
@@ -42,4 +42,5 @@ class Numbers:
 
 
 def _key(name: str) -> bytes:
-    return hashlib.blake2b(os.fsencode(name), digest_size=_KEY).digest()
+    digest = hashlib.blake2b(os.fsencode(name), digest_size=_KEY).digest()
+    return digest[:-1] + bytes([digest[-1] | 1])  # numpy takes zeros at the end for padding

@@ -28,7 +28,7 @@ from everything.names import as_text, shown
 _LEDGER, _ERRORS, _MANIFEST = "ledger.jsonl", "errors.jsonl", "manifest/part-00000.parquet"
 _TIMES = (*STAGES, "total")
 _BATCH = 4096
-_FLUSH_SECONDS = 5.0
+_FLUSH_SECONDS, _SLOWER = 5.0, 100
 _log = logging.getLogger(__name__)
 
 Status = Literal["done", "failed"]
@@ -120,7 +120,7 @@ class Ledger:
         if isinstance(self._folder, Bucket):
             self._pending.append(_flat(asdict(row)))
             now = time.monotonic()
-            if now - self._flushed > max(_FLUSH_SECONDS, (now - self._began) / 100):
+            if now - self._flushed > max(_FLUSH_SECONDS, (now - self._began) / _SLOWER):
                 self.flush()
             return
         self._folder.append(_LEDGER, _line(asdict(row)))

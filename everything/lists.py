@@ -7,7 +7,6 @@ results are called; without one it is the URI without its scheme.
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -29,7 +28,7 @@ def list_entries(place: Location) -> Iterator[Source]:
         with _opened(place) as file:
             for row in _rows(place.name.lower(), file):
                 yield _source(row, home)
-    except (OSError, ValueError, KeyError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, LookupError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{shown(str(place))}: not a list of photos ({shown(reason)}): give one "
                          f"row a photo with a column {COLUMNS[0]}") from error  # fmt: skip
@@ -47,7 +46,7 @@ def _rows(name: str, file: IO[bytes]) -> Iterator[Mapping[str, Any]]:
     if name.endswith(".parquet"):
         yield from _parquet(file)
         return
-    text = io.TextIOWrapper(file, "utf-8", newline="")
+    text = (line.decode("utf-8") for line in file)
     if name.endswith(".csv"):
         yield from csv.DictReader(text)
     elif name.endswith(".jsonl"):
@@ -80,12 +79,12 @@ def _source(row: Mapping[str, Any], home: Location) -> Source:
     uri = row[_uri_column(row)]
     if not isinstance(uri, str) or not uri:
         raise ValueError(f"{uri!r} is not a URI")
-    name = row.get("name") or uri.partition("://")[2] or uri
+    name = str(row.get("name") or uri.partition("://")[2] or uri).lstrip("/")
     if "://" not in uri:
         # What is beside the list; a list in the web must not make us read files of this machine.
         if isinstance(home, Url) or not uri.startswith("/"):
-            return Source(str(home), str(name), file=f"{home}/{uri.lstrip('/')}")
-        return Source(str(Path(uri).parent), str(name).lstrip("/"), file=uri)
+            return Source(str(home), name, file=f"{home}/{uri.lstrip('/')}")
+        return Source(str(Path(uri).parent), name, file=uri)
     if uri.startswith("file://") and isinstance(home, Url):
         raise ValueError(f"{uri} is of this machine, the list is not")
-    return Source(uri.rpartition("/")[0], str(name).lstrip("/"), file=uri)
+    return Source(uri.rpartition("/")[0], name, file=uri)

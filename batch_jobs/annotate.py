@@ -1,0 +1,82 @@
+"""Label photos on a Ray cluster: the same recipe, code path and bytes as `everything label`.
+
+ray job submit --working-dir . -- python -m batch_jobs.annotate \
+    --input s3://bucket/photos --out s3://bucket/labels --config configs/sa-1b.yaml
+
+The same command again continues a job that was stopped. docs/cluster.md has the whole story.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from batch_jobs.cluster import GIB, Cluster
+from everything.cli_cluster import home_of, photos_in
+from everything.cli_errors import errors_shown
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def annotate(
+    inputs: Annotated[list[str], typer.Option("--input", help="As of everything label.")],
+    out: Annotated[str, typer.Option("--out", help="A bucket, or a folder all machines share.")],
+    config: Annotated[str | None, typer.Option(help="A recipe.")] = None,
+    variant: Annotated[str | None, typer.Option(help="The model.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="Where to prompt.")] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", help="A.B=C, any setting.")] = None,
+    address: Annotated[str | None, typer.Option(help="RAY_ADDRESS if not given.")] = None,
+    cpus: Annotated[float, typer.Option(min=0, help="Of each worker.")] = 1,
+    gpus: Annotated[float, typer.Option(min=0, help="Of each worker: 1, or 0.25.")] = 0,
+    memory: Annotated[float, typer.Option(min=0.5, help="Of each worker, GiB.")] = 2,
+    min_workers: Annotated[int, typer.Option(min=1, help="The pool's least size.")] = 1,
+    max_workers: Annotated[int | None, typer.Option(min=1, help="Its greatest.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Of torch in each worker.")] = 1,
+    block: Annotated[int, typer.Option(min=1, help="Photos handed out together, at most.")] = 32,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Label photos on a Ray cluster."""
+    with errors_shown():
+        from everything.label import label
+        from everything.loading import resolve
+        from everything.progress import log_to
+
+        console = Console(stderr=True)
+        log_to(console)
+        cluster = Cluster(
+            address=address,
+            cpus=cpus,
+            gpus=gpus,
+            memory=int(memory * GIB),
+            min_workers=min_workers,
+            max_workers=max_workers,
+            threads=threads,
+            block=block,
+        )
+        summary = label(
+            photos_in(inputs, out),
+            home_of(out),
+            resolve(variant, checkpoint, sampler, config, sets or ()),
+            threads=threads,
+            overwrite=overwrite,
+            preview=False,
+            limits=cluster.limits,
+            console=console,
+            elsewhere=cluster.run,
+        )
+    if as_json:
+        typer.echo(json.dumps(summary.as_dict(), indent=2))
+    else:
+        summary.print_to(Console())
+    raise typer.Exit(summary.exit_code)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,38 @@
+"""An S3 server on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from everything import places
+
+_KEYS = {
+    "AWS_ACCESS_KEY_ID": "nobody",
+    "AWS_SECRET_ACCESS_KEY": "nothing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+
+
+@contextmanager
+def s3_server() -> Iterator[str]:
+    """Give its address; meanwhile what this process and those that it starts call S3 is there."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    address = f"http://{host}:{port}"
+    before = dict(os.environ)
+    os.environ |= _KEYS | {"AWS_ENDPOINT_URL": address}
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "AWS_CA_BUNDLE"):
+        os.environ.pop(name, None)
+    places._filesystem.cache_clear()
+    try:
+        yield address
+    finally:
+        os.environ.clear()
+        os.environ |= before
+        places._filesystem.cache_clear()
+        server.stop()
