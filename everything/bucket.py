@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import NoReturn
 
 from everything.compact import Numbers
@@ -117,7 +118,7 @@ class Bucket:
             inside = [self.url(f"{name}/{inner}") for inner, _ in self.walk(name)]
             try:
                 if inside:
-                    patiently(lambda paths=inside: self._files.rm(paths))  # by the thousand
+                    patiently(partial(self._files.rm, inside))  # by the thousand
             except FileNotFoundError:
                 pass  # somebody else has removed some of them
             except OSError as error:
