@@ -17,6 +17,7 @@ from rich.table import Table
 from everything.cli_cluster import WithRay, address_of, home_of, photos_in, status
 from everything.cli_errors import errors_shown
 from everything.cli_export import export, import_
+from everything.cli_quantize import quantize
 from everything.cli_results import evaluate, report
 from everything.cli_train import train
 from everything.errors import InputError
@@ -34,6 +35,7 @@ app.command()(evaluate)
 app.command()(report)
 app.command()(export)
 app.command(name="import")(import_)
+app.command()(quantize)
 app.add_typer(train, name="train")
 app.command()(status)
 

@@ -46,13 +46,24 @@ def blueprint(name: str, small: bool = False) -> Blueprint[Any]:
 def checkpoint(plan: Blueprint[Any]) -> dict[str, Tensor]:
     """Seeded values under the official names, of a size that keeps activations in range."""
     generator = torch.Generator().manual_seed(0)
-    return {name: _values(name, shape, generator) for name, shape in sorted(plan.shapes().items())}
+    own = plan.network.state_dict()
+    integers = {official for n, official in plan.official_names().items() if _is_int8(own[n])}
+    state = {name: _values(name, shape, generator) for name, shape in sorted(plan.shapes().items())}
+    return state | {n: (127 * state[n]).clamp(-127, 127).to(torch.int8) for n in integers}
+
+
+def _is_int8(tensor: Tensor) -> bool:
+    return tensor.dtype == torch.int8
 
 
 def _values(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
     if name.endswith("num_batches_tracked"):
         return torch.tensor(7)
+    if name.endswith("input_zero"):
+        return torch.tensor(63.0)
     noise = torch.randn(shape, generator=generator)
+    if name.endswith("_scale"):
+        return 0.01 + 0.001 * noise.abs()
     if name.endswith("running_var"):
         return 1 + 0.2 * noise.abs()
     if name.endswith("running_mean"):

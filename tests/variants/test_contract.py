@@ -32,6 +32,8 @@ from tests.variants.fingerprints import FINGERPRINTS
 from tests.variants.synthetic import blueprint, checkpoint, options
 
 NAMES = [name for name in VARIANTS if VARIANTS[name].family != "embedded"]
+MADE_HERE = ("q-tinysam", "lite-sam")  # of which nobody publishes a file that can be loaded
+OFFICIAL = [name for name in NAMES if name not in MADE_HERE]
 of_the_survey = pytest.mark.parametrize("variant", NAMES, indirect=True)
 PHOTO = photo("chelsea", 160)
 PHOTOS = {
@@ -97,10 +99,10 @@ def _inference() -> Iterator[None]:
 
 
 def test_every_record_has_a_fingerprint() -> None:
-    assert sorted(FINGERPRINTS) == sorted(NAMES)
+    assert sorted(FINGERPRINTS) == sorted(OFFICIAL)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OFFICIAL)
 def test_names_and_shapes_are_the_official_ones(name: str) -> None:
     plan = blueprint(name)
     shapes = plan.shapes()

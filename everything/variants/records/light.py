@@ -70,6 +70,20 @@ LIGHT: dict[str, VariantRecord] = {
         licence=APACHE,
         weights=Weights(f"{GITHUB}/xinghaochen/TinySAM/releases/download/3.0/tinysam_42.3.pth"),
     ),
+    "q-tinysam": VariantRecord(
+        module="q_tinysam",
+        family="TinySAM",
+        summary="TinySAM with an encoder of 8-bit integers (Shu et al., 2023)",
+        parameters=9_804_036,
+        input_rule=PADDED,
+        licence=APACHE,
+        weights=Weights(
+            f"{GITHUB}/xinghaochen/TinySAM",
+            file="q_tinysam.safetensors",
+            by_hand="made of TinySAM's by `everything quantize PHOTOS`; the authors' file is a "
+            "pickled module, which would run code, and computes in floats",
+        ),
+    ),
     "repvit-sam": VariantRecord(
         module="repvit",
         family="RepViT-SAM",

@@ -29,12 +29,6 @@ UNAVAILABLE: dict[str, Unavailable] = {
         72_234_149,
         "--sampler all-instance --set sampler.detector=fastsam-x",
     ),
-    "q-tinysam": Unavailable(
-        "TinySAM",
-        "TinySAM with 8-bit weights and activations (Shu et al., 2023)",
-        "the checkpoint is a pickled module, which would run code; it computes in floats anyway",
-        APACHE,
-    ),
     "lite-sam": Unavailable(
         "Lite-SAM",
         "LiteViT with AutoPPN (Fu et al., 2024)",
