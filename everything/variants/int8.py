@@ -45,7 +45,7 @@ class Int8Layer(nn.Module):
     def pack(self) -> None:
         """Bring the values into the form that the kernels read. Raises ConfigError where torch
         was built without oneDNN."""
-        if not torch.backends.mkldnn.is_available():
+        if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
             raise ConfigError("integers need a torch with oneDNN: take tinysam on this machine")
         self.into = float(self.input_scale), int(self.input_zero)
         self.packed = self.prepacked(self.weight.contiguous())
