@@ -105,14 +105,16 @@ class Annotator:
         assert visit.segments is not None
         assert visit.size is not None
         name, clock = visit.task.source.name, visit.clock
-        if self.store.recipe.output.label_map:
-            self.store.put_label_map(name, visit.segments.label_map(visit.size))
+        output = self.store.recipe.output
+        if output.label_map:
+            label_map = visit.segments.label_map(visit.size, output.label_map_full)
+            self.store.put_label_map(name, label_map)
 
         def timing() -> dict[str, float | int]:
             with clock.stage("write"):  # what the outer stage has taken so far is added up
                 return clock.timing()
 
-        stamp = self.store.put(name, visit.size, visit.segments.to_sa1b(), timing)
+        stamp = self.store.put(name, visit.size, visit.segments.to_sa1b(output.parents), timing)
         row.bytes, row.mtime_ns = stamp.size, stamp.mtime_ns
 
     def _guarded(self, visit: Visit, step: Callable[[Visit], None]) -> None:

@@ -166,6 +166,9 @@ def label(
     crop_overlap_ratio: Annotated[_Float, _sam("Overlap of crops, of the short side.")] = None,
     crop_n_points_downscale_factor: Annotated[_Int, _sam("Fewer points per layer.")] = None,
     min_mask_region_area: Annotated[_Int, _sam("Smaller holes, islands are removed, px.")] = None,
+    level: Annotated[
+        str | None, typer.Option(help="Only masks that are a whole, a part or a subpart.")
+    ] = None,
     workers: Workers = None,
     threads: Threads = 1,
     ray: Ray = None,
@@ -193,6 +196,7 @@ def label(
         "crop_overlap_ratio": crop_overlap_ratio,
         "crop_n_points_downscale_factor": crop_n_points_downscale_factor,
         "min_mask_region_area": min_mask_region_area,
+        "level": level,
     }
     with errors_shown():
         if demo == bool(inputs):

@@ -28,6 +28,10 @@ def export(
     photos_from: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where the photos are, if moved.")
     ] = None,
+    level: Annotated[
+        Literal["all", "whole", "part", "subpart"],
+        typer.Option(help="Only masks inside no other, inside one, or deeper inside."),
+    ] = "all",
     polygons: Annotated[bool, typer.Option("--polygons", help="In COCO, not run lengths.")] = False,
     tolerance: Annotated[
         float, typer.Option(metavar="PX", help="How far polygons may be off to have fewer corners.")
@@ -54,6 +58,7 @@ def export(
                 out,
                 photos=photos,
                 home=photos_from,
+                level=level,
                 polygons=polygons,
                 tolerance=tolerance,
                 url=url,

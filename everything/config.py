@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 NmsKind = Literal["box", "mask", "containment", "none"]
+Level = Literal["all", "whole", "part", "subpart"]
 
 
 class Settings(BaseModel):
@@ -86,6 +94,27 @@ class Output(Settings):
     """What is written besides the annotations."""
 
     label_map: bool = Field(False, description="a map without overlaps, 16-bit PNG")
+    label_map_full: bool = Field(
+        False, description="pixels without a mask have the nearest one's number in that map"
+    )
+    parents: bool = Field(
+        False, description="each annotation has parent_id: the smallest mask around it, or null"
+    )
+    level: Level = Field(
+        "all", description="only masks inside no other, inside one, or deeper inside"
+    )
+
+    @model_validator(mode="after")
+    def _full_needs_a_map(self) -> Self:
+        if self.label_map_full and not self.label_map:
+            raise ValueError("label_map_full is about the label map: set output.label_map, too")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Settings that came later are left out at their defaults: older results stay valid."""
+        later = {"label_map_full": False, "parents": False, "level": "all"}
+        return {key: value for key, value in write(self).items() if value != later.get(key, ...)}
 
 
 class Recipe(Settings):

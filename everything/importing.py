@@ -188,8 +188,9 @@ def _record(row: int, found: _Tree, size: Size) -> Annotation:
         "crop_box": found.get("crop_box", [0, 0, size[1], size[0]]),
         "point_coords": found.get("point_coords", []),
     }
-    names = ("iscrowd", "category", "parent_id", "level")
-    return record | {name: found[name] for name in names if found.get(name)}
+    if found.get("iscrowd"):
+        record["iscrowd"] = 1
+    return record | {name: found[name] for name in ("category", "parent_id") if name in found}
 
 
 def _code(segmentation: Any, size: Size) -> rle.Rle:
@@ -263,7 +264,8 @@ def _coco(file: Path, photos: Path | None) -> Iterator[Found]:
         classes = {row["id"]: row["name"] for row in tree.get("categories", [])}
         of: dict[Any, list[_Tree]] = {image["id"]: [] for image in tree["images"]}
         for row in tree["annotations"]:
-            of[row["image_id"]].append(row | {"category": classes.get(row.get("category_id"))})
+            name = classes.get(row.get("category_id"))
+            of[row["image_id"]].append(row | ({"category": name} if name else {}))
         images = [
             (str(image["file_name"]), (int(image["height"]), int(image["width"])), image["id"])
             for image in tree["images"]

@@ -13,6 +13,7 @@ from everything.batching import Batching
 from everything.clock import Clock
 from everything.config import Recipe
 from everything.model import Model, Sampler
+from everything.nesting import levels_of
 from everything.scene import Scene
 from everything.segments import Segments
 from everything.suppress import suppress
@@ -57,6 +58,10 @@ def segment(image: NDArray[np.uint8], pipeline: Pipeline, clock: Clock | None = 
         if recipe.tidy.min_mask_region_area > 0:
             threshold = max(nms.box_nms_thresh, nms.crop_nms_thresh)
             segments = tidy(segments, recipe.tidy.min_mask_region_area, threshold, size)
+        if recipe.output.level != "all":
+            levels = levels_of(segments.rles)
+            wanted = [level == recipe.output.level for level in levels]
+            segments = segments[torch.tensor(wanted, dtype=torch.bool)]
     clock.counts["masks"] += len(segments)
     return segments
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from everything import rle
 from everything.label_map import label_map
+from everything.nesting import parents_of
 from everything.prompts import INSIDE, Prompts
 from everything.rle import Rle
 from everything.rows import Rows
@@ -63,11 +64,14 @@ class Segments(Rows):
             raise ValueError(f"a 16-bit label map holds 65535 masks, these are {len(self)}")
         return label_map(self.rles, size, full).astype(np.uint16)
 
-    def to_sa1b(self) -> list[dict[str, Any]]:
+    def to_sa1b(self, parents: bool = False) -> list[dict[str, Any]]:
         """Return one record for each mask with exactly SA-1B's fields; a mask found by a box
-        prompt has the box besides, as `prompt_box` xyxy."""
-        areas = self.areas().tolist()
-        return [self._record(row, area) for row, area in enumerate(areas)]
+        prompt has the box besides, as `prompt_box` xyxy. parents: each has `parent_id` besides."""
+        records = [self._record(row, area) for row, area in enumerate(self.areas().tolist())]
+        if parents:
+            for record, parent in zip(records, parents_of(self.rles), strict=True):
+                record["parent_id"] = parent
+        return records
 
     def _record(self, row: int, area: int) -> dict[str, Any]:
         box = self.prompts.box(row)

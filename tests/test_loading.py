@@ -120,3 +120,19 @@ def test_lists_name_everything_and_are_json():
 def test_every_config_that_comes_along_resolves_and_says_what_it_is_for(record: dict):
     assert len(record["summary"]) > 20
     resolve(config=record["name"])
+
+
+def test_settings_that_came_later_leave_older_results_valid():
+    recipe = resolve("ucm")
+    assert recipe.model_dump(mode="json")["output"] == {"label_map": False}
+    other = resolve("ucm", sets=["output.parents=true"])
+    assert other.model_dump(mode="json")["output"] == {"label_map": False, "parents": True}
+    assert other.digest != recipe.digest
+    assert type(recipe).model_validate(other.model_dump(mode="json")) == other
+
+
+def test_a_full_label_map_must_be_asked_for_with_the_map():
+    with pytest.raises(ConfigError, match=r"set output\.label_map, too"):
+        resolve("ucm", sets=["output.label_map_full=true"])
+    full = resolve("ucm", sets=["output.label_map_full=true", "output.label_map=true"])
+    assert full.output.label_map_full

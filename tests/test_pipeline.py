@@ -3,6 +3,7 @@ import pytest
 
 from everything.clock import Clock
 from everything.loading import resolve
+from everything.nesting import LEVELS
 from everything.pipeline import Pipeline, segment
 from everything.variants.sam import SamModel
 from samplers.grid import Grid
@@ -72,3 +73,15 @@ def test_points_thin_out_with_the_crop_layers(model: SamModel):
     sparse = {"crop_n_layers": 1, "crop_n_points_downscale_factor": 2}
     segment(photo("rocket"), pipeline(model, 6, **sparse), clock)
     assert clock.counts["prompts"] == 36 + 4 * 9
+
+
+def test_levels_part_the_masks_among_them(model: SamModel):
+    image = photo("coffee")
+    everything = segment(image, pipeline(model)).rles
+    levels = [segment(image, pipeline(model, level=one)).rles for one in LEVELS]
+    assert [code for code in everything if code in levels[0]] == levels[0]
+    assert sum(map(len, levels)) == len(everything) > len(levels[0]) > 0
+    clock = Clock()
+    segment(image, pipeline(model, level="part"), clock)
+    assert clock.counts["masks"] == len(levels[1])
+    assert len(segment(image, pipeline(model, pred_iou_thresh=1.0, level="part"))) == 0

@@ -57,6 +57,24 @@ def test_label_map_shows_parts_on_their_wholes_without_overlap():
         assert (labels == labels[7, 7]).sum() == part.sum()
 
 
+def test_a_full_label_map_gives_every_pixel_the_nearest_mask():
+    masks = np.zeros((3, 20, 30), bool)
+    masks[0, 2:6, 2:6] = masks[1, 12:18, 20:28] = masks[2, 13:15, 22:24] = True
+    found = segments(list(masks), [0.9, 0.8, 0.7])
+    plain, full = found.label_map((20, 30)), found.label_map((20, 30), full=True)
+    assert (full > 0).all()
+    assert (full[plain > 0] == plain[plain > 0]).all()
+    assert (full[0, 0], full[19, 29], full[14, 23]) == (1, 2, 3)
+    assert not Segments.empty().label_map((3, 4), full=True).any()
+
+
+def test_links_to_parents_are_an_extra_key():
+    whole, part = nested()
+    records = segments([part, whole], [0.9, 0.8]).to_sa1b(parents=True)
+    assert [set(r) for r in records] == [SA1B | {"parent_id"}] * 2
+    assert [r["parent_id"] for r in records] == [1, None]
+
+
 def test_nothing():
     empty = Segments.empty()
     assert empty.to_sa1b() == []

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
+from everything.config import Level
 from everything.errors import ConfigError, StoreError
 from everything.export.job import Job, Labelled, Placing, Write, labelled
 from everything.export.tally import Tally
@@ -61,6 +62,7 @@ def export(
     *,
     photos: Placing | None = None,
     home: Path | None = None,
+    level: Level = "all",
     polygons: bool = False,
     tolerance: float = 0.0,
     url: str = "/data/local-files/?d=",
@@ -71,9 +73,10 @@ def export(
 
     labels: what `everything label` wrote, or SA-1B's JSONs. to: of EXPORTERS. out: a folder that
     appears when all is written; `export.json` in it is the tally. photos: whether they are placed
-    where the format has them. home: where the photos are, if they have moved. polygons, tolerance,
-    url: see Job. overwrite: replace an export that is there, and nothing else. progress: called
-    with photos done and photos in all. One photo's masks are held at a time.
+    where the format has them. home: where the photos are, if they have moved. level: only these
+    masks (everything/nesting.py). polygons, tolerance, url: see Job. overwrite: replace an export
+    that is there, and nothing else. progress: called with photos done and photos in all. One
+    photo's masks are held at a time.
 
     Raises ConfigError for a format or setting that does not exist, InputError for labels that
     cannot be read, StoreError if `out` cannot be written or is something else.
@@ -91,7 +94,9 @@ def export(
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        EXPORTERS[to].load()(_counted(labelled(results, job.tally), len(results), progress), job)
+        EXPORTERS[to].load()(
+            _counted(labelled(results, job.tally, level), len(results), progress), job
+        )
         about = {"format": to, "labels": shown(labels)} | job.tally.to_json()
         (partial / _MARK).write_text(json.dumps(about, indent=2) + "\n", encoding="ascii")
         _move(partial, out)

@@ -59,7 +59,7 @@ def _row(
         "bbox": box,
         "iscrowd": 0,
     }
-    names = ("predicted_iou", "stability_score", "parent_id", "level")
+    names = ("predicted_iou", "stability_score", "parent_id")
     return row | {name: annotation[name] for name in names if name in annotation}
 
 

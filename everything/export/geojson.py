@@ -16,7 +16,7 @@ from everything.export.job import CLASS, Job, JsonList, Labelled, Piece, iou
 from everything.export.keyhole import thinned
 from everything.export.rings import Part, Ring, painted, parts_of
 
-_NAMES = ("predicted_iou", "stability_score", "area", "parent_id", "level")
+_NAMES = ("predicted_iou", "stability_score", "area", "parent_id")
 
 
 def write(photos: Iterable[Labelled], job: Job) -> None:

@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everything import rle
+from everything.config import Level
 from everything.errors import InputError
 from everything.export.tally import Tally
 from everything.names import is_inside, shown
+from everything.nesting import levels_of
 from everything.results import Annotation, Result, Results
 from everything.view import Size
 
@@ -103,8 +105,11 @@ class Write(Protocol):
         """Write all photos below `job.out`, and count what was kept in `job.tally`."""
 
 
-def labelled(results: Results, tally: Tally) -> Iterator[Labelled]:
-    """Yield what a label folder has; raises InputError for annotations that cannot be read."""
+def labelled(results: Results, tally: Tally, level: Level = "all") -> Iterator[Labelled]:
+    """Yield what a label folder has, only masks of a level, and count what is left out.
+
+    Raises InputError for annotations that cannot be read.
+    """
     stems = _stems([shown(key) for key in results.files])
     for number, key in enumerate(results.files, 1):
         result = results.read(key)
@@ -112,6 +117,9 @@ def labelled(results: Results, tally: Tally) -> Iterator[Labelled]:
             file = shown(results.files[key])
             raise InputError(f"{file}: its photo's name leads out of the folder: rename it")
         found = list(_with_pixels(result, results.files[key]))
+        if level != "all":
+            levels = levels_of([annotation["segmentation"] for annotation in found])
+            found = [one for one, its in zip(found, levels, strict=True) if its == level]
         tally.left_out += len(result.annotations) - len(found)
         tally.photos += 1
         path = results.photo(key, result.name)

@@ -12,6 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from everything.cli import app
+from everything.config import Level
 from everything.errors import ConfigError, InputError, StoreError
 from everything.export import EXPORTERS, export
 from everything.export.job import Labelled
@@ -100,6 +101,12 @@ def test_fewer_corners_cost_and_say_what(labels: Results, tmp_path: Path, to: st
         return sum(path.stat().st_size for path in (tmp_path / folder).rglob("*.*"))
 
     assert size("thin") < size("exact")
+
+
+@pytest.mark.parametrize(("level", "count"), [("whole", 4), ("part", 6), ("subpart", 0)])
+def test_only_a_level(labels: Results, tmp_path: Path, level: Level, count: int):
+    tally = export(labels.root, "coco", tmp_path / "out", level=level)
+    assert (tally.masks, tally.left_out) == (count, 11 - count)
 
 
 def test_photos_that_are_gone_are_counted(tmp_path: Path):
