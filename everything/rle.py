@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import numpy as np
@@ -21,27 +22,54 @@ class Rle(TypedDict):
     counts: str
 
 
+@dataclass(frozen=True)
+class Outline:
+    """Where a mask in a rectangle `height` px high begins and ends, column by column.
+
+    rows, columns: int64 (E,) of pixels that differ from the one above them in the rectangle. top,
+    bottom: columns, int64, whose first or last pixel in it is set. All in any order. origin:
+    (x, y) of the rectangle.
+    """
+
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    top: NDArray[np.int64]
+    bottom: NDArray[np.int64]
+    height: int
+    origin: tuple[int, int] = (0, 0)
+
+    @staticmethod
+    def of(mask: NDArray[np.bool_], origin: tuple[int, int] = (0, 0)) -> Outline:
+        """Return the outline of a mask bool (h, w) that lies at `origin` (x, y)."""
+        rows, columns = (mask[1:] != mask[:-1]).nonzero()
+        top, bottom = mask[:1].nonzero()[1], mask[-1:].nonzero()[1]
+        return Outline(rows + 1, columns, top, bottom, len(mask), origin)
+
+
 def encode(mask: NDArray[np.bool_], origin: tuple[int, int], size: Size) -> Rle:
     """Return the code of a mask bool (h, w) that lies at `origin` (x, y) of an image of (H, W) px.
 
     Only the mask's own pixels are looked at, so that a small one of a huge image costs little.
     """
+    return encode_outline(Outline.of(mask, origin), size)
+
+
+def encode_outline(outline: Outline, size: Size) -> Rle:
+    """Return the code of a mask of an image of (H, W) px."""
     height, width = size
-    runs = _run_lengths(mask, origin, size)
+    runs = _run_lengths(outline, size)
     return _text(coco.frPyObjects({"size": [height, width], "counts": runs}, height, width))
 
 
-def _run_lengths(mask: NDArray[np.bool_], origin: tuple[int, int], size: Size) -> list[int]:
+def _run_lengths(outline: Outline, size: Size) -> list[int]:
     """Lengths of alternating runs of 0 and 1, column by column, of an image with one mask in it."""
-    (x, y), (height, width) = origin, size
-    row, column = (mask[1:] != mask[:-1]).nonzero()
-    top, bottom = mask[:1].nonzero()[1], mask[-1:].nonzero()[1]
+    (x, y), (height, width) = outline.origin, size
     # Where runs start and end, in turn once they are in column order.
     edges = np.concatenate(
         [
-            (column + x) * height + row + 1 + y,
-            (top + x) * height + y,
-            (bottom + x) * height + y + len(mask),
+            (outline.columns + x) * height + outline.rows + y,
+            (outline.top + x) * height + y,
+            (outline.bottom + x) * height + y + outline.height,
         ]
     )
     edges.sort()

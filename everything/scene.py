@@ -75,8 +75,9 @@ class Scene:
             done += len(batch)
             self._clock.counts["decoder_calls"] += 1
             self._clock.counts["candidates"] += len(drafts.scores)
+            exact = self._recipe.decoding.decoder == "plain"
             yield from select.gate(
-                drafts, batch, self.frame, self.view, self._recipe.filters, self._clock
+                drafts, batch, self.frame, self.view, self._recipe.filters, self._clock, exact
             )
 
     def accept(self, decoded: Decoded) -> Masks:

@@ -125,6 +125,11 @@ class Frame:
         x0, y0, x1, y1 = _scaled(self.content, self.canvas, low)
         return self._resized(logits[:, y0:y1, x0:x1], self.view)
 
+    def is_identity(self, logits: Tensor) -> bool:
+        """Return whether logits (N, hl, wl) are one for each pixel of the view already."""
+        everywhere = self.content == (0, 0, self.canvas[1], self.canvas[0])
+        return everywhere and self.view == self.canvas == tuple(logits.shape[1:])
+
     def along(self, axis: int) -> Frame:
         """Return the frame of one axis, 0 down or 1 across, as of a view one pixel wide."""
         start, end = self.content[1 - axis], self.content[3 - axis]

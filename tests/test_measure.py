@@ -3,8 +3,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from everything import ops
-from everything.measure import measure
+from everything import ops, rle
+from everything.blocks import Blocks
+from everything.measure import Measured, measure
+from everything.rle import Outline
 from everything.view import Frame, padded_frame, stretched_frame
 
 
@@ -23,24 +25,73 @@ frames = st.one_of(
 )
 
 
+def logits_over(frame: Frame, seed: int) -> torch.Tensor:
+    if frame.canvas == (64, 64):
+        return smooth(8, 16, seed)
+    logits = smooth(8, 16, seed)  # else at full resolution already
+    return torch.nn.functional.interpolate(logits[None], frame.view)[0]
+
+
+def drawn(outline: Outline, size: tuple[int, int]) -> torch.Tensor:
+    return torch.from_numpy(rle.decode([rle.encode_outline(outline, size)], size)[0])
+
+
+def check(measured: Measured, full: torch.Tensor, offset: float) -> None:
+    """As `full` (N, h, w) has it, but for pixels that lie on a cut."""
+    margin = 4e-6 * full.abs().amax((1, 2))
+    in_doubt = [
+        ((full - cut).abs().flatten(1) <= margin[:, None]).sum(1) for cut in (-offset, 0.0, offset)
+    ]
+    masks = full > 0
+    assert ((measured.areas - masks.flatten(1).sum(1)).abs() <= in_doubt[1]).all()
+    sure = sum(in_doubt) == 0
+    expected = ops.stability(full, offset).nan_to_num(7)
+    assert torch.equal(measured.stability.nan_to_num(7)[sure], expected[sure])
+    assert torch.equal(measured.boxes[sure], ops.mask_to_box(masks).float()[sure])
+    for outline, mask, doubt in zip(measured.outlines, masks, in_doubt[1], strict=True):
+        assert (drawn(outline(), tuple(mask.shape)) ^ mask).sum() <= doubt
+
+
+WAYS = {"regions": (2**40, 64), "blocks": (-1, 2**40)}
+
+
+@pytest.mark.parametrize("way", WAYS)
 @settings(max_examples=60, deadline=None)
 @given(frames, st.integers(0, 2**31), st.floats(0, 2))
-def test_regions_of_interest_give_what_whole_masks_give(frame: Frame, seed: int, offset: float):
-    low = 16 if frame.canvas == (64, 64) else None
-    logits = smooth(8, low or 16, seed)
-    if low is None:  # logits at full resolution already
-        logits = torch.nn.functional.interpolate(logits[None], frame.view)[0]
-    measured = measure(logits, frame, offset)
+def test_parts_of_masks_give_what_whole_masks_give(
+    way: str, frame: Frame, seed: int, offset: float
+):
+    logits = logits_over(frame, seed)
+    with pytest.MonkeyPatch.context() as patch:
+        large, paying = WAYS[way]
+        patch.setattr("everything.measure.LARGE", large)
+        patch.setattr("everything.blocks.PAYING", paying)
+        measured = measure(logits, frame, offset)
+        check(measured, frame.to_view(logits), offset)
+
+
+@settings(max_examples=30, deadline=None)
+@given(frames, st.integers(0, 2**31), st.floats(0, 2))
+def test_exactly_means_to_the_last_pixel(frame: Frame, seed: int, offset: float):
+    logits = logits_over(frame, seed)
     full = frame.to_view(logits)
+    measured = measure(logits, frame, offset, exact=True)
     expected = ops.stability(full, offset)
     assert torch.equal(measured.stability.nan_to_num(7), expected.nan_to_num(7))
     assert torch.equal(measured.areas, (full > 0).flatten(1).sum(1))
     assert torch.equal(measured.boxes, ops.mask_to_box(full > 0).float())
-    for patch, mask in zip(measured.patches, full > 0, strict=True):
-        canvas = torch.zeros(frame.view, dtype=torch.bool)
-        (x, y), (h, w) = patch.origin, patch.pixels.shape
-        canvas[y : y + h, x : x + w] = torch.from_numpy(patch.pixels)
-        assert torch.equal(canvas, mask)
+    for outline, mask in zip(measured.outlines, full > 0, strict=True):
+        assert torch.equal(drawn(outline(), frame.view), mask)
+
+
+@pytest.mark.parametrize("size", [(700, 900), (897, 673), (16, 4000)])
+def test_large_photos_are_looked_at_block_by_block(size: tuple[int, int]):
+    frame, logits = padded_frame(size, 64), smooth(24, 16, 0)
+    assert Blocks.of(frame, (16, 16)).pay
+    measured = measure(logits, frame, 0.7)
+    check(measured, frame.to_view(logits), 0.7)
+    drawn_by_block = [o for o in measured.outlines if "Looked" in repr(o)]
+    assert drawn_by_block or size == (16, 4000)
 
 
 def test_bicubic_frames_are_measured_whole():
@@ -56,4 +107,4 @@ def test_bicubic_frames_are_measured_whole():
 def test_no_masks(mode: str):
     measured = measure(torch.zeros(0, 16, 16), stretched_frame((9, 9), 64, mode), 1.0)
     assert measured.boxes.shape == (0, 4)
-    assert measured.patches == []
+    assert list(measured.outlines) == []
