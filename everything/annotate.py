@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +21,11 @@ from everything.inputs import Source
 from everything.ledger import Row
 from everything.names import image_id, shown
 from everything.pipeline import Pipeline, segment
+from everything.raster import Pixels, Tiff, open_tiff
 from everything.segments import Segments
 from everything.sources import read_source
 from everything.store import Store
+from everything.tiles import segment_tiles
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Visit:
     clock: Clock
     source_bytes: int | None = None
     photo: Photo | None = None
+    raster: Tiff | None = None
     size: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
     segments: Segments | None = None
@@ -72,7 +76,7 @@ class Annotator:
         """Find its segments; afterwards the pixels are no longer held."""
         if visit.error is None:
             self._guarded(visit, self._segment)
-        visit.photo = None
+        visit.photo = visit.raster = None
         return visit
 
     def write(self, visit: Visit) -> Row:
@@ -91,6 +95,11 @@ class Annotator:
 
     def _read(self, visit: Visit) -> None:
         source = visit.task.source
+        if (side := self._pipeline.recipe.tiles.tile_side) and source.start is None:
+            visit.raster = open_tiff(source.location, side)
+            if visit.raster is not None:
+                visit.size, visit.source_bytes = visit.raster.size, visit.raster.bytes
+                return
         data = read_source(source, self._limits)
         visit.source_bytes = len(data)
         visit.photo = decode_image(data, source.shown, self._limits)
@@ -98,8 +107,16 @@ class Annotator:
         visit.notes = visit.photo.notes
 
     def _segment(self, visit: Visit) -> None:
+        if visit.raster is not None:
+            with closing(visit.raster):
+                visit.segments = segment_tiles(visit.raster, self._pipeline, visit.clock)
+            return
         assert visit.photo is not None
-        visit.segments = segment(visit.photo.pixels, self._pipeline, visit.clock)
+        pixels, side = visit.photo.pixels, self._pipeline.recipe.tiles.tile_side
+        if 0 < side < max(pixels.shape[:2]):
+            visit.segments = segment_tiles(Pixels(pixels), self._pipeline, visit.clock)
+        else:
+            visit.segments = segment(pixels, self._pipeline, visit.clock)
 
     def _write(self, visit: Visit, row: Row) -> None:
         assert visit.segments is not None

@@ -117,6 +117,24 @@ class Output(Settings):
         return {key: value for key, value in write(self).items() if value != later.get(key, ...)}
 
 
+class Tiles(Settings):
+    """How photos too large for one look are cut up; masks across the seams are joined."""
+
+    tile_side: int = Field(
+        0, ge=0, description="px; larger photos are segmented in tiles of this side; 0: none are"
+    )
+    tile_overlap: int = Field(256, ge=1, description="px that neighbouring tiles share at least")
+    seam_iou: float = Field(
+        0.5, gt=0, le=1, description="overlap, where tiles share pixels, that makes masks one"
+    )
+
+    @model_validator(mode="after")
+    def _tiles_advance(self) -> Self:
+        if 0 < self.tile_side <= self.tile_overlap:
+            raise ValueError("tile_side must be larger than tile_overlap")
+        return self
+
+
 class Recipe(Settings):
     """All that decides the masks of an image.
 
@@ -135,9 +153,18 @@ class Recipe(Settings):
     crops: Crops = Crops()
     tidy: Tidy = Tidy()
     output: Output = Output()
+    tiles: Tiles = Tiles()
     version: str
     weights: str
     others: dict[str, str] = {}
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Settings that came later are left out at their defaults: older results stay valid."""
+        tree: dict[str, Any] = write(self)
+        if self.tiles == Tiles():
+            tree.pop("tiles", None)
+        return tree
 
     @property
     def digest(self) -> str:

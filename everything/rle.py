@@ -147,6 +147,11 @@ def areas(rles: Sequence[Rle]) -> Tensor:
     return torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64))
 
 
+def union(rles: Sequence[Rle]) -> Rle:
+    """Return the mask of all pixels that are in any of the masks of one image."""
+    return _text(coco.merge(list(rles)))
+
+
 def boxes(rles: Sequence[Rle]) -> NDArray[np.float64]:
     """Return COCO's boxes around the masks, float64 (N, 4) x, y, width, height in px."""
     if not rles:

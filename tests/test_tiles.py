@@ -1,0 +1,218 @@
+"""Large photos in tiles; masks across seams are one."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from everything import rle
+from everything.annotate import Annotator, Task
+from everything.clock import Clock
+from everything.config import Tiles
+from everything.errors import ConfigError, ImageError
+from everything.inputs import Source
+from everything.loading import resolve
+from everything.pipeline import Pipeline
+from everything.prompts import Prompts
+from everything.raster import Pixels, open_tiff
+from everything.segments import Segments
+from everything.store import Store
+from everything.tiles import over_tiles, segment_tiles, tile_boxes
+from everything.variants.sam import SamModel
+from samplers.grid import Grid
+from tests.blob_sam import blob_sam
+from tests.labelled import disc
+from tests.photos import photo
+
+
+def objects(pixels: NDArray[np.uint8]) -> Segments:
+    """Every connected patch that is not black."""
+    labels, count = ndimage.label(pixels[..., 0] > 0)
+    masks = [labels == n for n in range(1, count + 1)]
+    codes = [rle.encode(mask, (0, 0), mask.shape) for mask in masks]
+    boxes = torch.from_numpy(rle.boxes(codes)).float()
+    boxes[:, 2:] += boxes[:, :2] - 1
+    areas = rle.areas(codes).float()
+    return Segments(codes, boxes, areas / 1e6, areas / 1e6, torch.zeros(count, dtype=torch.long),
+                    Prompts.clicks(boxes[:, :2]), torch.zeros(count, 4).long())  # fmt: skip
+
+
+def drawn(size: tuple[int, int], discs: list[tuple[int, int, int]]) -> NDArray[np.uint8]:
+    mask = np.zeros(size, bool)
+    for x, y, radius in discs:
+        mask |= disc(size, (x, y), radius)
+    return np.repeat(mask[..., None], 3, 2).astype(np.uint8) * 255
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(20, 90), st.integers(1, 19))
+def test_tiles_cover_everything_and_overlap(height: int, width: int, side: int, overlap: int):
+    tiles = Tiles(tile_side=side, tile_overlap=overlap)
+    boxes = tile_boxes((height, width), tiles)
+    seen = np.zeros((height, width), int)
+    for x0, y0, x1, y1 in boxes:
+        seen[y0:y1, x0:x1] += 1
+        assert (x1 - x0, y1 - y0) == (min(side, width), min(side, height))
+    assert seen.min() == 1
+    starts = sorted({box[0] for box in boxes})
+    assert all(b - a <= side - overlap for a, b in pairwise(starts))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000))
+def test_objects_across_seams_are_those_of_the_whole_photo(seed: int):
+    generator = np.random.default_rng(seed)
+    size = (230, 310)
+    spots: list[tuple[int, int, int]] = []
+    for _ in range(40):
+        x, y, r = generator.integers(0, 310), generator.integers(0, 230), generator.integers(2, 60)
+        # Apart from each other, so that every piece of an object is in one piece in its tile.
+        if all(np.hypot(x - a, y - b) > r + c + 2 for a, b, c in spots):
+            spots.append((int(x), int(y), int(r)))
+    image = drawn(size, spots)
+    found = over_tiles(Pixels(image), Tiles(tile_side=90, tile_overlap=20), objects, Clock())
+    whole = objects(image)
+    as_text = sorted(code["counts"] for code in found.rles)
+    assert as_text == sorted(code["counts"] for code in whole.rles)
+    for row, code in enumerate(found.rles):
+        x, y, w, h = rle.boxes([code])[0].tolist()
+        assert found.boxes[row].tolist() == [x, y, x + w - 1, y + h - 1]
+        x0, y0, x1, y1 = found.crops[row].tolist()
+        px, py = found.prompts.points[row, 0].tolist()
+        assert x0 <= px < x1
+        assert y0 <= py < y1
+
+
+def test_masks_that_disagree_in_the_overlap_stay_two():
+    def look(pixels: NDArray[np.uint8]) -> Segments:
+        # The left tile sees the upper half, the right one the lower half.
+        half = pixels.copy()
+        if pixels[0, 0, 1]:
+            half[25:] = 0
+        else:
+            half[:25] = 0
+        return objects(half)
+
+    image = drawn((50, 150), [(75, 25, 24)])
+    image[0, 0, 1] = 255
+    tiles = Tiles(tile_side=100, tile_overlap=40)
+    assert len(over_tiles(Pixels(image), tiles, look, Clock())) == 2
+
+
+def test_no_objects_and_a_photo_of_one_tile():
+    nothing = drawn((60, 70), [])
+    assert (
+        len(over_tiles(Pixels(nothing), Tiles(tile_side=40, tile_overlap=9), objects, Clock())) == 0
+    )
+    one = drawn((60, 70), [(30, 30, 20)])
+    assert len(over_tiles(Pixels(one), Tiles(tile_side=90, tile_overlap=9), objects, Clock())) == 1
+
+
+def test_a_mask_over_all_of_a_huge_image_takes_no_huge_array():
+    import tracemalloc
+
+    class Bright:
+        size = (8_000, 8_000)
+
+        def read(self, box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+            x0, y0, x1, y1 = box
+            return np.full((y1 - y0, x1 - x0, 3), 255, np.uint8)
+
+    tracemalloc.start()
+    found = over_tiles(Bright(), Tiles(tile_side=1000, tile_overlap=100), objects, Clock())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.areas().tolist() == [8_000**2]
+    assert peak < 50e6  # a bool map of the image would be 64 MB
+
+
+KINDS = {
+    "uncompressed": {},
+    "tiles": {"tile": (64, 64)},
+    "deflate": {"tile": (64, 48), "compression": "zlib"},
+    "strips": {"rowsperstrip": 16, "compression": "zlib", "predictor": 2},
+    "big": {"bigtiff": True, "rowsperstrip": 7},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("grey", [False, True])
+def test_regions_of_tiffs(tmp_path: Path, kind: str, grey: bool):
+    pixels = photo("chelsea")[:150, :201]
+    values = pixels[..., 0] if grey else pixels
+    photometric = "minisblack" if grey else "rgb"
+    tifffile.imwrite(tmp_path / "x.tif", values, photometric=photometric, **KINDS[kind])
+    raster = open_tiff(tmp_path / "x.tif", 100)
+    assert raster is not None
+    assert raster.size == (150, 201)
+    expected = np.repeat(values[..., None], 3, 2) if grey else pixels
+    for box in [(0, 0, 201, 150), (60, 50, 130, 150), (200, 149, 201, 150), (63, 64, 65, 66)]:
+        x0, y0, x1, y1 = box
+        assert (raster.read(box) == expected[y0:y1, x0:x1]).all()
+    raster.close()
+    assert open_tiff(tmp_path / "x.tif", 201) is None
+
+
+def test_what_cannot_be_read_by_regions_is_read_whole(tmp_path: Path):
+    pixels = photo("chelsea")[:150, :201]
+    tifffile.imwrite(tmp_path / "deep.tif", pixels.astype(np.uint16), photometric="rgb")
+    tifffile.imwrite(tmp_path / "planes.tif", np.moveaxis(pixels, 2, 0), photometric="rgb")
+    Image.fromarray(pixels).save(tmp_path / "x.jpg")
+    (tmp_path / "broken.tif").write_bytes(b"II*\0garbage")
+    (tmp_path / "empty.tif").write_bytes(b"")
+    for file in tmp_path.iterdir():
+        assert open_tiff(file, 100) is None
+
+
+def test_a_broken_tile_is_an_error(tmp_path: Path):
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, photo("chelsea")[:128, :128], tile=(64, 64), compression="zlib")
+    data = bytearray(path.read_bytes())
+    data[-900:-600] = b"\0" * 300
+    path.write_bytes(data)
+    raster = open_tiff(path, 100)
+    assert raster is not None
+    with pytest.raises(ImageError, match=r"x\.tif: cannot be decoded .*get another copy"):
+        raster.read((0, 0, 128, 128))
+    raster.close()
+
+
+@pytest.mark.parametrize("suffix", ["tif", "png"])
+def test_a_job_takes_tiles_when_it_is_told_to(tmp_path: Path, suffix: str):
+    Image.fromarray(photo("coffee")).save(tmp_path / f"x.{suffix}")
+    flags = {"pred_iou_thresh": 0.5, "stability_score_thresh": 0.5}
+    sets = ["tiles.tile_side=200", "tiles.tile_overlap=80"]
+    recipe = resolve("sam-vit-b", sampler="grid", sets=sets, flags=flags)
+    pipeline = Pipeline(SamModel(blob_sam()), Grid(points_per_side=2), recipe)
+    store = Store(tmp_path / "out", recipe)
+    with store.opened():
+        row = Annotator(pipeline, store)(Task(Source(str(tmp_path), f"x.{suffix}")))
+    assert row.error is None
+    assert (row.width, row.height) == (320, 213)
+    document = store.get(f"x.{suffix}")
+    assert document is not None
+    expected = segment_tiles(Pixels(photo("coffee")), pipeline).to_sa1b()
+    assert document["annotations"] == expected
+    assert len(expected) == row.counts["masks"]
+    assert {tuple(a["crop_box"][2:]) for a in expected} == {(200, 200)}
+
+
+def test_settings_of_tiles_are_no_part_of_recipes_without_them():
+    plain = resolve("ucm")
+    assert "tiles" not in plain.model_dump(mode="json")
+    tiled = resolve("ucm", sets=["tiles.tile_side=1024"])
+    assert tiled.model_dump(mode="json")["tiles"]["tile_side"] == 1024
+    assert tiled.digest != plain.digest
+    assert type(plain).model_validate(tiled.model_dump(mode="json")) == tiled
+    with pytest.raises(ConfigError, match="larger than tile_overlap"):
+        resolve("ucm", sets=["tiles.tile_side=256"])
