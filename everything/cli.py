@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from everything.cli_cluster import WithRay, address_of, home_of, photos_in, status
+from everything.cli_compare import compare
 from everything.cli_errors import errors_shown
 from everything.cli_export import export, import_
 from everything.cli_quantize import quantize
@@ -31,6 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.command()(compare)
 app.command()(evaluate)
 app.command()(report)
 app.command()(export)

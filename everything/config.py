@@ -6,8 +6,10 @@ and the command line (everything/loading.py), written beside the results and has
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import operator
 from typing import Any, Literal, Self
 
 from pydantic import (
@@ -168,7 +170,11 @@ class Recipe(Settings):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of everything in the recipe but where the checkpoint lies and on which device it
-        runs, as 64 hex digits."""
+        """SHA-256 of everything in the recipe but where files lie and on which device it runs, as
+        64 hex digits."""
         content = self.model_dump(mode="json", exclude={"checkpoint": True, "compute": {"device"}})
+        for what in content["others"]:
+            *groups, setting = what.split(".")
+            if groups:  # a setting of the sampler that names a file, which counts by its content
+                del functools.reduce(operator.getitem, groups, content)[setting]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

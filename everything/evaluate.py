@@ -9,6 +9,7 @@ mean without that rule, lets one mask stand for both.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,11 +105,17 @@ def evaluate(
     boundary F, where the truth marks whole photos; it takes seconds per photo.
     Raises InputError if photos of the truth are not labelled, or of another size.
     """
+    marked = read_marked(truth, split, min_area, contours=boundaries)
+    return score(labels, marked, boundaries=boundaries)
+
+
+def score(labels: Path, marked: Iterable[Marked], *, boundaries: bool = True) -> Scores:
+    """Return the scores of a label folder against photos that are marked; see `evaluate`."""
     results = Results(labels)
     names = Names(results.files)
     tally = _Tally(_levels(results) if boundaries else [])
     missing = []
-    for photo in read_marked(truth, split, min_area):
+    for photo in marked:
         key = names.find(photo.name)
         if key is None:
             missing.append(photo.name)
@@ -121,7 +128,7 @@ def evaluate(
             f"({some_of(missing)}): label them, or name the part of the truth that is meant"
         )
     if not tally.images:
-        raise InputError(f"{shown(truth)}: has no photos")
+        raise InputError(f"{shown(labels)}: the truth has no photos: name the part that is meant")
     unused = tuple(key for key in results.files if key not in names.used)
     return tally.scores(unused)
 

@@ -12,6 +12,13 @@ from everything import ops
 from everything.view import Box, Frame, Size
 
 
+def crossings(logits: Tensor, frame: Frame, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return masks, logits float32 (N, hl, wl) over the frame's canvas, in the pixels of the view
+    where some rows (h,) and columns (w,), int64, cross: float32 (N, h, w)."""
+    to_view = Interpolation.of(frame, (logits.shape[1], logits.shape[2]))
+    return to_view.rows[rows].to(logits) @ logits @ to_view.columns[columns].to(logits).T
+
+
 @dataclass(frozen=True)
 class Interpolation:
     """A frame's `to_view` for logits of one size: rows @ logits @ columns.T.

@@ -57,7 +57,7 @@ def resolve(
 ) -> Recipe:
     """Return the complete recipe; what comes later in this list wins.
 
-    SAM's defaults, the variant's preset, the sampler's preset, the YAML file `config` (a path or
+    SAM's defaults, the variant's presets, the sampler's preset, the YAML file `config` (a path or
     a name that `configs` lists), `sets` ("group.key=value"), `flags` (setting names and values,
     None for those not given). Raises ConfigError with the nearest name for one that is unknown,
     and WeightsError if the checkpoint cannot be read.
@@ -70,7 +70,7 @@ def resolve(
     sampler_record = _sampler(sampler_name)
     # Flags have no group: where each belongs is known once the sampler is.
     flag_tree = _grouped(flags or {}, sampler_record)
-    chosen = _merged(dict(sampler_record.settings), chosen, flag_tree.pop("sampler", {}))
+    chosen = _merged(_suited(sampler_name, record), chosen, flag_tree.pop("sampler", {}))
     settings = _validated(sampler_record.load(), chosen, f"sampler {sampler_name}")
     tree = _merged(_plain(record.preset), _plain(sampler_record.preset), given, flag_tree)
     tree["sampler"] = {"name": sampler_name} | settings.model_dump(mode="json")
@@ -259,6 +259,14 @@ def _sampler(name: str) -> SamplerRecord:
     """The record of a sampler, or of two as in "object-aware+grid-32"."""
     first, *rest = (_look_up(SAMPLERS, part, "sampler") for part in name.split("+"))
     return functools.reduce(pair, rest, first)
+
+
+def _suited(name: str, variant: VariantRecord) -> Tree:
+    """The settings that a sampler, or each of two, has under its name and for a variant."""
+    first, plus, then = name.rpartition("+")
+    if plus:
+        return {"first": _suited(first, variant), "then": _suited(then, variant)}
+    return _merged(SAMPLERS[name].settings, variant.samplers.get(name, {}))
 
 
 def _nearest(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:

@@ -33,17 +33,19 @@ class Marked:
     contours: NDArray[np.bool_] | None = None
 
 
-def read_marked(truth: Path, split: str | None, min_area: int) -> Iterator[Marked]:
+def read_marked(
+    truth: Path, split: str | None, min_area: int, contours: bool = True
+) -> Iterator[Marked]:
     """Yield the photos of truth in any known format (see evaluate.evaluate).
 
     split: of a data pack, the only one. min_area: px below which a segment of a label map is left
-    out. Raises InputError if no format fits.
+    out. contours: with them, where they are known. Raises InputError if no format fits.
     """
     if truth.is_file():
         return _coco(truth)
     if (truth / "annotations").is_dir() or _is_sa1b(truth):
         return _sa1b(Results(truth))
-    return _label_maps(truth, split, min_area)
+    return _label_maps(truth, split, min_area, contours)
 
 
 def _is_sa1b(folder: Path) -> bool:
@@ -81,12 +83,14 @@ def _truth_row(annotation: Annotation) -> _Tree:
     return {name: annotation[name] for name in names if name in annotation}
 
 
-def _label_maps(path: Path, split: str | None, min_area: int) -> Iterator[Marked]:
+def _label_maps(
+    path: Path, split: str | None, min_area: int, with_contours: bool
+) -> Iterator[Marked]:
     for photo in _truth(path, split):
         rows = [_row(mask) for mask in _segments(photo, min_area)]
         size = (photo.photo.shape[0], photo.photo.shape[1])
         contours = None
-        if photo.complete:
+        if with_contours and photo.complete:
             contours = np.stack([contours_of_labels(one) for one in photo.labels])
         yield Marked(photo.name, size, rows, contours)
 

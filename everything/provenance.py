@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from everything.detectors.known import KNOWN
 from everything.variants import VARIANTS, VariantRecord
 from everything.variants.borrowing import borrows
 from everything.variants.weights import read_state, sha256
@@ -32,5 +33,7 @@ def _files(sampler: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
     for key, value in sampler.items():
         if isinstance(value, dict):
             yield from ((f"{key}.{inner}", file) for inner, file in _files(value))
+        elif key == "detector" and value in KNOWN:
+            yield key, KNOWN[value].path()
         elif isinstance(value, str) and Path(value).is_file():
             yield key, Path(value)

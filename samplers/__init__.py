@@ -101,6 +101,8 @@ SAMPLERS: dict[str, SamplerRecord] = {
         "samplers.auto_ppn:AutoPpn",
         "points and boxes from a small head on the variant's own feature maps",
         "the idea of Lite-SAM (Fu et al., 2024)",
+        # Stability tells masks of objects from those of accidents, which a head does beforehand.
+        preset={"filters": {"stability_score_thresh": 0.0}},
     ),
     "all-instance": SamplerRecord(
         "samplers.all_instance:AllInstance",

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from everything.config import Settings
+from everything.interpolation import crossings
 from everything.masks import Masks
 from everything.prompts import Prompts, lattice
 from everything.scene import Scene
@@ -31,7 +32,9 @@ class Hierarchical(Settings):
         32, ge=1, description="points along each side of the fine lattice, in steps of four"
     )
     high_score_thresh: float = Field(
-        8.5, description="mask logit that, exceeded, needs no second look"
+        8.5,
+        description="mask logit that, exceeded, needs no second look; TinySAM's, of SAM's logits: "
+        "ucm and nano, whose logits are others, have their own if it is not given",
     )
 
     def __call__(self, scene: Scene) -> Iterator[Masks]:
@@ -43,17 +46,21 @@ class Hierarchical(Settings):
         coarse = coarse_points(scene.view.size, points_per_side)
         first = list(scene.decode(Prompts.clicks(coarse)))
         fine = fine_points(coarse, scene.view.size, points_per_side)
-        x, y = fine.long().unbind(1)
-        yield from scene.decode(Prompts.clicks(fine[~self._covered(first, scene)[y, x]]))
+        yield from scene.decode(Prompts.clicks(fine[~self._covered(first, fine)]))
         yield from first
 
-    def _covered(self, first: list[Masks], scene: Scene) -> Tensor:
-        """Where the first round is sure of a mask, bool (h, w) of the view."""
-        covered = torch.zeros(scene.view.size, dtype=torch.bool)
+    def _covered(self, first: list[Masks], points: Tensor) -> Tensor:
+        """Whether the first round is sure of a mask at points (P, 2) xy px of the view, bool (P,).
+
+        Points lie on few lines: only where these cross masks are brought to the view's pixels.
+        """
+        (columns, x), (rows, y) = (torch.unique(v, return_inverse=True) for v in points.long().T)
+        covered = torch.zeros(len(rows), len(columns), dtype=torch.bool)
         for masks in first:
-            logits = masks.decoded.frame.to_view(masks.decoded.logits)
-            covered |= (logits > self.high_score_thresh).any(0).cpu()
-        return covered
+            if len(masks):
+                logits = crossings(masks.decoded.logits, masks.decoded.frame, rows, columns)
+                covered |= (logits > self.high_score_thresh).any(0).cpu()
+        return covered[y, x]
 
 
 def coarse_points(size: Size, points_per_side: int) -> Tensor:

@@ -211,7 +211,7 @@ def test_no_masks_and_no_truth(tmp_path: Path):
     assert np.isnan([scores.covering, scores.ar["1000"], scores.shared["1"]]).all()
     json.dumps(scores.to_json(), allow_nan=False)
     (tmp_path / "none.json").write_text('{"images": [], "annotations": []}')
-    with pytest.raises(InputError, match="has no photos"):
+    with pytest.raises(InputError, match="the truth has no photos"):
         evaluate(some, tmp_path / "none.json")
 
 

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -136,3 +137,31 @@ def test_a_full_label_map_must_be_asked_for_with_the_map():
         resolve("ucm", sets=["output.label_map_full=true"])
     full = resolve("ucm", sets=["output.label_map_full=true", "output.label_map=true"])
     assert full.output.label_map_full
+
+
+def test_files_of_samplers_count_by_what_is_in_them(tmp_path: Path):
+    for name, content in (("a.pt", b"1"), ("b.pt", b"1"), ("c.pt", b"2")):
+        (tmp_path / name).write_bytes(content)
+
+    def recipe(name: str, sampler: str = "object-aware", group: str = "sampler") -> Recipe:
+        return resolve(sampler=sampler, sets=[f"{group}.detector={tmp_path / name}"])
+
+    one, same, other = (recipe(name) for name in ("a.pt", "b.pt", "c.pt"))
+    assert one.sampler["detector"] != same.sampler["detector"]
+    assert one.digest == same.digest != other.digest
+    pair = recipe("a.pt", "object-aware+grid-16", "sampler.first")
+    assert pair.others == {"sampler.first.detector": one.others["sampler.detector"]}
+    assert pair.digest == recipe("b.pt", "object-aware+grid-16", "sampler.first").digest
+
+
+def test_a_variant_suits_samplers_to_its_logits():
+    def thresh(variant: str, **more: Any) -> float:
+        found = resolve(variant, sampler="hierarchical", **more).sampler["high_score_thresh"]
+        return float(found)
+
+    assert thresh("ucm", flags={"high_score_thresh": 8.5}) == 8.5
+    assert (thresh("ucm"), thresh("nano")) == (18.0, 4.0)
+    assert thresh("sam-vit-b") == 8.5
+    pair = resolve("nano", sampler="hierarchical+grid-16", sets=["sampler.first.points_per_side=8"])
+    assert pair.sampler["first"] == {"points_per_side": 8, "high_score_thresh": 4.0}
+    assert pair.sampler["then"]["points_per_side"] == 16

@@ -3,7 +3,8 @@
 A network's time depends on its shapes, and on how many masks pass the filters. So the last layers
 of its two heads are fitted until predicted IoUs spread around 0.5 and mask logits around 0 as
 widely as SAM's do, and the thresholds are put where given parts of the masks pass. The masks
-themselves mean nothing.
+themselves mean nothing. Samplers that depend on what is found get the like: a threshold at which
+a given part of a photo is certain, a head that proposes as many prompts as trained ones do.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from safetensors.torch import save_file
 from torch import Size, Tensor
 
 from everything.decoding.plain import PlainDecoder, PlainDrafts
+from everything.detectors.prompt_head import PromptHead
 from everything.errors import ConfigError
+from everything.interpolation import crossings
 from everything.measure import measure
 from everything.prompts import Prompts, lattice
 from everything.variants import VARIANTS, VariantRecord
@@ -32,8 +35,10 @@ from everything.variants.weights import PACKAGED, State
 from everything.view import Frame, View, whole
 
 PASS_IOU, PASS_STABILITY = 0.4, 0.6  # parts of the candidates, and of those that remain
+CERTAIN = 0.5  # part of a photo that the hierarchical sampler's first round is done with
+PROPOSED = {"max_points": 72, "max_boxes": 40}  # a photo, by auto-ppn's trained heads
 _SCORE_MEAN, _SCORE_SPREAD, _LOGIT_SPREAD = 0.5, 0.1, 8.0
-_POINTS, _PHOTOS, _TOGETHER = 8, 2, 32
+_POINTS, _PHOTOS, _TOGETHER, _LINES = 8, 2, 32, 64
 _LEARNED = re.compile(r"token|point_embed|_point_|no_mask|pos_embed|rel_pos|gaussian")
 
 
@@ -41,12 +46,13 @@ _LEARNED = re.compile(r"token|point_embed|_point_|no_mask|pos_embed|rel_pos|gaus
 class StandIn:
     """A checkpoint of random weights, and how it answers to a small grid on some photos.
 
-    scores: float32 (N,). logits: for each frame float32 (n, hl, wl), N in all.
+    scores: float32 (N,). logits: for each frame float32 (n, hl, wl), N in all. head: of auto-ppn.
     """
 
     checkpoint: Path
     scores: Tensor
     logits: list[tuple[Frame, Tensor]]
+    head: Path
 
     def thresholds(self, offset: float) -> dict[str, float]:
         """Return pred_iou_thresh and stability_score_thresh that let the given parts pass.
@@ -54,12 +60,35 @@ class StandIn:
         offset: stability_score_offset.
         """
         pred_iou = float(self.scores.quantile(1 - PASS_IOU))
-        stability = torch.cat([measure(x, frame, offset).stability for frame, x in self.logits])
+        stability = self._stability(offset)
         left = stability[(self.scores > pred_iou) & ~stability.isnan()]
         return {
             "pred_iou_thresh": _inside(pred_iou),
             "stability_score_thresh": _inside(float(left.quantile(1 - PASS_STABILITY))),
         }
+
+    def samplers(self, offset: float) -> dict[str, Any]:
+        """Return settings of samplers, by name; offset: stability_score_offset."""
+        limits = self.thresholds(offset)
+        passes = self.scores > limits["pred_iou_thresh"]
+        passes &= self._stability(offset) >= limits["stability_score_thresh"]
+        parts = torch.split(passes, [len(x) for _, x in self.logits])
+        sure = [
+            _seen(frame, x[some]).amax(0).flatten()
+            for (frame, x), some in zip(self.logits, parts, strict=True)
+            if some.any()
+        ]
+        certain = float(torch.cat(sure).quantile(1 - CERTAIN)) if sure else 0.0
+        return {"high_score_thresh": certain, "head": str(self.head), **PROPOSED}
+
+    def _stability(self, offset: float) -> Tensor:
+        return torch.cat([measure(x, frame, offset).stability for frame, x in self.logits])
+
+
+def _seen(frame: Frame, logits: Tensor) -> Tensor:
+    """Logits (N, hl, wl) at some evenly spread pixels of the view, (N, h, w)."""
+    rows, columns = (torch.arange(0, side, -(-side // _LINES)) for side in frame.view)
+    return crossings(logits, frame, rows, columns)
 
 
 def has_own_weights(record: VariantRecord) -> bool:
@@ -87,7 +116,19 @@ def make(variant: str, seed: int, photos: Sequence[NDArray[np.uint8]], folder: P
     path = folder / f"{variant}-random-{seed}.safetensors"
     save_file(heads.put_into(state), path)
     logits = [(view.frame, gain * drawn) for view, (_, drawn) in zip(views, answers, strict=True)]
-    return StandIn(path, raw * scale + shift, logits)
+    head = _make_head(torch.cat([view.features for view in views]), seed, folder)
+    return StandIn(path, raw * scale + shift, logits, head)
+
+
+def _make_head(features: Tensor, seed: int, folder: Path) -> Path:
+    """Write a head of auto-ppn for features (B, C, h, w) that is in doubt everywhere."""
+    torch.manual_seed(seed)
+    head = PromptHead(features.shape[1])
+    head.mean.copy_(features.mean((0, 2, 3)))
+    head.deviation.copy_(features.std((0, 2, 3)).clamp(min=1e-6))
+    path = folder / f"auto-ppn-random-{seed}-{features.shape[1]}.safetensors"
+    save_file({name: value.contiguous() for name, value in head.state_dict().items()}, path)
+    return path
 
 
 def random_state(shapes: Mapping[str, Size], seed: int) -> State:
@@ -135,9 +176,9 @@ class _Seen:
     @torch.inference_mode()
     def __init__(self, model: SamModel, view: View) -> None:
         self._network, self.frame = model.network, model.frame(view.size)
-        embedding = model.network.image_encoder(model.pixels(view))
+        self.features = model.network.image_encoder(model.pixels(view))
         plain = PlainDecoder(model.network.prompt_encoder, model.network.mask_decoder)
-        self._image = plain.prepare(embedding)
+        self._image = plain.prepare(self.features)
         height, width = view.size
         points = lattice(_POINTS) * torch.tensor([width, height], dtype=torch.float64)
         self._clicks = Prompts.clicks(self.frame.to_canvas(points))

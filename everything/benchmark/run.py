@@ -145,10 +145,14 @@ class _Plan:
         """Plan a variant with every sampler, by everyone."""
         name, _, path = named.partition("=")
         checkpoint, sets = (Path(path) if path else None), tuple[str, ...]()
+        suited: dict[str, Any] = {}
         if self._seed is not None and checkpoint is None and _needs_weights(name):
-            checkpoint, sets = self._made_up(name, self._seed)
+            checkpoint, sets, suited = self._made_up(name, self._seed)
         for sampler in samplers:
             recipe = self._settings.recipe(name, checkpoint, sampler, sets)
+            fit = sorted(f"sampler.{k}={v}" for k, v in suited.items() if k in recipe.sampler)
+            if fit:
+                recipe = self._settings.recipe(name, checkpoint, sampler, (*sets, *fit))
             others = [by for by in against if by in WAYS or boxes_asked(sampler) is None]
             for by in (OURS, *others):
                 own = another_way(recipe, by) if by in WAYS else recipe
@@ -167,19 +171,26 @@ class _Plan:
                 self.notes.append(f"{spec.key}: left out: {error}")
         return contenders
 
-    def _made_up(self, variant: str, seed: int) -> tuple[Path, tuple[str, ...]]:
+    def _made_up(self, variant: str, seed: int) -> tuple[Path, tuple[str, ...], dict[str, Any]]:
+        """A checkpoint, thresholds as settings, and settings of samplers by name."""
         self._say(f"making random weights of {variant}")
         pixels = [read_image(photo.path).pixels for photo in self._photos[:2]]
         made = random_weights.make(variant, seed, pixels, self._folder)
         filters = self._settings.recipe(variant, made.checkpoint, "grid").filters
-        thresholds = made.thresholds(filters.stability_score_offset)
+        offset = filters.stability_score_offset
+        thresholds, suited = made.thresholds(offset), made.samplers(offset)
         self.notes.append(
             f"{variant}: random weights (seed {seed}), masks mean nothing; heads scaled to SAM's "
             f"range and thresholds put where about {random_weights.PASS_IOU:.0%} and, of these, "
             f"{random_weights.PASS_STABILITY:.0%} pass; masks are large, so NMS leaves few: "
-            f"{', '.join(f'{k} {v}' for k, v in thresholds.items())}"
+            f"{', '.join(f'{k} {v}' for k, v in thresholds.items())}; hierarchical: "
+            f"high_score_thresh {suited['high_score_thresh']:.2f}, where its first round is "
+            f"certain of about {random_weights.CERTAIN:.0%} of a photo; auto-ppn: "
+            f"{', '.join(f'{k} {suited[k]}' for k in random_weights.PROPOSED)}, as many as trained "
+            f"heads propose"
         )
-        return made.checkpoint, tuple(f"filters.{k}={v}" for k, v in thresholds.items())
+        sets = tuple(f"filters.{k}={v}" for k, v in thresholds.items())
+        return made.checkpoint, sets, suited
 
 
 def _needs_weights(variant: str) -> bool:

@@ -53,8 +53,13 @@ def markdown(report: Report) -> str:
 
 def print_to(console: Console, report: Report) -> None:
     """Print all tables, what they were measured on, and the notes."""
-    tables = [table.rich() for table in all_tables(report)]
-    lines = [Text(f"- {line}") for line in conditions(report)]
+    print_tables(console, list(all_tables(report)), list(conditions(report)))
+
+
+def print_tables(console: Console, found: Sequence[Table], notes: Sequence[str]) -> None:
+    """Print tables, then notes; a file gets them as wide as they are."""
+    tables = [table.rich() for table in found]
+    lines = [Text(f"- {note}") for note in notes]
     if not console.is_terminal:
         # A file has no edge at which anything must be cut.
         console = Console(file=console.file, width=_LINE)

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from everything.embedded.drawing import draw
 from everything.embedded.regions import Ints, Regions
-from everything.embedded.ucm import Understood
+from everything.embedded.ucm import GLANCE, Understood
 from everything.masks import Decoded
 from everything.prompts import Prompts
 from everything.scene import Scene
 from everything.variants import VARIANTS
-from everything.variants.ucm import UcmModel, build
+from everything.variants.ucm import UcmModel, blueprint
 from everything.variants.weights import read_state
 from everything.view import Frame
 
@@ -53,7 +53,7 @@ def find(scene: Scene, *, conf: float, iou: float, max_det: int) -> RegionsFound
     one exceeds `iou`, at most `max_det`.
 
     A scene whose variant is ucm has its regions already; for any other variant the embedded ucm
-    looks at the view.
+    glances at the view.
     """
     model = scene.model if isinstance(scene.model, UcmModel) else _embedded()
     understood = scene.embedding if model is scene.model else model.encode(scene.view)
@@ -66,7 +66,7 @@ def find(scene: Scene, *, conf: float, iou: float, max_det: int) -> RegionsFound
 @cache
 def _embedded() -> UcmModel:
     path = VARIANTS["ucm"].weights.path()
-    return build(read_state(path), str(path))
+    return UcmModel(blueprint().load(read_state(path), str(path)), GLANCE)
 
 
 def _distinct(regions: Regions, best: Ints, iou: float, count: int) -> Ints:

@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import box_convert, box_iou, nms
 
+from everything.detectors.known import KNOWN
 from everything.detectors.shells import read_network
 from everything.errors import WeightsError
 from everything.masks import Decoded
 from everything.prompts import Prompts
-from everything.variants.weights import State, Weights
+from everything.variants.weights import State
 from everything.view import Frame, Size
 
 STRIDE = 32  # the letterbox's sides are multiples of it
@@ -34,11 +35,6 @@ BORDER = 20.0  # px of the letterbox; a box that ends this near to its edge ends
 FULL = 0.9  # IoU with the letterbox, exceeded: the box is the letterbox (FastSAM)
 OUTSIDE = -100.0  # logit outside of a mask's box
 SCALES = {16: "n", 32: "s", 48: "m", 64: "l", 80: "x"}  # by the width of the first convolution
-_ASSETS = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
-KNOWN = {
-    "fastsam-s": Weights(f"{_ASSETS}/FastSAM-s.pt"),
-    "fastsam-x": Weights(f"{_ASSETS}/FastSAM-x.pt"),
-}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Drawing: a region as logits that grow with the distance from its contour."""
+"""Drawing: a region as logits that grow with the distance from its contour, and with certainty."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from everything.embedded.regions import Regions
 REACH = 3  # px to either side of the contour over which logits grow
 SLOPE = 3.0  # logits per px: 1.5 beside the contour passes SAM's stability test, whose offset is 1
 FAR = SLOPE * (REACH + 0.5)
+CERTAIN = 10.0  # logits that a region without any contour in it gains where it is FAR
 
 Mask = NDArray[np.bool_]
 
@@ -19,6 +20,10 @@ Mask = NDArray[np.bool_]
 def draw(regions: Regions, nodes: list[int]) -> Tensor:
     """Return logits float32 (K, h, w) of K regions: SLOPE times the distance to the contour in px,
     negative outside, constant from REACH + 0.5 px on.
+
+    There, inside, they are FAR and up to CERTAIN more, the weaker the contour at which the region's
+    two halves met: where nothing divides a region no prompt finds anything else, which is what the
+    hierarchical sampler asks of a logit. What is far outside is -FAR.
 
     Distances are counted in steps of one px that go to the 4 and to the 8 neighbours in turn,
     whose circles are octagons (Rosenfeld and Pfaltz, 1968).
@@ -31,8 +36,11 @@ def draw(regions: Regions, nodes: list[int]) -> Tensor:
         x1, y1 = min(width, x1 + REACH), min(height, y1 + REACH)
         place = regions.place[y0:y1, x0:x1]
         inside = (place >= regions.first[node]) & (place < regions.last[node])
-        np.multiply(_steps(inside), np.float32(SLOPE), out=row[y0:y1, x0:x1])
+        steps = _steps(inside)
+        np.multiply(steps, np.float32(SLOPE), out=row[y0:y1, x0:x1])
         row[y0:y1, x0:x1] -= FAR
+        certain = CERTAIN * (1 - min(1.0, float(regions.altitude[node])))
+        row[y0:y1, x0:x1][steps == 2 * REACH + 1] += np.float32(certain)
     return logits
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import uuid
@@ -20,6 +21,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColu
 
 from everything.errors import WeightsError
 
+_log = logging.getLogger(__name__)
 CHUNK = 2**20  # bytes
 TIMEOUT = 60  # seconds without a byte
 _KINDS = (b"PK\3\4", b"\x80")  # of PyTorch's archives, and of the pickles that it wrote before
@@ -52,6 +54,13 @@ def fetch(url: str, to: Path, sha256: str = "") -> None:
                     f"kept; name a file with --checkpoint"
                 )
             part.replace(to)
+        if not sha256:
+            _log.warning(
+                "%s: nobody has published its SHA-256, so it could not be checked; that of what "
+                "came is %s, which every recipe keeps: compare it with another source",
+                url,
+                found,
+            )
     except (URLError, HTTPException, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", "") or error
         if isinstance(error, HTTPError):  # is the answer, with its connection

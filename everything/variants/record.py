@@ -21,9 +21,10 @@ class VariantRecord:
     """What there is to know of a variant before it is loaded.
 
     module: the file of this package whose `build` makes it, with `options`. weights: where they
-    come from. preset: defaults of the recipe's groups that this variant changes. lender: the
-    variant from whose checkpoint the tensors come whose names start with `lent`, where this one's
-    has none of them (everything/variants/borrowing.py).
+    come from. preset: defaults of the recipe's groups that this variant changes. samplers: of the
+    settings of samplers, by the sampler's name. lender: the variant from whose checkpoint the
+    tensors come whose names start with `lent`, where this one's has none of them
+    (everything/variants/borrowing.py).
     """
 
     module: str
@@ -35,6 +36,7 @@ class VariantRecord:
     weights: Weights
     options: Mapping[str, Any] = field(default_factory=dict)
     preset: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    samplers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     lender: str = ""
     lent: tuple[str, ...] = ()
 

@@ -16,7 +16,7 @@ from everything.embedded import picks
 from everything.embedded.clicks import Clicks
 from everything.embedded.drawing import draw
 from everything.embedded.regions import Ints
-from everything.embedded.ucm import Ucm, Understood, understand
+from everything.embedded.ucm import LOOKS, Looks, Ucm, Understood, understand
 from everything.errors import ConfigError
 from everything.model import Drafts
 from everything.prompts import INSIDE, OUTSIDE, Prompts
@@ -44,9 +44,10 @@ class RegionDrafts:
 
 class UcmModel:
     """The region tree behind this program's protocol. Its canvas is the view itself, reduced to
-    640 px on its longest side where that is longer."""
+    640 px on its longest side where that is longer. looks: see everything.embedded.ucm."""
 
-    def __init__(self, network: Ucm) -> None:
+    def __init__(self, network: Ucm, looks: Looks = LOOKS) -> None:
+        self.looks = looks
         self.network = network.eval().requires_grad_(False)
         self.network.to(memory_format=torch.channels_last)
         self.precision: torch.dtype | None = None
@@ -73,7 +74,7 @@ class UcmModel:
         if view.size != (height, width):
             image = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
             pixels = np.asarray(image)
-        return understand(self.network, pixels, self.precision)
+        return understand(self.network, pixels, self.precision, self.looks)
 
     def features(self, embedding: Understood) -> Tensor:
         """Return the boundary network's features, float32 (1, 72, h', w') over the canvas."""

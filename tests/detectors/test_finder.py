@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
 from everything.clock import Clock
 from everything.detectors import regions
 from everything.detectors.finder import Finder
+from everything.embedded.ucm import GLANCE
 from everything.loading import load, resolve
 from everything.scene import Scene
 from everything.variants.sam import SamModel
+from everything.variants.ucm import UcmModel
 from everything.view import whole
 from tests.blob_sam import blob_sam
 from tests.photos import photo
 
 
-def test_confidence_is_the_detectors_own():
+def test_confidence_is_the_detectors_own(tmp_path: Path):
     assert Finder().conf == 0.2
     assert Finder(detector="fastsam-s").conf == 0.4
     assert Finder(detector="fastsam-s", conf=0.1).conf == 0.1
-    assert resolve(sampler="all-instance", sets=["sampler.detector=a.pt"]).sampler["conf"] == 0.4
+    file = tmp_path / "a.pt"
+    file.write_bytes(b"any")
+    given = resolve(sampler="all-instance", sets=[f"sampler.detector={file}"])
+    assert given.sampler["conf"] == 0.4
 
 
 def found_in(image: np.ndarray, **settings: float) -> regions.RegionsFound:
@@ -53,12 +60,15 @@ def test_boxes_and_masks_of_regions_agree():
     assert torch.equal(decoded.scores, found.scores[2:6])
 
 
-def test_another_variant_gets_the_regions_of_the_embedded_one():
+def test_another_variant_gets_the_regions_that_the_embedded_one_sees_at_a_glance():
     image = photo("chelsea", 120)
-    own = found_in(image)
+    model = load("ucm").model
+    assert isinstance(model, UcmModel)
+    glancing = Scene(UcmModel(model.network, GLANCE), whole(image), resolve("ucm"), Clock())
     scene = Scene(SamModel(blob_sam()), whole(image), resolve("sam-vit-b"), Clock())
-    other = regions.find(scene, conf=0.1, iou=0.9, max_det=300)
+    own, other = (regions.find(s, conf=0.1, iou=0.9, max_det=300) for s in (glancing, scene))
     assert torch.equal(own.boxes, other.boxes)
+    assert len(other.scores) > 10
     assert "embedding" not in vars(scene)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from everything import ops
-from everything.embedded.drawing import FAR, SLOPE, draw
+from everything.embedded.drawing import CERTAIN, FAR, SLOPE, draw
 from everything.embedded.regions import partition, regions
 
 
@@ -27,15 +28,24 @@ def test_logits_grow_by_slope_with_the_distance() -> None:
     left = int(tree.at(np.array([0]), np.array([0]))[0])
     row = draw(tree, [left])[0, 10].numpy()
     edge = int((row > 0).sum())
-    steps = np.array([-3.5, -2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.5]) * SLOPE
-    assert row[edge - 4 : edge + 4].tolist() == steps[::-1].tolist()
-    assert (row[: edge - 4] == FAR).all()
+    steps = np.array([-3.5, -2.5, -1.5, -0.5, 0.5, 1.5, 2.5]) * SLOPE
+    assert row[edge - 3 : edge + 4].tolist() == steps[::-1].tolist()
+    assert (row[: edge - 3] == FAR + CERTAIN).all()
     assert (row[edge + 4 :] == -FAR).all()
 
 
 def test_the_photos_edge_is_no_contour() -> None:
     tree = regions(partition(np.zeros((7, 9))))
-    assert (draw(tree, [0]) == FAR).all()
+    assert (draw(tree, [0]) == FAR + CERTAIN).all()
+
+
+def test_a_region_that_nothing_divides_is_certain() -> None:
+    boundary = np.zeros((20, 40))
+    boundary[:, 10], boundary[:, 25] = 0.2, 0.7
+    tree = regions(partition(boundary))
+    assert tree.altitude.max() == pytest.approx(0.35)  # a contour 1 px wide, between pairs of px
+    height = draw(tree, list(range(len(tree)))).amax((1, 2)).numpy()
+    assert height == pytest.approx(FAR + CERTAIN * (1 - tree.altitude))
 
 
 def test_regions_are_stable_at_sams_offset() -> None:

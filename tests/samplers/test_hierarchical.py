@@ -112,7 +112,8 @@ def test_both_rounds_are_tinysams(sam: Sam, name: str, size: int, high: float):
     assert clock.counts["prompts"] == coarse + fine
     assert len(found) == len(expected["scores"]) > 0
     assert torch.allclose(found.scores, expected["scores"], atol=1e-5)
-    assert torch.allclose(found.stability, expected["stability"], atol=1e-4)
+    # A pixel on the cut may round to either side, in a mask of as few as 1000.
+    assert torch.allclose(found.stability, expected["stability"], atol=1e-3)
     assert torch.allclose(found.prompts.points[:, 0], expected["clicks"], atol=1e-9)
     masks = rle.decode(found.rles, (image.shape[0], image.shape[1]))
     theirs = (expected["logits"] > 0).numpy()

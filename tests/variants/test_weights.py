@@ -148,3 +148,16 @@ def test_a_file_put_into_the_cache_is_checked_once(hub: Path, tmp_path: Path) ->
     saved(file, STATE)
     assert weights.path() == file
     assert (hub / "tiny.pth.checked").read_text() != "{"
+
+
+def test_a_hash_that_nobody_published_is_told(
+    tmp_path: Path, hub: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    remote = saved(tmp_path / "tiny.pth", STATE)
+    weights = Weights(remote.as_uri())
+    weights.path()
+    assert weights.digest() in caplog.text
+    assert "could not be checked" in caplog.text
+    caplog.clear()
+    weights.path()  # it is there: nothing is fetched, nothing said
+    assert not caplog.text

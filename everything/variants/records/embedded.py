@@ -20,6 +20,8 @@ EMBEDDED: dict[str, VariantRecord] = {
             "filters": {"pred_iou_thresh": 0.15, "stability_score_thresh": 0.0},
             "nms": {"kind": "mask", "box_nms_thresh": 0.9, "crop_nms_thresh": 0.9},
         },
+        # A region is certain where nothing above .25 of boundary divides it: see embedded.drawing.
+        samplers={"hierarchical": {"high_score_thresh": 18.0}},
     ),
     "nano": VariantRecord(
         module="nano",
@@ -34,5 +36,7 @@ EMBEDDED: dict[str, VariantRecord] = {
             "filters": {"pred_iou_thresh": 0.25, "stability_score_thresh": 0.4},
             "nms": {"kind": "mask", "box_nms_thresh": 0.75, "crop_nms_thresh": 0.75},
         },
+        # Its logits reach about 8: TinySAM's 8.5 would be sure of nothing.
+        samplers={"hierarchical": {"high_score_thresh": 4.0}},
     ),
 }
