@@ -104,7 +104,10 @@ def test_tables_and_a_picture_are_left(comparison: Comparison, out: Path):
     assert np.asarray(sheet)[30:].std() > 20
 
 
-def test_what_is_labelled_is_not_labelled_again(folder: Path, photos: list[Source], out: Path):
+def test_what_is_labelled_is_not_labelled_again(
+    comparison: Comparison, folder: Path, photos: list[Source], out: Path
+):
+    assert comparison.photos == 2
     file = out / "labels/ucm/all-instance/annotations/rocket.png.json"
     before = file.stat().st_mtime_ns
     again = compare(photos[1:], ["ucm"], ["all-instance"], truth=folder, out=out)
