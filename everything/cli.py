@@ -259,6 +259,11 @@ def bench(
     ] = None,
     memory: Annotated[bool, typer.Option(help="Peaks, each in a process of its own.")] = True,
     flops: Annotated[bool, typer.Option(help="Operations, and the time they need.")] = False,
+    truth: Annotated[
+        Path | None,
+        typer.Option(metavar="T", help="What is in the photos, as of evaluate: for their recall."),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Of a data pack that has splits.")] = None,
     config: Config = None,
     sets: Sets = None,
     out: Annotated[
@@ -286,6 +291,8 @@ def bench(
             random_seed=random_weights,
             memory=memory,
             flops=flops,
+            truth=truth,
+            split=split,
             config=config,
             sets=sets or (),
             say=lambda line: console.print(line, style="dim", highlight=False, markup=False),

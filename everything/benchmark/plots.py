@@ -1,11 +1,11 @@
-"""Pictures of a report: latency by stage, and latency against the number of box prompts."""
+"""Pictures of a report: latency by stage, against the number of box prompts, against recall."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from everything.benchmark.contenders import BOXES, OURS
+from everything.benchmark.contenders import BOXES, OURS, Key
 
 if TYPE_CHECKING:
     from everything.benchmark.report import Report, Row
@@ -21,6 +21,8 @@ def save_plots(report: Report, folder: Path) -> list[Path]:
         paths.append(_saved(_stage_bars(done), folder / "stages.png"))
     if len({row.key.sampler for row in done if row.key.sampler.startswith(BOXES)}) > 1:
         paths.append(_saved(_against_prompts(done), folder / "prompts.png"))
+    if any(row.key in report.recall for row in done):
+        paths.append(_saved(_against_recall(done, report.recall), folder / "recall.png"))
     return paths
 
 
@@ -79,5 +81,24 @@ def _against_prompts(rows: list[Row]) -> Any:
     axes.set_ylabel("ms an image, encoder included")
     axes.set_xlim(left=0)
     axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
+    axes.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def _against_recall(rows: list[Row], recall: dict[Key, float]) -> Any:
+    figure, axes = _figure(4.5)
+    for variant in dict.fromkeys(row.key.variant for row in rows):
+        mine = [r for r in rows if r.key.variant == variant and r.key in recall and r.latency]
+        points = [(1000 * r.latency.median, recall[r.key]) for r in mine if r.latency]
+        if points:
+            axes.plot(*zip(*points, strict=True), marker="o", linestyle="", label=variant)
+        for row, point in zip(mine, points, strict=True):
+            name = row.key.sampler if row.key.by == OURS else f"{row.key.sampler}, {row.key.by}"
+            axes.annotate(name, point, (5, 4), textcoords="offset points", fontsize=8)
+    axes.set_xlabel("ms an image, median")
+    axes.set_ylabel("AR@1000")
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.margins(0.15)
     axes.legend(frameon=False, loc="lower right")
     return figure

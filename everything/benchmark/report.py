@@ -80,7 +80,7 @@ class Report:
     """machine, settings: what it was measured on and how. samples: in the order of time.
 
     memory, work: of those contenders that were looked at alone. agreement: of our masks with a
-    peer's. notes: what the reader must know besides.
+    peer's. notes: what the reader must know besides. recall: COCO's AR@1000, where there is truth.
     """
 
     machine: dict[str, Any]
@@ -90,6 +90,7 @@ class Report:
     work: dict[Key, Work] = field(default_factory=dict)
     agreement: dict[Key, Agreement] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    recall: dict[Key, float] = field(default_factory=dict)
 
     def contenders(self) -> list[Key]:
         """Return the contenders: by variant, sampler and program, in the order they were named."""
@@ -135,6 +136,7 @@ class Report:
             "memory": [_keyed(key, asdict(peak)) for key, peak in self.memory.items()],
             "work": [_keyed(key, asdict(work)) for key, work in self.work.items()],
             "agreement": [_keyed(k, asdict(v)) for k, v in self.agreement.items()],
+            "recall": [_keyed(key, {"ar_1000": value}) for key, value in self.recall.items()],
         }
         return json.dumps(_named(content), indent=1)
 
@@ -151,6 +153,7 @@ class Report:
                 work={_key(w.pop("key")): Work(**w) for w in content["work"]},
                 agreement={_key(a.pop("key")): Agreement(**a) for a in content["agreement"]},
                 notes=content["notes"],
+                recall={_key(r["key"]): r["ar_1000"] for r in content.get("recall", [])},
             )
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"not a benchmark report ({error}): name a bench.json") from error

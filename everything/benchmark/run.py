@@ -29,6 +29,7 @@ from everything.benchmark.flops import Work, products_per_second, work_of
 from everything.benchmark.machine import machine, synchronise, threads
 from everything.benchmark.memory import Peak, peak_of
 from everything.benchmark.peers import PEERS
+from everything.benchmark.recall import marked_photos, recall_of
 from everything.benchmark.report import Report
 from everything.config import Recipe
 from everything.errors import ConfigError, InputError
@@ -54,6 +55,8 @@ def bench(
     config: Path | str | None = None,
     sets: Sequence[str] = (),
     flags: Mapping[str, object] | None = None,
+    truth: Path | None = None,
+    split: str | None = None,
     say: Say = lambda line: None,
     build: Build = loading.build,
 ) -> Report:
@@ -66,13 +69,16 @@ def bench(
     torch, None leaves it. random_seed: variants whose weights do not come with the program get
     random ones. memory: the peak of each contender on the largest photo, in a process of its own.
     flops: operations on the first photo and what the machine could do at best. config, sets,
-    flags: settings for all, as of loading.resolve. say: told how it goes on. build: makes a
+    flags: settings for all, as of loading.resolve. truth, split: what is marked in the photos,
+    as of evaluate, for the recall of what was found. say: told how it goes on. build: makes a
     pipeline, in this process and in others.
 
     What a peer cannot do is left out, with a note. Raises ConfigError, InputError, WeightsError
     and ImageError.
     """
     _check(photos, variants, samplers, against, repeats, warmup)
+    names = [photo.name for photo in photos]
+    marked = {} if truth is None else marked_photos(truth, split, names)
     with ExitStack() as stack:
         stack.enter_context(threads(thread_count))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="everything-bench-")))
@@ -103,6 +109,7 @@ def bench(
             work=work,
             agreement=_agreement(found),
             notes=plan.notes + _notes(found, peers),
+            recall=recall_of(marked, found.masks) if marked else {},
         )
 
 

@@ -81,6 +81,8 @@ def all_tables(report: Report) -> Iterator[Table]:
     yield _latencies(report, rows)
     if any(row.key.sampler.startswith(BOXES) for row in rows):
         yield _boxes(report, rows)
+    if report.recall:
+        yield _recall(report, rows)
     yield _stages(rows)
     yield _funnel(rows)
     if report.memory:
@@ -146,6 +148,15 @@ def _boxes(report: Report, rows: list[Row]) -> Table:
             for row in chosen
         ],
     )
+
+
+def _recall(report: Report, rows: list[Row]) -> Table:
+    found = [
+        [str(row.key), _spread(row.latency, 1000, ".0f"), f"{report.recall[row.key]:.3f}"]
+        for row in rows
+        if row.key in report.recall
+    ]
+    return Table("Latency, ms, and recall", ["", "median (p10, p90)", "AR@1000"], found)
 
 
 def _stages(rows: list[Row]) -> Table:

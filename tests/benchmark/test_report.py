@@ -152,3 +152,16 @@ def test_files_and_plots_are_saved(report: Report, tmp_path: Path):
     for name in ("stages.png", "prompts.png"):
         pixels = np.asarray(Image.open(saved / name).convert("RGB"))
         assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 10
+
+
+def test_recall_is_a_table_a_plot_and_comes_back(report: Report, tmp_path: Path):
+    from dataclasses import replace
+
+    assert "AR@1000" not in report.markdown()
+    marked = replace(report, recall={OURS: 0.5, THEIRS: 0.25})
+    assert "| sam-vit-b, grid-32 |" in marked.markdown().split("Latency, ms, and recall")[1]
+    assert Report.from_json(marked.to_json()).recall == marked.recall
+    marked.save(tmp_path)
+    assert Image.open(tmp_path / "recall.png").size[0] > 1000
+    report.save(tmp_path / "without")
+    assert not (tmp_path / "without" / "recall.png").exists()
