@@ -162,6 +162,7 @@ def test_recall_is_a_table_a_plot_and_comes_back(report: Report, tmp_path: Path)
     assert "| sam-vit-b, grid-32 |" in marked.markdown().split("Latency, ms, and recall")[1]
     assert Report.from_json(marked.to_json()).recall == marked.recall
     marked.save(tmp_path)
-    assert Image.open(tmp_path / "recall.png").size[0] > 1000
+    with Image.open(tmp_path / "recall.png") as plot:
+        assert plot.size[0] > 1000
     report.save(tmp_path / "without")
     assert not (tmp_path / "without" / "recall.png").exists()
