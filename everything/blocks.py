@@ -9,7 +9,8 @@ interpolating everything, up to the rounding of pixels that lie on the cut.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -90,124 +91,131 @@ class Blocks:
         return self.rows.count * self.columns.count <= PAYING
 
     def look(self, logits: Tensor, offset: float) -> Looked:
-        """Return what there is to see of masks given as logits float32 (N, hl, wl)."""
+        """Return what there is to see of a mask given as logits float32 (hl, wl)."""
         low, high = (
-            self.columns.gathered(self.rows.gathered(logits, 1, better), 2, better)
+            self.columns.gathered(self.rows.gathered(logits, 0, better), 1, better)
             for better in (torch.minimum, torch.maximum)
         )
-        doubt = offset + ROUNDING * logits.abs().amax((1, 2))[:, None, None]
-        full, mixed = low > doubt, (high >= -doubt) & (low <= doubt)
-        n, r, c = mixed.nonzero(as_tuple=True)
-        pixels = np.empty((len(n), SIDE + 2, SIDE), np.bool_)
-        counts = torch.zeros(3, len(logits), dtype=torch.int64)
-        counts += self._areas(full)
-        for start in range(0, len(n), TOGETHER):
+        doubt = ROUNDING * float(logits.abs().max())
+        cuts = (-offset, 0.0, offset)
+        mixed = torch.zeros_like(low, dtype=torch.bool)
+        for cut in cuts:
+            mixed |= (low <= cut + doubt) & (high >= cut - doubt)
+        decided = low.masked_fill(mixed, -math.inf)
+        counts = [self._area(decided > cut) for cut in cuts]
+        r, c = mixed.nonzero(as_tuple=True)
+        pixels = np.empty((len(r), SIDE + 2, SIDE), np.bool_)
+        for start in range(0, len(r), TOGETHER):
             some = slice(start, start + TOGETHER)
-            values, inside = self._interpolated(logits, n[some], r[some], c[some])
-            for row, cut in enumerate((-offset, 0.0, offset)):
-                above = (values > cut) & inside
-                if cut == 0.0:
-                    pixels[some] = above
-                per_block = np.count_nonzero(above[:, 1:-1].reshape(len(above), -1), axis=1)
-                counts[row].index_add_(0, n[some], torch.from_numpy(per_block))
-        return Looked(self, full, mixed, (n, r, c), pixels, counts)
+            values = self._interpolated(logits, r[some], c[some])
+            for k, cut in enumerate(cuts):
+                above = np.greater(values, cut, out=pixels[some] if cut == 0.0 else None)
+                ends = int(np.count_nonzero(above[:, [0, -1]]))
+                counts[k] += int(np.count_nonzero(above)) - ends
+        full = (decided > 0).numpy()
+        return Looked(self, full, mixed.numpy(), (r.numpy(), c.numpy()), pixels, counts)
 
-    def _areas(self, full: Tensor) -> Tensor:
-        """Areas of whole blocks, int64 (N,) px."""
-        down, across = self.rows.sizes.double(), self.columns.sizes.double()
-        return torch.einsum("nrc,r,c->n", full.double(), down, across).long()
+    def _area(self, blocks: Tensor) -> int:
+        """Area of whole blocks, bool (n, m), px."""
+        across = blocks.double() @ self.columns.sizes.double()
+        return int(self.rows.sizes.double() @ across)
 
-    def _interpolated(
-        self, logits: Tensor, n: Tensor, r: Tensor, c: Tensor
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Logits (B, SIDE + 2, SIDE) of blocks with one row above and below, and which of these
-        pixels are in the view."""
+    def _interpolated(self, logits: Tensor, r: Tensor, c: Tensor) -> NDArray[np.float32]:
+        """Logits (B, SIDE + 2, SIDE) of blocks with one row above and below; pixels that are not
+        in the view are surely no mask."""
         down = self.rows.first[r][:, None] + torch.arange(self.rows.count)
         across = self.columns.first[c][:, None] + torch.arange(self.columns.count)
-        cells = logits[n[:, None, None], down[:, :, None], across[:, None]]
-        across_weights = self.columns.weights[:, 1:-1][c].transpose(1, 2)
-        values = torch.bmm(torch.bmm(self.rows.weights[r], cells), across_weights)
-        inside = self.rows.inside[r][:, :, None] & self.columns.inside[:, 1:-1][c][:, None]
-        return values.numpy(), inside.numpy()
+        cells = logits[down[:, :, None], across[:, None]]
+        weights = self.columns.weights[:, 1:-1][c]
+        # Sums of a few terms: as products of matrices they would take twice as long.
+        wide = _sum(cells[:, :, k, None] * weights[:, None, :, k] for k in range(cells.shape[2]))
+        weights = self.rows.weights[r]
+        values = _sum(weights[:, :, k, None] * wide[:, k, None] for k in range(wide.shape[1]))
+        beyond = ~self.rows.inside[r]
+        at = beyond.any(1).nonzero()[:, 0]
+        values[at] = values[at].masked_fill(beyond[at][:, :, None], -math.inf)
+        beyond = ~self.columns.inside[:, 1:-1][c]
+        at = beyond.any(1).nonzero()[:, 0]
+        values[at] = values[at].masked_fill(beyond[at][:, None], -math.inf)
+        return values.numpy()
 
 
 @dataclass(frozen=True)
 class Looked:
-    """N masks seen through blocks.
+    """A mask seen through blocks.
 
-    full, mixed: bool (N, n, m), blocks wholly in a mask, and those that had to be interpolated.
-    where: mask, row and column of the B mixed ones, in order. pixels: bool (B, SIDE + 2, SIDE),
-    theirs with one row above and below. counts: int64 (3, N), px above -offset, 0, offset.
+    full, mixed: bool (n, m), blocks wholly in the mask, and those that had to be interpolated.
+    where: row and column of the B mixed ones, in order. pixels: bool (B, SIDE + 2, SIDE), theirs
+    with one row above and below. counts: px above -offset, 0, offset.
     """
 
     blocks: Blocks
-    full: Tensor
-    mixed: Tensor
-    where: tuple[Tensor, Tensor, Tensor]
+    full: NDArray[np.bool_]
+    mixed: NDArray[np.bool_]
+    where: tuple[NDArray[np.int64], NDArray[np.int64]]
     pixels: NDArray[np.bool_]
-    counts: Tensor
+    counts: list[int]
 
-    def boxes(self) -> Tensor:
-        """Return boxes float32 (N, 4) xyxy inclusive, view px; zeros for an empty mask."""
-        own, (n, r, c) = self.pixels[:, 1:-1], self.where
-        across_own, down_own = (torch.from_numpy(own.any(axis)) for axis in (1, 2))
-        across = _extent(self.full.any(1), across_own, n, c, self.blocks.columns)
-        down = _extent(self.full.any(2), down_own, n, r, self.blocks.rows)
-        boxes = torch.stack([across[0], down[0], across[1], down[1]], 1)
-        return (boxes * (self.counts[1] > 0)[:, None]).float()
+    def box(self) -> list[int]:
+        """Return the box x0, y0, x1, y1 inclusive, view px; zeros for an empty mask."""
+        if not self.counts[1]:
+            return [0, 0, 0, 0]
+        pixels = self.pixels[:, 1:-1]
+        some = np.flatnonzero(pixels.view(np.uint64).any((1, 2)))  # eight flags at a time
+        r, c = self.where[0][some], self.where[1][some]
+        x0, x1 = _extent(self.full, 1, c, pixels, some, self.blocks.columns)
+        y0, y1 = _extent(self.full, 0, r, pixels, some, self.blocks.rows)
+        return [x0, y0, x1, y1]
 
-    def outline(self, mask: int) -> Outline:
-        """Return the outline of one of the masks over the view."""
-        n, r, c = (index.numpy() for index in self.where)
-        own = slice(*np.searchsorted(n, [mask, mask + 1]))
-        r, c, pixels = r[own], c[own], self.pixels[own]
-        mixed, full = self.mixed[mask].numpy(), self.full[mask].numpy()
+    def outline(self) -> Outline:
+        """Return the outline of the mask over the view."""
+        (r, c), pixels, rows = self.where, self.pixels, len(self.mixed)
         changes = pixels[:, 1:] != pixels[:, :-1]
         # The row below is the next block's own, if that has pixels.
-        below = np.zeros(len(r), np.bool_)
-        below[r + 1 < len(mixed)] = mixed[r[r + 1 < len(mixed)] + 1, c[r + 1 < len(mixed)]]
-        changes[:, -1] &= ~below[:, None]
-        block, step, column = changes.nonzero()
-        rows, columns = r[block] * SIDE + step, c[block] * SIDE + column
+        changes[:, -1] &= (
+            ~self.mixed[np.minimum(r + 1, rows - 1), c][:, None] | (r + 1 == rows)[:, None]
+        )
+        block, step, column = np.unravel_index(np.flatnonzero(changes), changes.shape)
+        y, x = r[block] * SIDE + step, c[block] * SIDE + column
         height = self.blocks.rows.length
-        within = (rows > 0) & (rows < height)
-        last = height - 1 - (len(mixed) - 1) * SIDE
-        ends = [
-            self._ends(pixels, (r, c), full, edge, step)
-            for edge, step in ((0, 1), (len(mixed) - 1, last + 1))
-        ]
-        return Outline(rows[within], columns[within], ends[0], ends[1], height)
+        within = (y > 0) & (y < height)
+        last = height - 1 - (rows - 1) * SIDE
+        top, bottom = (self._set(edge, at) for edge, at in ((0, 1), (rows - 1, last + 1)))
+        return Outline(y[within], x[within], top, bottom, height)
 
-    def _ends(
-        self,
-        pixels: NDArray[np.bool_],
-        where: tuple[NDArray[np.int64], NDArray[np.int64]],
-        full: NDArray[np.bool_],
-        edge: int,
-        step: int,
-    ) -> NDArray[np.int64]:
-        """Columns that are set in one row: `step` of the blocks (with one above) in row `edge`."""
-        at = where[0] == edge
-        block, column = pixels[at, step].nonzero()
-        whole = np.flatnonzero(full[edge])[:, None] * SIDE + np.arange(SIDE)
+    def _set(self, edge: int, at: int) -> NDArray[np.int64]:
+        """Columns that are set in one row: the pixels' row `at` of the blocks in row `edge`."""
+        here = self.where[0] == edge
+        block, column = self.pixels[here, at].nonzero()
+        whole = np.flatnonzero(self.full[edge])[:, None] * SIDE + np.arange(SIDE)
         whole = whole[whole < self.blocks.columns.length]
-        return np.concatenate([where[1][at][block] * SIDE + column, whole.ravel()])
+        return np.concatenate([self.where[1][here][block] * SIDE + column, whole.ravel()])
+
+
+def _sum(terms: Iterator[Tensor]) -> Tensor:
+    total = next(terms)
+    for term in terms:
+        total += term
+    return total
 
 
 def _extent(
-    full: Tensor, pixels: Tensor, n: Tensor, block: Tensor, axis: Axis
-) -> tuple[Tensor, Tensor]:
-    """First and last px, int64 (N,) each, of masks along an axis: of whole blocks, bool (N, n),
-    and of the pixels (B, SIDE) of others."""
-    first, last = ops.extent(full)
-    none = ~full.any(1)
-    start = torch.where(none, axis.length, first * SIDE)
-    end = torch.where(none, -1, (last * SIDE + axis.sizes[last] - 1))
-    some = pixels.any(1)
-    here, there = ops.extent(pixels)
-    n, at = n[some], block[some] * SIDE
-    start = start.scatter_reduce(0, n, at + here[some], "amin")
-    return start, end.scatter_reduce(0, n, at + there[some], "amax")
+    full: NDArray[np.bool_],
+    dim: int,
+    block: NDArray[np.int64],
+    pixels: NDArray[np.bool_],
+    some: NDArray[np.int64],
+    axis: Axis,
+) -> tuple[int, int]:
+    """First and last px of a mask along axis `dim`: of whole blocks `full` (n, m), and of those
+    `some` of the pixels (B, SIDE, SIDE) that have any, which lie in rows or columns `block`."""
+    whole = np.flatnonzero(full.any(1 - dim))
+    ends = whole[-1:] * SIDE + axis.sizes.numpy()[whole[-1:]] - 1
+    found: list[int] = [*(whole[:1] * SIDE).tolist(), *ends.tolist()]
+    for edge in {block.min(), block.max()} if len(block) else ():
+        at = np.flatnonzero(pixels[some[block == edge]].any((0, 2 - dim)))
+        found += (edge * SIDE + at[[0, -1]]).tolist()
+    return min(found), max(found)
 
 
 @lru_cache(maxsize=8)

@@ -89,9 +89,14 @@ def _enlarged(
 
 
 def _by_block(logits: Tensor, blocks: Blocks, offset: float) -> Measured:
-    looked = blocks.look(logits[None], offset)
-    outer, areas, inner = looked.counts.int()
-    return Measured(inner / outer, areas.long(), looked.boxes(), [partial(looked.outline, 0)])
+    looked = blocks.look(logits, offset)
+    outer, area, inner = looked.counts
+    return Measured(
+        torch.tensor([inner], dtype=torch.int32) / outer,
+        torch.tensor([area]),
+        torch.tensor([looked.box()], dtype=torch.float32),
+        [looked.outline],
+    )
 
 
 def _region(
