@@ -19,7 +19,7 @@ from typing import Any
 from batch_jobs.attempts import ATTEMPTS, left_behind
 from batch_jobs.worker import Worker, block_of, rows_in
 from everything.annotate import Annotator, Task
-from everything.errors import EverythingError, JobError
+from everything.errors import JobError
 from everything.images import Limits
 from everything.ledger import Row
 from everything.store import Store
@@ -112,7 +112,8 @@ class Cluster:
                 for row in rows_in(block):
                     emit(row)
         except ray.exceptions.RayError as error:
-            raise _cause(error) from error
+            reason = " ".join(str(error).split())[-500:]
+            raise JobError(f"the cluster could not go on ({reason}): run the same again") from error
 
     def _fits(self) -> int:
         """How many workers the cluster, as it is now, can hold."""
@@ -170,14 +171,3 @@ def _connect(address: str | None) -> None:
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise JobError(f"Ray at {address or 'this machine'}: {reason}: start it first") from error
-
-
-def _cause(error: BaseException) -> EverythingError:
-    """What a worker raised, if it was one of ours, or what Ray says."""
-    at: BaseException | None = error
-    while at is not None:
-        if isinstance(at, EverythingError):
-            return at
-        at = getattr(at, "cause", None) or at.__cause__
-    reason = " ".join(str(error).split())[-500:]
-    return JobError(f"the cluster could not go on ({reason}): run the same command again")

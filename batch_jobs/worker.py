@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 import pyarrow as pa
 
 from batch_jobs.attempts import Attempts, is_given_up
+from everything import errors
 from everything.annotate import Annotator, Task, lost, row_of, run
 from everything.errors import EverythingError
 from everything.inputs import Source
@@ -35,14 +36,20 @@ class Worker:
         try:
             self._annotator = make()
         except EverythingError as error:
-            # Raised with the first block: Ray tells what a call raises, not what a start does.
             self._failed = error
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        """Return the rows of a block of tasks, when all its results are written."""
-        if self._failed is not None:
-            raise self._failed
-        tasks = tasks_in(block)
+        """Return the rows of a block of tasks, when all its results are written; or else what ends
+        the job, as a row, since of what is raised here Ray would hand on the text only."""
+        try:
+            if self._failed is not None:
+                raise self._failed
+            rows = [asdict(row) for row in self._done(tasks_in(block))]
+        except EverythingError as error:
+            rows = [{"stopped": type(error).__name__, "reason": str(error)}]
+        return pa.table({"row": [json.dumps(row) for row in rows]})
+
+    def _done(self, tasks: list[Task]) -> list[Row]:
         rows: list[Row] = []
         attempts = Attempts(self._folder, tasks)
         if attempts.begin():
@@ -51,7 +58,7 @@ class Worker:
         run(self._annotator, iter(fresh), rows.append)
         self._alone([task for task in tasks if task.deaths], attempts, rows)
         attempts.end()
-        return pa.table({"row": [json.dumps(asdict(row)) for row in rows]})
+        return rows
 
     def _undone(
         self, tasks: list[Task], attempts: Attempts, rows: list[Row]
@@ -92,8 +99,12 @@ def tasks_in(block: pa.Table) -> list[Task]:
 
 
 def rows_in(block: pa.Table) -> Iterator[Row]:
-    """Return the rows of a block that a worker returned."""
-    return (Row(**json.loads(text)) for text in block["row"].to_pylist())
+    """Yield the rows that a worker returned; raises what stopped it."""
+    for text in block["row"].to_pylist():
+        row = json.loads(text)
+        if "stopped" in row:
+            raise getattr(errors, row["stopped"])(row["reason"])
+        yield Row(**row)
 
 
 def _plain(task: Task) -> tuple[Source, int, int]:
