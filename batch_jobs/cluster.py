@@ -69,7 +69,7 @@ class Cluster:
 
         Raises what stopped a worker, such as StoreError, and JobError if the cluster did.
         """
-        with _connected(self.address):
+        with connected(self.address):
             fits = self._fits()
             deaths = left_behind(store.folder)
             blocks = list(_blocks(tasks, deaths, self.block, fits))
@@ -143,7 +143,8 @@ def _charged(task: Task, deaths: int) -> Task:
 
 
 @contextmanager
-def _connected(address: str | None) -> Iterator[None]:
+def connected(address: str | None) -> Iterator[None]:
+    """Be connected to a cluster, or start one here; raises JobError."""
     # No telemetry, and no bars that count blocks: progress is told in photos.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")

@@ -85,7 +85,7 @@ def label(
     if elsewhere is None:
         _tell_of_idle_cores(workers * threads, summary.images)
     with store.opened(overwrite):
-        job = _Job(store, photos, summary)
+        job = Job(store, photos, summary)
         with progress_of(summary, console or Console(stderr=True)) as grown:
             job.grown = grown
             try:
@@ -128,7 +128,7 @@ def _annotator(build: Build, recipe: Recipe, out: Location, limits: Limits) -> A
     return Annotator(build(recipe), Store(out, recipe), limits)
 
 
-class _Job:
+class Job:
     """What is to be done and what has been done."""
 
     def __init__(
@@ -137,7 +137,7 @@ class _Job:
         self._store, self._photos, self.summary = store, photos, summary
         self.ledger = Ledger(store.folder)
         self.ledger.compact()  # what a killed run has left
-        self._known = self.ledger.known()
+        self._known = self.ledger.known(store.digest)
         self._state = JobState(images=summary.images, began=time.time())
         write_state(store.folder, self._state)
         store.take_stock()
@@ -171,7 +171,7 @@ class _Job:
         write_state(self._store.folder, replace(self._state, ended=time.time()))
 
     def _is_done(self, source: Source, known: Known | None) -> bool:
-        if known is not None and (known.status != "done" or known.digest != self._store.digest):
+        if known is not None and not known.done:
             return False
         source_bytes = _size(source)
         if known is not None:

@@ -98,7 +98,7 @@ def test_names_that_are_not_utf_8_survive(tmp_path: Path) -> None:
     ledger.append(row(name))
     ledger.compact()
     assert pq.read_table(tmp_path / "manifest")["name"].to_pylist() == ["two\nlines \\xff.jpg"]
-    assert list(ledger.known()) == ["two\nlines \\xff.jpg"]
+    assert ledger.known(RECIPE.digest).get("two\nlines \\xff.jpg")
 
 
 @pytest.mark.parametrize(
@@ -292,9 +292,11 @@ def test_what_earlier_runs_left_is_known(tmp_path: Path) -> None:
     ledger.append(row("a.jpg", source_bytes=7, bytes=11, mtime_ns=13))
     ledger.compact()
     ledger.append(row("b.jpg", "failed", error="broken", attempt=2))
-    known = ledger.known()
-    assert known["a.jpg"] == ("done", 1, RECIPE.digest, 7, Stamp(11, 13))
-    assert known["b.jpg"] == ("failed", 2, RECIPE.digest, None, None)
+    known = ledger.known(RECIPE.digest)
+    assert known.get("a.jpg") == (True, 1, 7, Stamp(11, 13))
+    assert known.get("b.jpg") == (False, 2, None, None)
+    assert known.get("c.jpg") is None
+    assert ledger.known(OTHER.digest).get("a.jpg") == (False, 1, 7, Stamp(11, 13))
 
 
 @pytest.mark.parametrize(
@@ -328,5 +330,5 @@ def test_a_broken_manifest_is_passed_over(tmp_path: Path, caplog: pytest.LogCapt
 def test_no_rows_at_all(tmp_path: Path) -> None:
     ledger = ledger_in(tmp_path)
     ledger.compact()
-    assert ledger.known() == {}
+    assert len(ledger.known(RECIPE.digest)) == 0
     assert pq.read_table(tmp_path / "manifest").num_rows == 0

@@ -1,0 +1,207 @@
+"""What a job costs beyond the model, measured on this machine; docs/cluster.md has the figures.
+
+python -m batch_jobs.measure throughput PHOTOS --variant nano   # Ray against local processes
+python -m batch_jobs.measure overhead --images 100000           # a model that takes 1 ms
+python -m batch_jobs.measure resume --images 1000000            # to list and to find nothing to do
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import resource
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Event, Thread
+from typing import Annotated, Any
+
+import numpy as np
+import psutil  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyarrow.parquet as pq
+import typer
+from PIL import Image
+from rich.console import Console
+
+from batch_jobs.cluster import Cluster, connected
+from everything import loading
+from everything.config import Recipe
+from everything.inputs import Source
+from everything.label import Job, label
+from everything.listing import list_photos
+from everything.masks import Masks
+from everything.pipeline import Pipeline
+from everything.scene import Scene
+from everything.store import Store
+from everything.summary import Summary
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+_COLUMNS = ("name", "source_bytes", "bytes", "mtime_ns")
+_QUIET = {"preview": False, "console": Console(file=io.StringIO())}
+
+
+@app.command()
+def throughput(
+    photos: list[Path],
+    variant: str = "ucm",
+    sampler: str = "grid-16",
+    workers: int = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="Of both, in turns.")] = 1,
+) -> None:
+    """Images/s of a job on Ray against as many local processes, from the first to the last."""
+    recipe = loading.resolve(variant, sampler=sampler)
+    listing = partial(list_photos, photos)
+    cluster = Cluster(cpus=1, max_workers=workers, min_workers=workers)
+    rates: dict[str, list[float]] = {"local": [], "ray": []}
+    with connected(None):
+        for _ in range(rounds):
+            for name, how in (
+                ("local", {"workers": workers}),
+                ("ray", {"elsewhere": cluster.run}),
+            ):
+                with TemporaryDirectory() as out:
+                    summary = label(listing, Path(out, "out"), recipe, **how, **_QUIET)  # type: ignore[arg-type]
+                rates[name].append(summary.images_per_second)
+                print(json.dumps({name: round(rates[name][-1], 4), "images": summary.done}))
+    ratio = float(np.median(rates["ray"]) / np.median(rates["local"]))
+    print(json.dumps({"variant": variant, "sampler": sampler, "ratio": round(ratio, 3)}))
+
+
+@app.command()
+def overhead(images: int = 100_000, workers: int = 2, milliseconds: float = 1.0) -> None:
+    """Core time of all processes of a job, per image, beyond a model that sleeps so long."""
+    with TemporaryDirectory() as folder:
+        names = _same_photo(Path(folder), images)
+        with connected(None), _Watched() as seen:
+            summary = _run(names, Path(folder), workers, milliseconds)
+    per_image = summary.seconds * workers / images - milliseconds / 1000
+    print(json.dumps({
+        "images": summary.done,
+        "seconds": round(summary.seconds, 1),
+        "overhead_ms_per_image_of_one_core": round(1000 * per_image, 3),
+        "driver_mb": seen["driver"],
+        "workers_mb": seen["workers"],
+    }))  # fmt: skip
+
+
+def _run(
+    names: Callable[[], Iterator[Source]], folder: Path, workers: int, milliseconds: float
+) -> Summary:
+    recipe = Recipe(
+        variant="nothing", sampler={"name": "nothing", "ms": milliseconds}, version="1", weights=""
+    )
+    cluster = Cluster(cpus=1, max_workers=workers, min_workers=workers, block=128)
+    return label(names, folder / "out", recipe, build=build, elsewhere=cluster.run, **_QUIET)  # type: ignore[arg-type]
+
+
+def build(recipe: Recipe) -> Pipeline:
+    """Take the place of loading.build: a model that takes its time and finds nothing."""
+
+    def sampler(scene: Scene) -> Iterator[Masks]:
+        time.sleep(recipe.sampler["ms"] / 1000)
+        return iter(())
+
+    model: Any = None
+    return Pipeline(model, sampler, recipe)
+
+
+def _same_photo(folder: Path, images: int) -> Callable[[], Iterator[Source]]:
+    """One photo under many names, so that a disk of a million files is not what is measured."""
+    photo = folder / "photo.jpg"
+    Image.fromarray(np.full((48, 64, 3), 99, np.uint8)).save(photo)
+    size = photo.stat().st_size
+
+    def listing() -> Iterator[Source]:
+        for number in range(images):
+            yield Source(str(folder), f"{number // 1000:04}/{number:07}.jpg", size, str(photo))
+
+    return listing
+
+
+class _Watched:
+    """Resident memory of the driver and of Ray's workers, MB, at each tenth of the time."""
+
+    def __enter__(self) -> dict[str, list[int]]:
+        self._stop, self._seen = Event(), {"driver": [0], "workers": [0]}
+        self._thread = Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self._seen
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        for name, values in self._seen.items():
+            self._seen[name][:] = values[1 :: max(1, len(values) // 10)]
+
+    def _watch(self) -> None:
+        while not self._stop.wait(2):
+            self._seen["driver"].append(psutil.Process().memory_info().rss // 2**20)
+            found = [p for p in psutil.process_iter(["name"]) if "MapWorker" in str(p.info["name"])]
+            self._seen["workers"].append(max([_rss(p) for p in found], default=0))
+
+
+def _rss(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss // 2**20)
+    except psutil.Error:
+        return 0
+
+
+@app.command()
+def resume(images: int = 1_000_000) -> None:
+    """Seconds and peak memory to list photos on disk that are all done, and to find that out."""
+    with TemporaryDirectory() as folder:
+        store = Store(Path(folder, "out"), Recipe(variant="-", sampler={}, version="1", weights=""))
+        photos = Path(folder, "photos")
+        _as_if_done(photos, store, images)
+        listing = partial(list_photos, [photos])
+        before = psutil.Process().memory_info().rss
+        with store.opened():
+            times = [time.monotonic()]
+            summary = Summary(photos, images=sum(1 for _ in listing()))
+            times.append(time.monotonic())
+            left = sum(1 for _ in Job(store, listing, summary).tasks())
+            times.append(time.monotonic())
+        listed, compared = np.diff(times).round(1).tolist()
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        print(json.dumps({
+            "images": summary.images,
+            "left": left,
+            "seconds_to_list": listed,
+            "seconds_to_compare": compared,
+            "memory_before_mb": before // 2**20,
+            "memory_peak_mb": peak // 2**20,
+        }))  # fmt: skip
+
+
+def _as_if_done(photos: Path, store: Store, images: int) -> None:
+    """A folder of photos and its results, each of them one of few files under many names."""
+    store.folder.create()
+    annotations = Path(store.folder.root, "annotations")
+    rows = []
+    for number in range(images):
+        name = f"{number // 1000:04}/{number:07}.jpg"
+        if number % 1000 == 0:
+            for place in (photos, annotations):
+                (place / name).parent.mkdir(parents=True)
+            photo, result = photos / name, annotations / f"{name}.json"
+            photo.write_bytes(b"a photo")
+            result.write_bytes(b"a result")
+        else:
+            os.link(photo, photos / name)
+            os.link(result, annotations / f"{name}.json")
+        stamp = result.stat()
+        rows.append((name, 7, stamp.st_size, stamp.st_mtime_ns))
+    same = {"status": "done", "digest": store.digest, "attempt": 1}
+    columns = dict(zip(_COLUMNS, zip(*rows, strict=True), strict=True))
+    table = pa.table(columns | {key: [value] * images for key, value in same.items()})
+    (Path(store.folder.root) / "manifest").mkdir()
+    pq.write_table(table, Path(store.folder.root) / "manifest/part-00000.parquet")
+
+
+if __name__ == "__main__":
+    app()

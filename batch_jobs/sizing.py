@@ -1,0 +1,51 @@
+"""How long and how dear a million photos are, from a measured rate.
+
+python -m batch_jobs.sizing labels --cores 1 --dollars 0.05   # of a finished job's results
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from everything.cli_errors import errors_shown
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+SIZES = (1_000_000, 11_000_000)  # and all of SA-1B
+
+
+def table(rate: float, dollars: float, workers: tuple[int, ...]) -> str:
+    """Return hours and cost by number of photos and of workers, as Markdown.
+
+    rate: images/s of one worker. dollars: of one worker's share of a machine, an hour.
+    """
+    lines = ["| photos | worker-hours | cost | " + " | ".join(f"{n} workers" for n in workers)]
+    lines[0] += " |"
+    lines.append("|" + "---|" * (3 + len(workers)))
+    for size in SIZES:
+        hours = size / rate / 3600
+        spans = " | ".join(f"{hours / count:,.1f} h" for count in workers)
+        lines.append(f"| {size:,} | {hours:,.0f} | {hours * dollars:,.0f} $ | {spans} |")
+    return "\n".join(lines)
+
+
+@app.command()
+def main(
+    out: Annotated[str, typer.Argument(help="Results of a job that was measured.")],
+    dollars: Annotated[float, typer.Option(help="An hour of one worker's share.")] = 0.05,
+    workers: Annotated[str, typer.Option(help="Sizes of the cluster.")] = "8,64,512",
+) -> None:
+    """Print hours and cost of 1 M and 11 M photos like those of a job."""
+    with errors_shown():
+        from everything.places import located
+        from everything.status import status
+
+        found = status(located(out))
+    seconds = found.stage_seconds["total"]
+    typer.echo(f"{found.done:,} photos, {seconds:.3f} s each in one worker: {1 / seconds:.3f}/s\n")
+    typer.echo(table(1 / seconds, dollars, tuple(int(n) for n in workers.split(","))))
+
+
+if __name__ == "__main__":
+    app()
