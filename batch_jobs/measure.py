@@ -78,13 +78,15 @@ def overhead(images: int = 100_000, workers: int = 2, milliseconds: float = 1.0)
         names = _same_photo(Path(folder), images)
         with connected(None), _Watched() as seen:
             summary = _run(names, Path(folder), workers, milliseconds)
-    per_image = summary.seconds * workers / images - milliseconds / 1000
+    # Its sleep takes no core time, so what all processes took is what is not the model's.
+    per_image = sum(seen["core_seconds"].values()) / images
     print(json.dumps({
         "images": summary.done,
         "seconds": round(summary.seconds, 1),
         "overhead_ms_per_image_of_one_core": round(1000 * per_image, 3),
-        "driver_mb": seen["driver"],
-        "workers_mb": seen["workers"],
+        "core_seconds": {name: round(value, 1) for name, value in seen["core_seconds"].items()},
+        "driver_mb": seen["driver_mb"],
+        "workers_mb": seen["workers_mb"],
     }))  # fmt: skip
 
 
@@ -123,10 +125,13 @@ def _same_photo(folder: Path, images: int) -> Callable[[], Iterator[Source]]:
 
 
 class _Watched:
-    """Resident memory of the driver and of Ray's workers, MB, at each tenth of the time."""
+    """Memory of the driver and of the largest worker, MB, at each tenth of the time, and the core
+    seconds of the driver, of the workers, and of Ray's own processes."""
 
-    def __enter__(self) -> dict[str, list[int]]:
-        self._stop, self._seen = Event(), {"driver": [0], "workers": [0]}
+    def __enter__(self) -> dict[str, Any]:
+        self._stop, self._cores = Event(), dict[tuple[str, int], float]()
+        self._seen: dict[str, Any] = {"driver_mb": [], "workers_mb": [], "core_seconds": {}}
+        self._before = _core_seconds(psutil.Process())
         self._thread = Thread(target=self._watch, daemon=True)
         self._thread.start()
         return self._seen
@@ -134,14 +139,38 @@ class _Watched:
     def __exit__(self, *error: object) -> None:
         self._stop.set()
         self._thread.join()
-        for name, values in self._seen.items():
-            self._seen[name][:] = values[1 :: max(1, len(values) // 10)]
+        for (role, _), value in self._cores.items():
+            total = self._seen["core_seconds"]
+            total[role] = total.get(role, 0.0) + value
+        for name in ("driver_mb", "workers_mb"):
+            self._seen[name] = self._seen[name][:: max(1, len(self._seen[name]) // 10)]
 
     def _watch(self) -> None:
+        driver = psutil.Process()
         while not self._stop.wait(2):
-            self._seen["driver"].append(psutil.Process().memory_info().rss // 2**20)
-            found = [p for p in psutil.process_iter(["name"]) if "MapWorker" in str(p.info["name"])]
-            self._seen["workers"].append(max([_rss(p) for p in found], default=0))
+            self._cores["driver", 0] = _core_seconds(driver) - self._before
+            self._seen["driver_mb"].append(_rss(driver))
+            largest = 0
+            for process in driver.children(recursive=True):
+                worker = "MapWorker" in _title(process)
+                self._cores["workers" if worker else "ray", process.pid] = _core_seconds(process)
+                largest = max(largest, _rss(process)) if worker else largest
+            self._seen["workers_mb"].append(largest)
+
+
+def _core_seconds(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline()[:1])
+    except psutil.Error:
+        return ""
 
 
 def _rss(process: psutil.Process) -> int:
@@ -196,9 +225,10 @@ def _as_if_done(photos: Path, store: Store, images: int) -> None:
             os.link(result, annotations / f"{name}.json")
         stamp = result.stat()
         rows.append((name, 7, stamp.st_size, stamp.st_mtime_ns))
-    same = {"status": "done", "digest": store.digest, "attempt": 1}
-    columns = dict(zip(_COLUMNS, zip(*rows, strict=True), strict=True))
-    table = pa.table(columns | {key: [value] * images for key, value in same.items()})
+    same = {"status": "done", "digest": store.digest}
+    columns: dict[str, Any] = dict(zip(_COLUMNS, zip(*rows, strict=True), strict=True))
+    columns |= {key: [value] * images for key, value in same.items()}
+    table = pa.table(columns | {"attempt": pa.array([1] * images, pa.int32())})
     (Path(store.folder.root) / "manifest").mkdir()
     pq.write_table(table, Path(store.folder.root) / "manifest/part-00000.parquet")
 
