@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from batch_jobs.attempts import Attempts, is_given_up
 from everything import errors
-from everything.annotate import Annotator, Task, lost, row_of, run
+from everything.annotate import Annotator, Task, lost, row_of, run, settle
 from everything.errors import EverythingError
 from everything.inputs import Source
 from everything.ledger import Row
@@ -35,6 +35,7 @@ class Worker:
         self._failed: EverythingError | None = None
         try:
             self._annotator = make()
+            self._annotator.store.holds = True
         except EverythingError as error:
             self._failed = error
 
@@ -56,6 +57,7 @@ class Worker:
             tasks = list(self._undone(tasks, attempts, rows))
         fresh = [task for task in tasks if not task.deaths]
         run(self._annotator, iter(fresh), rows.append)
+        settle(rows, self._annotator.store)
         self._alone([task for task in tasks if task.deaths], attempts, rows)
         attempts.end()
         return rows

@@ -133,6 +133,8 @@ class Annotator:
 
         stamp = self.store.put(name, visit.size, visit.segments.to_sa1b(output.parents), timing)
         row.bytes, row.mtime_ns = stamp.size, stamp.mtime_ns
+        if not self.store.holds:
+            settle([row], self.store)
 
     def _guarded(self, visit: Visit, step: Callable[[Visit], None]) -> None:
         try:
@@ -145,6 +147,14 @@ class Annotator:
             # Whatever one photo brings about, millions of others wait: it becomes its row.
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             visit.error = f"{visit.task.source.shown}: {shown(reason)}: report it as a bug"
+
+
+def settle(rows: list[Row], store: Store) -> None:
+    """Write the results that the store holds, and note in their rows where they are."""
+    written = store.flush()
+    for row in rows:
+        if written is not None and row.status == "done" and row.shard is None:
+            row.shard, (row.bytes, row.mtime_ns) = written[0], written[1].pair
 
 
 def run(annotator: Annotator, tasks: Iterator[Task], emit: Callable[[Row], None]) -> None:

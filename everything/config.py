@@ -93,8 +93,12 @@ class Tidy(Settings):
 
 
 class Output(Settings):
-    """What is written besides the annotations."""
+    """What is written, and how."""
 
+    form: Literal["json", "parquet", "tar"] = Field(
+        "json",
+        description="one JSON file a photo, or shards of many as rows of parquet or JSON in tar",
+    )
     label_map: bool = Field(False, description="a map without overlaps, 16-bit PNG")
     label_map_full: bool = Field(
         False, description="pixels without a mask have the nearest one's number in that map"

@@ -39,6 +39,11 @@ class Stamp:
     size: int
     mtime_ns: int
 
+    @property
+    def pair(self) -> tuple[int, int]:
+        """Both."""
+        return self.size, self.mtime_ns
+
 
 class Folder:
     """Files by their names below `root`, with "/"."""

@@ -18,7 +18,7 @@ from rich.console import Console
 from everything import loading
 from everything.annotate import Annotator, Task, row_of, run
 from everything.config import Recipe
-from everything.errors import InputError
+from everything.errors import ConfigError, InputError
 from everything.images import Limits
 from everything.inputs import Source
 from everything.ledger import Known, Ledger, Row
@@ -74,6 +74,10 @@ def label(
     An interrupt (Ctrl-C) ends the job in good order. Raises InputError if there are no photos,
     WeightsError, and StoreError or JobError if the job cannot begin or go on.
     """
+    if elsewhere is None and recipe.output.form != "json":
+        raise ConfigError(
+            f"output.form = {recipe.output.form!r}: shards are written by jobs on Ray: add --ray"
+        )
     limits = limits or Limits()
     summary = Summary(out, images=sum(1 for _ in photos()))
     if summary.images == 0:
@@ -138,10 +142,27 @@ class Job:
         self.ledger = Ledger(store.folder)
         self.ledger.compact()  # what a killed run has left
         self._known = self.ledger.known(store.digest)
+        self._sharded = store.recipe.output.form != "json"
+        if self._sharded and self._found():
+            self._known = self.ledger.known(store.digest)
         self._state = JobState(images=summary.images, began=time.time())
         write_state(store.folder, self._state)
         store.take_stock()
         self.grown: Callable[[], None] = lambda: None
+
+    def _found(self) -> int:
+        """Append rows of the results in shards that no row tells of; return how many."""
+        count = 0
+        for shard, stamp, documents in self._store.shards(self._known.shards):
+            for document in documents:
+                name = document["image"]["file_name"]
+                if self._known.get(name) is None:
+                    row = row_of(document, Source("", name), None, self._store)
+                    row.shard, (row.bytes, row.mtime_ns) = shard, stamp.pair
+                    self.ledger.append(row)
+                    count += 1
+        self.ledger.flush()
+        return count
 
     def tasks(self) -> Iterator[Task]:
         """Yield the photos that are not done."""
@@ -175,10 +196,14 @@ class Job:
             return False
         source_bytes = _size(source)
         if known is not None:
-            if known.source_bytes != source_bytes:
+            if known.source_bytes != source_bytes and not (
+                known.shard and known.source_bytes is None
+            ):
                 return False
-            if known.stamp and self._store.is_untouched(source.name, known.stamp):
+            if known.stamp and self._store.is_untouched(source.name, known.stamp, known.shard):
                 return True
+        if self._sharded:
+            return False
         document = self._store.get(source.name)
         if document is None:
             return False

@@ -43,7 +43,7 @@ class Row:
     folder: where it was found, `name` is relative to it. width, height: upright px. seconds: by
     stage, with `total`. counts: prompts, decoder_calls, candidates, masks. started, finished:
     seconds since 1970. attempt: 1 is the first. source_bytes: size of the photo's file. bytes,
-    mtime_ns: stamp of its result.
+    mtime_ns: stamp of its result. shard: the file that it is in, if not one of its own.
     """
 
     name: str
@@ -62,12 +62,14 @@ class Row:
     source_bytes: int | None = None
     bytes: int | None = None
     mtime_ns: int | None = None
+    shard: str | None = None
     error: str | None = None
     notes: list[str] = field(default_factory=list)
 
     def fail(self, error: str) -> None:
         """Make it the row of a photo that has no result."""
-        self.status, self.error, self.bytes, self.mtime_ns = "failed", error, None, None
+        self.status, self.error = "failed", error
+        self.bytes = self.mtime_ns = self.shard = None
 
 
 class Known(NamedTuple):
@@ -77,13 +79,19 @@ class Known(NamedTuple):
     attempt: int
     source_bytes: int | None
     stamp: Stamp | None
+    shard: str | None
 
 
 class Past:
-    """What earlier runs have left about photos, by `as_text` of their names, 56 bytes each."""
+    """What earlier runs have left about photos, by `as_text` of their names, 64 bytes each.
+
+    shards: the files that results are in which have none of their own.
+    """
 
     def __init__(self, rows: pa.Table, digest: str) -> None:
-        self._numbers = Numbers(_past(rows, digest), 5)
+        self.shards: dict[str, int] = {}
+        self._numbers = Numbers(self._of(rows, digest), 6)
+        self._shards = list(self.shards)
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -93,19 +101,25 @@ class Past:
         found = self._numbers.get(name)
         if found is None:
             return None
-        done, attempt, source_bytes, size, mtime_ns = found
-        stamp = None if size < 0 or mtime_ns < 0 else Stamp(size, mtime_ns)
-        return Known(bool(done), attempt, None if source_bytes < 0 else source_bytes, stamp)
+        done, attempt, source_bytes, size, mtime_ns, shard = found
+        return Known(
+            bool(done),
+            attempt,
+            None if source_bytes < 0 else source_bytes,
+            None if size < 0 or mtime_ns < 0 else Stamp(size, mtime_ns),
+            None if shard < 0 else self._shards[shard],
+        )
+
+    def _of(self, rows: pa.Table, digest: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+        for batch in rows.to_batches(max_chunksize=_BATCH):
+            for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                name, status, of, shard, attempt, *numbers = values
+                done = status == "done" and of == digest
+                place = -1 if shard is None else self.shards.setdefault(shard, len(self.shards))
+                yield name, (done, attempt, *(-1 if n is None else n for n in numbers), place)
 
 
-def _past(rows: pa.Table, digest: str) -> Iterator[tuple[str, tuple[int, ...]]]:
-    for batch in rows.to_batches(max_chunksize=_BATCH):
-        for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            name, status, attempt, of, *numbers = values
-            done = status == "done" and of == digest
-            yield name, (done, attempt, *(-1 if n is None else n for n in numbers))
-
-
+_KNOWN = ("name", "status", "digest", "shard", "attempt", "source_bytes", "bytes", "mtime_ns")
 _SCHEMA = pa.schema(
     [
         ("name", pa.string()),
@@ -126,6 +140,7 @@ _SCHEMA = pa.schema(
         ("source_bytes", pa.int64()),
         ("bytes", pa.int64()),
         ("mtime_ns", pa.int64()),
+        ("shard", pa.string()),
     ]
 )
 
@@ -165,8 +180,7 @@ class Ledger:
 
     def known(self, digest: str) -> Past:
         """Return what earlier runs have left, and whether it is of the recipe of this digest."""
-        columns = ("name", "status", "attempt", "digest", "source_bytes", "bytes", "mtime_ns")
-        return Past(self.table().select(columns), digest)
+        return Past(self.table().select(_KNOWN), digest)
 
     def table(self) -> pa.Table:
         """Return the rows, one for each name, in the order of the names."""

@@ -2,6 +2,7 @@
 
 DIR/recipe.yaml            the one recipe of everything in DIR, and its digest
 DIR/annotations/NAME.json  one photo's masks: SA-1B's fields, then `recipe` and `timing`
+DIR/annotations/*.parquet  or *.tar: shards of many photos, where the recipe asks for them
 DIR/label_maps/NAME.png    the masks without overlaps, uint16, where the recipe asks for it
 DIR/manifest/*.parquet     one row per photo; while a job runs also DIR/ledger.jsonl
 DIR/errors.jsonl           one line per photo that failed
@@ -9,10 +10,11 @@ DIR/errors.jsonl           one line per photo that failed
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ from everything.errors import InputError, StoreError
 from everything.folder import Folder, Stamp
 from everything.names import image_id, shown
 from everything.places import Location, Url
+from everything.shards import pack, unpack
 
 _RECIPE = "recipe.yaml"
 _RESULTS = ("annotations", "label_maps", "manifest", "ledger.jsonl", "errors.jsonl")
@@ -50,6 +53,8 @@ class Store:
         self.folder = folder_at(root)
         self.recipe = recipe
         self.digest = recipe.digest
+        self.holds = False
+        self._held: dict[str, bytes] = {}
         self._about_recipe = recipe.model_dump(mode="json") | {"digest": self.digest}
 
     @contextmanager
@@ -78,7 +83,7 @@ class Store:
         """Write the result of a photo of (height, width) px.
 
         timing: asked when all but it is written. For equal masks the bytes are equal but for the
-        timing. Raises what Folder.write raises.
+        timing. In a shard it is written by `flush`. Raises what Folder.write raises.
         """
         about = {
             "image_id": image_id(name),
@@ -92,7 +97,30 @@ class Store:
             yield _json(document)[:-1] + b',"timing":'
             yield _json(timing()) + b"}\n"
 
-        return self.folder.write(_annotations(name), content())
+        if self.recipe.output.form == "json":
+            return self.folder.write(_annotations(name), content())
+        self._held[name] = b"".join(content())
+        return Stamp(len(self._held[name]), 0)
+
+    def flush(self) -> tuple[str, Stamp] | None:
+        """Write the results that are held as one shard, and return its name and stamp."""
+        if not self._held:
+            return None
+        form, contents = self.recipe.output.form, self._held
+        self._held = {}
+        names = "\0".join(contents).encode("utf-8", "surrogateescape")
+        name = f"annotations/{hashlib.sha256(names).hexdigest()[:32]}.{form}"
+        return name, self.folder.write(name, [pack(form, contents)])
+
+    def shards(self, known: Container[str]) -> Iterator[tuple[str, Stamp, list[_Document]]]:
+        """Yield the shards that are not known, with their complete documents of this recipe."""
+        form = self.recipe.output.form
+        for name in self.folder.list("annotations", f".{form}"):
+            stamp = self.folder.stamp(name)
+            if name not in known and stamp is not None:
+                with suppress(ValueError):
+                    found = list(unpack(form, self.folder.read(name) or b""))
+                    yield name, stamp, [d for d in found if d["recipe"]["digest"] == self.digest]
 
     def put_label_map(self, name: str, label_map: NDArray[np.uint16]) -> None:
         """Write a map of masks without overlaps, uint16 (H, W); raises as `put` does."""
@@ -119,9 +147,10 @@ class Store:
         """Return the stamp of a photo's result, or None where there is none."""
         return self.folder.stamp(_annotations(name))
 
-    def is_untouched(self, name: str, stamp: Stamp) -> bool:
+    def is_untouched(self, name: str, stamp: Stamp, shard: str | None = None) -> bool:
         """Say whether a photo's result is still the file that got this stamp when written."""
-        return self.stamp(name) == stamp and self._has_label_map(name)
+        there = self.stamp(name) if shard is None else self.folder.stamp(shard)
+        return there == stamp and self._has_label_map(name)
 
     def _has_label_map(self, name: str) -> bool:
         wanted = self.recipe.output.label_map

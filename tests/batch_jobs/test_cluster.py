@@ -65,6 +65,18 @@ def root(request: pytest.FixtureRequest, grid: Machines, tmp_path: Path) -> Loca
     return tmp_path / "place" if request.param == "folder" else Url(f"s3://bucket/{uuid4().hex}")
 
 
+@pytest.fixture
+def folder(grid: Machines, tmp_path: Path) -> Path:
+    grid.fill()
+    return tmp_path / "place"
+
+
+@pytest.fixture
+def bucket(grid: Machines) -> Url:
+    grid.fill()
+    return Url(f"s3://bucket/{uuid4().hex}")
+
+
 class Job:
     """Photos, and their results on one machine, to which those of the cluster must be equal."""
 
@@ -202,8 +214,8 @@ def test_as_on_one_machine(root: Location, tmp_path: Path) -> None:
     assert set(tries(job.height).values()) == {1}
 
 
-def test_a_machine_is_lost(root: Location, grid: Machines, tmp_path: Path) -> None:
-    job = Job(root, tmp_path, 24, 0.3)
+def test_a_machine_is_lost(folder: Path, grid: Machines, tmp_path: Path) -> None:
+    job = Job(folder, tmp_path, 24, 0.3)
     expected = job.expected()
     job.place()
     thread = when(lambda: job.done() >= 6, grid.lose)
@@ -214,17 +226,13 @@ def test_a_machine_is_lost(root: Location, grid: Machines, tmp_path: Path) -> No
     assert sum(tries(job.height).values()) <= 24 + 3
 
 
-def test_workers_are_killed_and_a_photo_kills_them(root: Location, tmp_path: Path) -> None:
-    job = Job(root, tmp_path, 18, 0.2)
+def test_workers_are_killed_and_a_photo_kills_them(folder: Path, tmp_path: Path) -> None:
+    job = Job(folder, tmp_path, 18, 0.2)
     expected = job.expected()
     job.add("1/poison.jpg", POISON)
     job.place()
 
-    def kill() -> None:
-        with suppress(ProcessLookupError):
-            os.kill(processes(job.height)[0], signal.SIGKILL)
-
-    thread = when(lambda: sum(tries(job.height).values()) >= 4, kill)
+    thread = when(lambda: sum(tries(job.height).values()) >= 4, partial(kill_one, job.height))
     summary = job.run()
     thread.join()
     assert (summary.done, summary.failed, summary.exit_code) == (18, 1, 3)
@@ -238,6 +246,12 @@ def test_workers_are_killed_and_a_photo_kills_them(root: Location, tmp_path: Pat
     assert "try it alone" in failure
 
 
+def kill_one(height: int) -> None:
+    """Kill the process that has begun a photo last, in the middle of it."""
+    with suppress(ProcessLookupError):
+        os.kill(processes(height)[0], signal.SIGKILL)
+
+
 JOB = """
 import sys
 from tests.batch_jobs.test_cluster import submit, located, RECIPE
@@ -247,28 +261,54 @@ submit(located(photos), located(out), recipe)
 """
 
 
-def test_the_driver_is_killed_and_the_job_submitted_again(
-    root: Location, grid: Machines, tmp_path: Path
-) -> None:
-    job = Job(root, tmp_path, 16, 0.4)
-    expected = job.expected()
-    job.place()
+def killed_driver(job: Job, address: str, results: int) -> None:
+    """Run a job in a process of its own, and kill that as soon as so many results are there."""
     arguments = [str(job.photos), str(job.out), job.recipe.version]
-    environment = dict(os.environ) | {"RAY_ADDRESS": grid.address}
+    environment = dict(os.environ) | {"RAY_ADDRESS": address}
     with subprocess.Popen([sys.executable, "-c", JOB, *arguments], env=environment) as driver:
-        thread = when(lambda: job.done() >= 4, driver.kill)
+        thread = when(lambda: job.done() >= results, driver.kill)
         driver.wait(300)
         thread.join()
     assert driver.returncode == -signal.SIGKILL
+
+
+def test_the_driver_is_killed_and_the_job_submitted_again(
+    folder: Path, grid: Machines, tmp_path: Path
+) -> None:
+    job = Job(folder, tmp_path, 16, 0.4)
+    expected = job.expected()
+    job.place()
+    killed_driver(job, grid.address, 4)
     assert status(job.out).state == "running, or killed"
-    before = sum(tries(job.height).values())
-    done = job.done()
+    before, done = sum(tries(job.height).values()), job.done()
     assert 4 <= done < 16
     summary = job.run()
     assert summary.skipped >= done
     assert summary.done + summary.skipped == 16
     check(job, expected)
     assert sum(tries(job.height).values()) - before == summary.done
+
+
+def test_all_of_it_in_a_bucket(bucket: Url, grid: Machines, tmp_path: Path) -> None:
+    """The driver is killed; in the next job a machine is lost and workers are killed."""
+    job = Job(bucket, tmp_path, 24, 0.3)
+    expected = job.expected()
+    job.add("0/poison.jpg", POISON)
+    job.place()
+    killed_driver(job, grid.address, 4)
+    threads = [
+        when(lambda: job.done() >= 10, grid.lose),
+        when(lambda: job.done() >= 14, partial(kill_one, job.height)),
+    ]
+    summary = job.run()
+    for thread in threads:
+        thread.join()
+    assert summary.done + summary.skipped == 24
+    assert (summary.failed, summary.exit_code) == (1, 3)
+    check(job, expected, 1)
+    assert tries(job.height).pop(POISON) <= 3 + 3
+    # What was in hand at the deaths of the driver's three workers, of a machine's, and of two more.
+    assert sum(tries(job.height).values()) <= 24 + 6 + 6 * 3
 
 
 def test_what_stops_every_worker_ends_the_job(grid: Machines, tmp_path: Path) -> None:
