@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import forkserver
 
 from everything import places
 
@@ -28,11 +29,17 @@ def s3_server() -> Iterator[str]:
     os.environ |= _KEYS | {"AWS_ENDPOINT_URL": address}
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "AWS_CA_BUNDLE"):
         os.environ.pop(name, None)
-    places._filesystem.cache_clear()
+    _forget()
     try:
         yield address
     finally:
         os.environ.clear()
         os.environ |= before
-        places._filesystem.cache_clear()
+        _forget()
         server.stop()
+
+
+def _forget() -> None:
+    """Connections, and the server of processes, which has the environment it was started with."""
+    places._filesystem.cache_clear()
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
