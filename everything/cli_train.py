@@ -69,6 +69,28 @@ def nano(
         typer.echo(f"everything label PHOTOS --out labels --variant nano --checkpoint {weights}")
 
 
+@train.command("lite-sam")
+def lite_sam(
+    truth: Truths,
+    out: Out,
+    minutes: Minutes = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    split: Split = "train",
+    resume: Resume = False,
+) -> None:
+    """Lite-SAM, of which no weights are published, from nothing: days on a CPU, not minutes."""
+    with errors_shown():
+        from everything.training.lite_sam import train_lite_sam
+        from everything.training.loop import Budget
+
+        budget = Budget(minutes=minutes, steps=steps)
+        weights = train_lite_sam(truth, out, budget, seed=seed, split=split, resume=resume)
+        typer.echo(
+            f"everything label PHOTOS --out labels --variant lite-sam --checkpoint {weights}"
+        )
+
+
 @train.command("auto-ppn")
 def auto_ppn(
     truth: Truths,

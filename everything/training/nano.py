@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,12 +87,26 @@ class NanoTraining(Loop[Nano]):
         """Return the losses of masks, of the single mask and of the predicted IoU."""
         chosen = int(torch.randint(len(self.looks), (), generator=self.random))
         look = self.looks[chosen](truth, self.random)
-        task = ask(look, self.random)
-        if task is None:  # nothing is known in this look
-            zero = sum((p.sum() * 0 for p in self.net.mask_decoder.parameters()), torch.zeros(()))
-            return {"masks": zero, "single": zero, "iou": zero}
         with torch.autocast("cpu", torch.bfloat16):
-            logits, scores = answers(self.net, look.rgb, task)
+            return learn(self.net.mask_decoder, look, self.random, partial(answers, self.net))
+
+
+def learn(
+    decoder: nn.Module,
+    look: Look,
+    random: torch.Generator,
+    answered: Callable[[Tensor, Task], tuple[Tensor, Tensor]],
+) -> dict[str, Tensor]:
+    """Return the losses of the answers to random prompts about a look.
+
+    answered: from the look's rgb and a task to logits and predicted IoU, as `answers`.
+    """
+    task = ask(look, random)
+    if task is None:  # nothing is known in this look
+        zero = sum((p.sum() * 0 for p in decoder.parameters()), torch.zeros(()))
+        return {"masks": zero, "single": zero, "iou": zero}
+    logits, scores = answered(look.rgb, task)
+    with torch.autocast("cpu", enabled=False):
         return compare(logits.float(), scores.float(), task)
 
 

@@ -20,28 +20,34 @@ class Optimisers:
     """Muon (Jordan et al., 2024) for the hidden matrices, AdamW for the rest, on one schedule.
 
     outside: parts of names of parameters that are matrices but not hidden ones. rate: what all
-    rates are multiplied with, for parts that know something already.
+    rates are multiplied with, for parts that know something already. muon: False leaves it all to
+    AdamW: Muon multiplies wide matrices in bfloat16, which CPUs without AVX-512 are slow at.
     """
 
-    def __init__(self, net: nn.Module, outside: tuple[str, ...], rate: float = 1.0) -> None:
+    def __init__(
+        self, net: nn.Module, outside: tuple[str, ...], rate: float = 1.0, muon: bool = True
+    ) -> None:
         self.rate = rate
         hidden: list[Tensor] = []
         rest: list[Tensor] = []
         for name, parameter in net.named_parameters():
-            is_hidden = _is_matrix(parameter) and not any(part in name for part in outside)
+            is_hidden = muon and _is_matrix(parameter) and not any(x in name for x in outside)
             (hidden if is_hidden else rest).append(parameter)
         self.parameters = hidden + rest
-        # Three steps of the best polynomials (Amsel et al., 2025) flatten singular values as well
-        # as five of the usual ones; on a CPU the other two would cost a sixth of the training.
-        self.muon = Muon(
-            hidden,
-            lr=MUON_RATE,
-            momentum=0.9,
-            nesterov=True,
-            ns_steps=3,
-            ns_coefficients="polar_express",
-        )
-        self.adam = torch.optim.AdamW(rest, lr=ADAM_RATE, betas=(0.9, 0.99), weight_decay=0.0)
+        adam = torch.optim.AdamW(rest, lr=ADAM_RATE, betas=(0.9, 0.99), weight_decay=0.0)
+        self.parts: dict[str, tuple[Any, float]] = {"adam": (adam, ADAM_RATE)}
+        if hidden:
+            # Three steps of the best polynomials (Amsel et al., 2025) flatten singular values as
+            # well as five of the usual ones; the other two would cost a sixth of a CPU's training.
+            made = Muon(
+                hidden,
+                lr=MUON_RATE,
+                momentum=0.9,
+                nesterov=True,
+                ns_steps=3,
+                ns_coefficients="polar_express",
+            )
+            self.parts["muon"] = (made, MUON_RATE)
 
     def step(self, progress: float) -> None:
         """Take one step at the rate due after `progress` (0 to 1) of the training, and forget the
@@ -49,23 +55,21 @@ class Optimisers:
         rate = min(1.0, progress / WARM_UP + FLOOR) * max(
             FLOOR, 0.5 + 0.5 * math.cos(math.pi * progress)
         )
-        for optimiser, full in ((self.muon, MUON_RATE), (self.adam, ADAM_RATE)):
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        for optimiser, full in self.parts.values():
             for group in optimiser.param_groups:
                 group["lr"] = full * self.rate * rate
-        nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.muon.step()  # type: ignore[no-untyped-call]
-        self.adam.step()
-        self.muon.zero_grad()
-        self.adam.zero_grad()
+            optimiser.step()
+            optimiser.zero_grad()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of both, of tensors and numbers alone."""
-        return {"muon": self.muon.state_dict(), "adam": self.adam.state_dict()}
+        return {name: optimiser.state_dict() for name, (optimiser, _) in self.parts.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state."""
-        self.muon.load_state_dict(state["muon"])
-        self.adam.load_state_dict(state["adam"])
+        for name, (optimiser, _) in self.parts.items():
+            optimiser.load_state_dict(state[name])
 
 
 def _is_matrix(parameter: Tensor) -> bool:

@@ -145,20 +145,26 @@ def joined(encoder: nn.Module, side: int = CANVAS) -> Sam:
     (1, 256, side / 16, side / 16).
     """
     with torch.device("meta"):
-        prompt_encoder = PromptEncoder(
-            embed_dim=256,
-            image_embedding_size=(side // 16, side // 16),
-            input_image_size=(side, side),
-            mask_in_chans=16,
-        )
-        mask_decoder = MaskDecoder(
-            transformer_dim=256,
-            transformer=TwoWayTransformer(depth=2, embedding_dim=256, num_heads=8, mlp_dim=2048),
-            num_multimask_outputs=3,
-            iou_head_depth=3,
-            iou_head_hidden_dim=256,
-        )
+        prompt_encoder, mask_decoder = prompt_side(side)
     return Sam(encoder, prompt_encoder, mask_decoder, list(PIXEL_MEAN), list(PIXEL_STD))
+
+
+def prompt_side(side: int) -> tuple[PromptEncoder, MaskDecoder]:
+    """Return SAM's prompt encoder and mask decoder for a canvas of `side` px."""
+    prompt_encoder = PromptEncoder(
+        embed_dim=256,
+        image_embedding_size=(side // 16, side // 16),
+        input_image_size=(side, side),
+        mask_in_chans=16,
+    )
+    mask_decoder = MaskDecoder(
+        transformer_dim=256,
+        transformer=TwoWayTransformer(depth=2, embedding_dim=256, num_heads=8, mlp_dim=2048),
+        num_multimask_outputs=3,
+        iou_head_depth=3,
+        iou_head_hidden_dim=256,
+    )
+    return prompt_encoder, mask_decoder
 
 
 def neck(channels: int) -> nn.Sequential:

@@ -29,12 +29,6 @@ UNAVAILABLE: dict[str, Unavailable] = {
         72_234_149,
         "--sampler all-instance --set sampler.detector=fastsam-x",
     ),
-    "lite-sam": Unavailable(
-        "Lite-SAM",
-        "LiteViT with AutoPPN (Fu et al., 2024)",
-        "neither code nor weights are published; AutoPPN is the sampler auto-ppn",
-        parameters=4_200_000,
-    ),
     "squeezesam": Unavailable(
         "SqueezeSAM",
         "U-Net whose input holds the prompts (Varadarajan et al., 2023)",
