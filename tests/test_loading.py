@@ -125,7 +125,7 @@ def test_every_config_that_comes_along_resolves_and_says_what_it_is_for(record: 
 
 def test_settings_that_came_later_leave_older_results_valid():
     recipe = resolve("ucm")
-    assert recipe.model_dump(mode="json")["output"] == {"label_map": False}
+    assert recipe.model_dump(mode="json")["output"] == {"form": "json", "label_map": False}
     other = resolve("ucm", sets=["output.parents=true"])
     assert other.model_dump(mode="json")["output"] == {"label_map": False, "parents": True}
     assert other.digest != recipe.digest
