@@ -39,6 +39,7 @@ def compare(
     ] = "",
     timed: Annotated[int, typer.Option(min=1, help="Photos to time on, evenly spread.")] = 4,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds over these.")] = 3,
+    warmup: Annotated[int, typer.Option(min=0, help="Untimed ones, of the first photo.")] = 1,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Only so many photos, evenly spread.")
     ] = None,
@@ -81,6 +82,7 @@ def compare(
             time_on=_split(time_on),
             timed=timed,
             repeats=repeats,
+            warmup=warmup,
             thread_count=threads,
             random_seed=random_weights,
             config=config,

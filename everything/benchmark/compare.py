@@ -95,6 +95,7 @@ def compare(
     time_on: Sequence[str] = (),
     timed: int = 4,
     repeats: int = 3,
+    warmup: int = 1,
     thread_count: int = 1,
     random_seed: int | None = None,
     config: Path | str | None = None,
@@ -107,9 +108,10 @@ def compare(
     """Label photos with every variant and sampler, score them, time them, and draw them.
 
     truth: what is marked in the photos, see evaluate.evaluate; None scores nothing. time_on:
-    variants to be timed, in turns, on `timed` of the photos, `repeats` times; see `bench` for it
-    and for random_seed. out: keeps labels (a second run goes on where the first one stopped),
-    tables and pictures. Raises EverythingError if a photo, a variant or a setting is wrong.
+    variants to be timed, in turns, on `timed` of the photos, `repeats` times after `warmup`
+    untimed ones of the first; see `bench` for it and for random_seed. out: keeps labels (a second
+    run goes on where the first one stopped), tables and pictures. Raises EverythingError if a
+    photo, a variant or a setting is wrong.
     """
     if not photos:
         raise InputError("no photos to compare on: name some, or use --demo")
@@ -138,6 +140,7 @@ def compare(
                 time_on,
                 samplers,
                 repeats=repeats,
+                warmup=warmup,
                 thread_count=thread_count,
                 random_seed=random_seed,
                 memory=False,
