@@ -160,8 +160,8 @@ def test_a_variant_suits_samplers_to_its_logits():
         return float(found)
 
     assert thresh("ucm", flags={"high_score_thresh": 8.5}) == 8.5
-    assert (thresh("ucm"), thresh("nano")) == (18.0, 4.0)
+    assert (thresh("ucm"), thresh("nano")) == (18.0, 4.5)
     assert thresh("sam-vit-b") == 8.5
     pair = resolve("nano", sampler="hierarchical+grid-16", sets=["sampler.first.points_per_side=8"])
-    assert pair.sampler["first"] == {"points_per_side": 8, "high_score_thresh": 4.0}
+    assert pair.sampler["first"] == {"points_per_side": 8, "high_score_thresh": 4.5}
     assert pair.sampler["then"]["points_per_side"] == 16
