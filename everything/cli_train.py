@@ -10,7 +10,9 @@ import typer
 from everything.cli_errors import errors_shown
 
 train = typer.Typer(
-    help="Train the models that come with the program, or your own from them.",
+    help="Train the models that come with the program, or your own from them. There is no "
+    "detector or instance network of its own to train: object-aware and all-instance take their "
+    "boxes and masks from the regions of ucm, so training ucm trains both.",
     no_args_is_help=True,
 )
 Truths = Annotated[
