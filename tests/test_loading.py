@@ -127,7 +127,11 @@ def test_settings_that_came_later_leave_older_results_valid():
     recipe = resolve("ucm")
     assert recipe.model_dump(mode="json")["output"] == {"form": "json", "label_map": False}
     other = resolve("ucm", sets=["output.parents=true"])
-    assert other.model_dump(mode="json")["output"] == {"label_map": False, "parents": True}
+    assert other.model_dump(mode="json")["output"] == {
+        "form": "json",
+        "label_map": False,
+        "parents": True,
+    }
     assert other.digest != recipe.digest
     assert type(recipe).model_validate(other.model_dump(mode="json")) == other
 
