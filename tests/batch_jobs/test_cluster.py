@@ -38,6 +38,7 @@ from tests.s3 import s3_server
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.cluster,
     pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning"),
     # Ray 2.60 warns of its own settings.
