@@ -34,7 +34,7 @@ def truths(monkeypatch: pytest.MonkeyPatch) -> list[Truth]:
         made.append(Truth(str(seed), photo, labels[None]))
     maps = {(*t.photo.shape[:2], int(t.photo.sum())): walls(t.labels[0], 0.8) for t in made}
 
-    def known(_: BoundaryNet, rgb: torch.Tensor) -> tuple[np.ndarray, torch.Tensor]:
+    def known(_: BoundaryNet, rgb: torch.Tensor, *how: object) -> tuple[np.ndarray, torch.Tensor]:
         key = (*rgb.shape[-2:], round(float(rgb.double().sum()) * 255))
         return maps[key], torch.zeros(1, 72, 1, 1)
 
