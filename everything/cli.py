@@ -246,7 +246,7 @@ def bench(
         typer.Option(
             metavar="A,B",
             help="segment-anything, transformers, ultralytics; or other ways of this program: "
-            "plain, fp32, bf16, fp16, compile.",
+            "plain, fp32, bf16, fp16, compile. NAME+malloc: with glibc's malloc tuned.",
         ),
     ] = "",
     repeats: Annotated[int, typer.Option(min=1, help="Rounds over all photos.")] = 3,
@@ -256,6 +256,10 @@ def bench(
     random_weights: Annotated[
         _Int,
         typer.Option(metavar="SEED", help="Make up weights that do not come with the program."),
+    ] = None,
+    apart: Annotated[
+        bool | None,
+        typer.Option(help="Each in a process of its own; so it is by itself with other programs."),
     ] = None,
     memory: Annotated[bool, typer.Option(help="Peaks, each in a process of its own.")] = True,
     flops: Annotated[bool, typer.Option(help="Operations, and the time they need.")] = False,
@@ -289,6 +293,7 @@ def bench(
             warmup=warmup,
             thread_count=threads,
             random_seed=random_weights,
+            apart=apart,
             memory=memory,
             flops=flops,
             truth=truth,

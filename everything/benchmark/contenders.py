@@ -34,17 +34,36 @@ WAYS: dict[str, dict[str, dict[str, object]]] = {
     "fp16": {"compute": {"precision": "fp16"}},
     "compile": {"compute": {"compile": True}},
 }
+# NAME+malloc: in a process whose glibc keeps memory instead of giving it back to the system, which
+# can be half of a program's time.
+TUNED = "+malloc"
+MALLOC = {
+    "MALLOC_TOP_PAD_": str(2**30),
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**34),
+}
 
 Run = Callable[[NDArray[np.uint8], Clock], list[Rle]]
 Build = Callable[[Recipe], Pipeline]
 
 
 class Key(NamedTuple):
-    """What a row of the report is about. by: "everything", a peer's name or one of WAYS."""
+    """What a row of the report is about. by: "everything", a peer's name or one of WAYS, each also
+    with "+malloc"."""
 
     variant: str
     sampler: str
     by: str = OURS
+
+    @property
+    def program(self) -> str:
+        """What is run: `by` without how its memory is had."""
+        return self.by.removesuffix(TUNED)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is this program, in whatever way."""
+        return self.program == OURS or self.program in WAYS
 
     def __str__(self) -> str:
         return f"{self.variant}, {self.sampler}" + ("" if self.by == OURS else f", {self.by}")
@@ -68,6 +87,11 @@ class Spec:
     key: Key
     recipe: Recipe
     build: Build = loading.build
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that its process has to begin with."""
+        return MALLOC if self.key.by.endswith(TUNED) else {}
 
 
 @dataclass(frozen=True)
@@ -127,11 +151,11 @@ class Loader:
     def __call__(self, spec: Spec) -> Contender:
         """Return the contender; raises WeightsError, and ConfigError if a peer cannot do it."""
         pipeline = self._pipeline(spec)
-        if spec.key.by == OURS or spec.key.by in WAYS:
+        if spec.key.is_ours:
             return Contender(spec.key, ours(pipeline))
         from everything.benchmark.peers import PEERS
 
-        return Contender(spec.key, PEERS[spec.key.by].prepare(pipeline))
+        return Contender(spec.key, PEERS[spec.key.program].prepare(pipeline))
 
     def _pipeline(self, spec: Spec) -> Pipeline:
         recipe = spec.recipe

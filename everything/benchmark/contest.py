@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import product
+from typing import Protocol, TypeVar
 
 import torch
 
 from everything.batching import is_out_of_memory
-from everything.benchmark.contenders import OURS, WAYS, Contender, Key
+from everything.benchmark.contenders import Contender, Key
+from everything.benchmark.flops import Work, work_of
 from everything.clock import Clock
 from everything.errors import EverythingError
 from everything.images import read_image
@@ -20,6 +22,7 @@ from everything.rle import Rle
 
 OOM = "OOM"
 READ, OTHER = "read", "other"
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True)
@@ -52,15 +55,52 @@ class Contest:
     masks: dict[tuple[Key, str], list[Rle]] = field(default_factory=dict)
 
 
+class Rival(Protocol):
+    """A contender that is somewhere."""
+
+    @property
+    def key(self) -> Key:
+        """Which one it is."""
+        ...
+
+    def turn(self, photo: Source, round_: int) -> tuple[Sample, list[Rle]]:
+        """Read a photo and segment it; raises ImageError, and this program's own errors."""
+        ...
+
+    def work(self, photo: Source) -> Work | None:
+        """Count its operations for a photo; see flops.work_of."""
+        ...
+
+
+@dataclass(frozen=True)
+class Here:
+    """A contender in this process. synchronise: waits for its device."""
+
+    contender: Contender
+    synchronise: Callable[[], None] | None = None
+
+    @property
+    def key(self) -> Key:
+        """Which one it is."""
+        return self.contender.key
+
+    def turn(self, photo: Source, round_: int) -> tuple[Sample, list[Rle]]:
+        """Read a photo and segment it."""
+        return _sample(self.contender, photo, round_, self.synchronise)
+
+    def work(self, photo: Source) -> Work | None:
+        """Count its operations for a photo."""
+        return work_of(self.contender, read_image(photo.path).pixels)
+
+
 def contest(
-    contenders: Sequence[Contender],
+    rivals: Sequence[Rival],
     photos: Sequence[Source],
     repeats: int,
     warmup: int,
-    synchronise: Callable[[], None] | None = None,
     step: Callable[[Sample], None] = lambda sample: None,
 ) -> Contest:
-    """Let every contender segment every photo `repeats` times, in turns, and return what it took.
+    """Let every rival segment every photo `repeats` times, in turns, and return what it took.
 
     warmup: how often each does the first photo before. step: called after each sample, those of
     the warm-up too (their round is negative). Who begins changes from photo to photo. Whoever
@@ -70,12 +110,12 @@ def contest(
     result, out = Contest(), set()
     with _little_garbage(), suppress(KeyboardInterrupt):
         result.interrupted = True
-        for contender, photo, round_ in turns(contenders, len(photos), repeats, warmup):
-            if contender.key in out:
+        for rival, photo, round_ in turns(rivals, len(photos), repeats, warmup):
+            if rival.key in out:
                 continue
-            sample, masks = _sample(contender, photos[photo], round_, synchronise)
+            sample, masks = rival.turn(photos[photo], round_)
             if sample.failure:
-                out.add(contender.key)
+                out.add(rival.key)
             if round_ >= 0 or sample.failure:
                 result.samples.append(sample)
             if round_ == 0:
@@ -86,16 +126,16 @@ def contest(
 
 
 def turns(
-    contenders: Sequence[Contender], photos: int, repeats: int, warmup: int
-) -> Iterator[tuple[Contender, int, int]]:
-    """Yield (contender, photo, round) in order: all contenders one after the other, then the next
-    photo, then the next round. Negative rounds warm up on the first photo."""
+    rivals: Sequence[_R], photos: int, repeats: int, warmup: int
+) -> Iterator[tuple[_R, int, int]]:
+    """Yield (rival, photo, round) in order: all rivals one after the other, then the next photo,
+    then the next round. Negative rounds warm up on the first photo."""
     rounds = [(i - warmup, 0) for i in range(warmup)] + list(product(range(repeats), range(photos)))
     for turn, (round_, photo) in enumerate(rounds):
         # Nobody is always the one who comes after the slowest.
-        start = turn % max(1, len(contenders))
-        for contender in (*contenders[start:], *contenders[:start]):
-            yield contender, photo, round_
+        start = turn % max(1, len(rivals))
+        for rival in (*rivals[start:], *rivals[:start]):
+            yield rival, photo, round_
 
 
 @contextmanager
@@ -127,7 +167,7 @@ def _sample(
     except Exception as error:
         if is_out_of_memory(error):
             failure = OOM
-        elif contender.key.by in (OURS, *WAYS):
+        elif contender.key.is_ours:
             raise
         else:
             # A peer that cannot do a photo is a result, shown with its reason.

@@ -12,11 +12,12 @@ from typing import Any
 from everything import loading
 from everything.benchmark import random_weights
 from everything.benchmark.agreement import Agreement, agreement
+from everything.benchmark.apart import Apart
 from everything.benchmark.contenders import (
     OURS,
+    TUNED,
     WAYS,
     Build,
-    Contender,
     Key,
     Loader,
     Spec,
@@ -24,10 +25,10 @@ from everything.benchmark.contenders import (
     boxes_asked,
     without_filters,
 )
-from everything.benchmark.contest import Contest, Sample, contest
-from everything.benchmark.flops import Work, products_per_second, work_of
+from everything.benchmark.contest import Contest, Here, Rival, Sample, contest
+from everything.benchmark.flops import Work, products_per_second
 from everything.benchmark.machine import machine, synchronise, threads
-from everything.benchmark.memory import Peak, peak_of
+from everything.benchmark.memory import Peak
 from everything.benchmark.peers import PEERS
 from everything.benchmark.recall import marked_photos, recall_of
 from everything.benchmark.report import Report
@@ -50,6 +51,7 @@ def bench(
     warmup: int = 1,
     thread_count: int | None = None,
     random_seed: int | None = None,
+    apart: bool | None = None,
     memory: bool = True,
     flops: bool = False,
     config: Path | str | None = None,
@@ -64,11 +66,13 @@ def bench(
 
     variants: names, or NAME=CHECKPOINT. samplers: names, or boxes-N for N random box prompts
     (mean of the survey's SegAny test). against: peers by name, which do each grid as well, and
-    WAYS of this program's own, which do all.
+    WAYS of this program's own, which do all; each of them, and "everything", also as NAME+malloc.
     repeats: rounds over all photos. warmup: untimed ones on the first photo. thread_count: of
     torch, None leaves it. random_seed: variants whose weights do not come with the program get
-    random ones. memory: the peak of each contender on the largest photo, in a process of its own.
-    flops: operations on the first photo and what the machine could do at best. config, sets,
+    random ones. apart: each contender in a process of its own; None: if there are peers. memory:
+    the peak of each, over all photos if they are apart, else on the largest one in a process of
+    its own. flops: operations of this program on the first photo and what the machine could do at
+    best. config, sets,
     flags: settings for all, as of loading.resolve. truth, split: what is marked in the photos,
     as of evaluate, for the recall of what was found. say: told how it goes on. build: makes a
     pipeline, in this process and in others.
@@ -77,6 +81,8 @@ def bench(
     and ImageError.
     """
     _check(photos, variants, samplers, against, repeats, warmup)
+    peers = list(dict.fromkeys(p for p in map(_program, against) if p in PEERS))
+    apart = _apart(apart, against, bool(peers))
     names = [photo.name for photo in photos]
     marked = {} if truth is None else marked_photos(truth, split, names)
     with ExitStack() as stack:
@@ -86,14 +92,15 @@ def bench(
         plan = _Plan(settings, photos, folder, random_seed, say)
         for name in variants:
             plan.add(name, samplers, against)
-        contenders = plan.load()
-        alone = [spec for spec in plan.specs if spec.key in {c.key for c in contenders}]
-        peaks = _peaks(alone, photos, thread_count, say) if memory else {}
-        work = _work(contenders, photos, say) if flops else {}
-        # The long part comes last: an interrupt ends it, and what there is by then is reported.
-        peers = [name for name in against if name in PEERS]
+        rivals = plan.load(stack, apart, thread_count)
+        alone = [spec for spec in plan.specs if spec.key in {rival.key for rival in rivals}]
+        peaks = _peaks(alone, photos, thread_count, say) if memory and not apart else {}
         about = machine(tuple(PEERS[name].package for name in peers)) | _rate(flops)
-        found = contest(contenders, photos, repeats, warmup, synchronise(), _told(say))
+        # The long part: an interrupt ends it, and what there is by then is reported.
+        found = contest(rivals, photos, repeats, warmup, _told(say))
+        if memory and apart:
+            peaks = {rival.key: rival.peak for rival in rivals if isinstance(rival, Apart)}
+        work = _work(found, rivals, photos[0], say) if flops else {}
         return Report(
             machine=about | {"load_after": round(os.getloadavg()[0], 2)},
             settings={
@@ -101,6 +108,7 @@ def bench(
                 "repeats": repeats,
                 "warmup": warmup,
                 "random_seed": random_seed,
+                "apart": apart,
                 "order": _order(variants, samplers, against),
                 "recipes": {str(s.key): s.recipe.model_dump(mode="json") for s in alone},
             },
@@ -160,23 +168,28 @@ class _Plan:
             fit = sorted(f"sampler.{k}={v}" for k, v in suited.items() if k in recipe.sampler)
             if fit:
                 recipe = self._settings.recipe(name, checkpoint, sampler, (*sets, *fit))
-            others = [by for by in against if by in WAYS or boxes_asked(sampler) is None]
-            for by in (OURS, *others):
-                own = another_way(recipe, by) if by in WAYS else recipe
-                self.specs.append(Spec(Key(name, sampler, by), own, self._settings.build))
+            for key in (Key(name, sampler, by) for by in (OURS, *against)):
+                if not key.is_ours and boxes_asked(sampler):
+                    continue
+                own = another_way(recipe, key.program) if key.program in WAYS else recipe
+                self.specs.append(Spec(key, own, self._settings.build))
 
-    def load(self) -> list[Contender]:
-        """Return those that can be loaded; raises what keeps one of ours from it."""
-        loader, contenders = Loader(), []
+    def load(self, stack: ExitStack, apart: bool, thread_count: int | None) -> list[Rival]:
+        """Return those that can be loaded, until the stack ends; raises what keeps one of ours
+        from it."""
+        loader, rivals = Loader(), list[Rival]()
         for spec in self.specs:
             self._say(f"loading {spec.key}")
             try:
-                contenders.append(loader(spec))
+                if apart:
+                    rivals.append(stack.enter_context(Apart(spec, thread_count)))
+                else:
+                    rivals.append(Here(loader(spec), synchronise()))
             except ConfigError as error:
-                if spec.key.by == OURS:
+                if spec.key.is_ours:
                     raise
                 self.notes.append(f"{spec.key}: left out: {error}")
-        return contenders
+        return rivals
 
     def _made_up(self, variant: str, seed: int) -> tuple[Path, tuple[str, ...], dict[str, Any]]:
         """A checkpoint, thresholds as settings, and settings of samplers by name."""
@@ -221,9 +234,23 @@ def _check(
     if repeats < 1 or warmup < 0:
         raise ConfigError(f"{repeats} repeats, {warmup} for warm-up: at least 1 and 0")
     for name in against:
-        if name not in PEERS and name not in WAYS:
+        if _program(name) not in (*PEERS, *WAYS) and name != OURS + TUNED:
             known = ", ".join((*PEERS, *WAYS))
-            raise ConfigError(f"--against {name}: not a known peer; known: {known}")
+            raise ConfigError(
+                f"--against {name}: not a known peer; known: {known}, {OURS + TUNED}, and any of "
+                f"them with {TUNED}"
+            )
+
+
+def _program(by: str) -> str:
+    return by.removesuffix(TUNED)
+
+
+def _apart(wanted: bool | None, against: Sequence[str], has_peers: bool) -> bool:
+    tuned = [name for name in against if name.endswith(TUNED)]
+    if tuned and wanted is False:
+        raise ConfigError(f"{tuned[0]}: needs a process of its own: leave --no-apart out")
+    return bool(tuned) or has_peers if wanted is None else wanted
 
 
 def _told(say: Say) -> Callable[[Sample], None]:
@@ -259,18 +286,23 @@ def _peaks(
     peaks = {}
     for spec in specs:
         say(f"memory of {spec.key}")
-        peaks[spec.key] = peak_of(spec, largest, thread_count)
+        with Apart(spec, thread_count) as one:
+            one.turn(largest, 0)
+            peaks[spec.key] = one.peak
     return peaks
 
 
-def _work(contenders: Sequence[Contender], photos: Sequence[Source], say: Say) -> dict[Key, Work]:
-    pixels = read_image(photos[0].path).pixels
+def _work(found: Contest, rivals: Sequence[Rival], photo: Source, say: Say) -> dict[Key, Work]:
+    """Of this program alone: a peer's operations are those of the way `plain`."""
+    done = {s.key for s in found.samples} - {s.key for s in found.samples if s.failure}
     work = {}
-    for contender in contenders:
-        say(f"operations of {contender.key}")
-        counted = work_of(contender, pixels)
+    for rival in rivals:
+        if rival.key not in done or not rival.key.is_ours or found.interrupted:
+            continue
+        say(f"operations of {rival.key}")
+        counted = rival.work(photo)
         if counted is not None:
-            work[contender.key] = counted
+            work[rival.key] = counted
     return work
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from everything.config import Recipe
+from everything.errors import ConfigError
 from everything.pipeline import Pipeline
 from everything.prompts import Prompts
 from everything.variants.sam import SamModel
@@ -49,3 +50,20 @@ def build_hungry(recipe: Recipe) -> Pipeline:
 def build_killed(recipe: Recipe) -> Pipeline:
     """A model that takes its process with it."""
     return Pipeline(Killed(blob_sam()), Grid(), recipe)
+
+
+def build_refusing(recipe: Recipe) -> Pipeline:
+    """No model at all."""
+    raise ConfigError("not today")
+
+
+class Telling(SamModel):
+    """Says what it has heard of malloc."""
+
+    def encode(self, view: View) -> Any:
+        raise ConfigError(str({k: v for k, v in os.environ.items() if k.startswith("MALLOC_")}))
+
+
+def build_telling(recipe: Recipe) -> Pipeline:
+    """A model that tells."""
+    return Pipeline(Telling(blob_sam()), Grid(), recipe)

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from everything.benchmark.contenders import OURS, Contender, Key
-from everything.benchmark.contest import OOM, Sample, contest, turns
+from everything.benchmark.contest import OOM, Here, Sample, contest, turns
 from everything.errors import ImageError, WeightsError
 from everything.inputs import Source
 from tests.fakes import save_photo
@@ -22,7 +23,7 @@ def photos(tmp_path: Path) -> list[Source]:
     return [Source(str(tmp_path), "0.png"), Source(str(tmp_path), "1.png")]
 
 
-def resting(key: Key, seconds: float = 0.0) -> Contender:
+def resting(key: Key, seconds: float = 0.0, wait: Callable[[], None] | None = None) -> Here:
     def run(pixels, clock):
         assert pixels.shape == (48, 64, 3)
         with clock.stage("encode"):
@@ -30,10 +31,10 @@ def resting(key: Key, seconds: float = 0.0) -> Contender:
         clock.counts["prompts"] += 2
         return []
 
-    return Contender(key, run)
+    return Here(Contender(key, run), wait)
 
 
-def failing(key: Key, error: BaseException, after: int = 0) -> Contender:
+def failing(key: Key, error: BaseException, after: int = 0) -> Here:
     calls = []
 
     def run(pixels, clock):
@@ -42,7 +43,7 @@ def failing(key: Key, error: BaseException, after: int = 0) -> Contender:
             raise error
         return []
 
-    return Contender(key, run)
+    return Here(Contender(key, run))
 
 
 def test_contenders_take_turns_on_each_photo_and_nobody_always_begins():
@@ -80,7 +81,7 @@ def test_latency_is_all_but_reading(photos: list[Source]):
 
 def test_the_device_is_synchronised_at_every_change_of_stage(photos: list[Source]):
     calls: list[int] = []
-    contest([resting(A)], photos[:1], 1, 0, lambda: calls.append(1))
+    contest([resting(A, wait=lambda: calls.append(1))], photos[:1], 1, 0)
     # read, other, encode inside it: each is entered and left.
     assert len(calls) == 6
 
@@ -90,7 +91,7 @@ def test_who_runs_out_of_memory_is_a_row_and_leaves_the_race(photos: list[Source
         torch.empty(2**58)  # more than any machine has
         return []
 
-    hungry = Contender(A, run)
+    hungry = Here(Contender(A, run))
     found = contest([hungry, resting(B)], photos, 2, 0)
     of_a = [s for s in found.samples if s.key == A]
     assert [s.failure for s in of_a] == [OOM]

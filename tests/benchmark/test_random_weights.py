@@ -49,6 +49,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
             against=["segment-anything"],
             repeats=1,
             warmup=0,
+            apart=False,
             memory=False,
             random_seed=0,
             sets=["sampler.points_per_side=8"],

@@ -38,6 +38,7 @@ def report(photos: list[Source]) -> Report:
         repeats=2,
         warmup=0,
         thread_count=1,
+        apart=False,
         memory=False,
         flops=True,
         sets=SETS,
@@ -77,6 +78,23 @@ def test_peers_find_our_masks_and_ask_as_much(report: Report, peer: str, least: 
     assert ratio.image.median > 0
 
 
+def test_each_in_a_process_of_its_own_with_its_malloc(photos: list[Source], report: Report):
+    tuned = ["segment-anything+malloc"]
+    alone = bench(
+        photos, ["sam-vit-b"], ["grid"], against=tuned, repeats=1, warmup=0, thread_count=1,
+        flops=True, sets=SETS, build=build_blobs,
+    )  # fmt: skip
+    assert alone.settings["apart"]
+    keys = [Key("sam-vit-b", "grid", by) for by in ("everything", *tuned)]
+    assert [row.key for row in alone.rows()] == keys
+    here = {row.key.program: row.counts for row in report.rows() if row.key.sampler == "grid"}
+    assert [row.counts for row in alone.rows()] == [here[key.program] for key in keys]
+    assert [ratio.agreement.same for ratio in alone.ratios() if ratio.agreement] == [1]
+    assert all(peak.peak > peak.ready > 0 for peak in alone.memory.values())
+    assert len(alone.memory) == 2
+    assert alone.work == {keys[0]: report.work[keys[0]]}
+
+
 def test_what_a_peer_cannot_do_is_said(report: Report):
     notes = [note for note in report.notes if "left out" in note]
     assert notes == [
@@ -85,11 +103,10 @@ def test_what_a_peer_cannot_do_is_said(report: Report):
     ]
 
 
-def test_work_is_counted_by_stage_on_both_sides(report: Report):
-    work = {key.by: w for key, w in report.work.items() if key.sampler == "grid"}
-    assert all(w.by_stage["decode"] > 0 for w in work.values())
-    # Both count the same decoder modules, ours with the image side once for all prompts.
-    assert work["everything"].by_stage["decode"] < work["segment-anything"].by_stage["decode"]
+def test_work_is_counted_of_this_program(report: Report):
+    assert {key.by for key in report.work} == {"everything"}
+    work = report.work[Key("sam-vit-b", "grid")]
+    assert 0 < work.by_stage["decode"] < work.total
 
 
 def test_the_report_goes_round_as_json(report: Report):
@@ -124,6 +141,8 @@ def test_no_memory_is_a_cell_and_the_others_go_on(photos: list[Source]):
         ({"samplers": []}, "at least one"),
         ({"variants": ["sam-vit-c"]}, "did you mean sam-vit-"),
         ({"against": ["sam"]}, "segment-anything"),
+        ({"against": ["malloc"]}, r"everything\+malloc"),
+        ({"against": ["plain+malloc"], "apart": False}, "process of its own"),
         ({"repeats": 0}, "at least 1"),
     ],
 )
