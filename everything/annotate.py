@@ -211,6 +211,8 @@ def row_of(document: dict[str, Any], source: Source, source_bytes: int | None, s
         started=now,
         finished=now,
         folder=source.folder,
+        file=source.file,
+        start=source.start,
         width=document["image"]["width"],
         height=document["image"]["height"],
         seconds={stage: timing[stage] for stage in (*STAGES, "total") if stage in timing},
@@ -222,18 +224,20 @@ def row_of(document: dict[str, Any], source: Source, source_bytes: int | None, s
 
 
 def _row(visit: Visit, digest: str) -> Row:
-    name = visit.task.source.name
+    source = visit.task.source
     height, width = visit.size or (None, None)
     return Row(
-        name=name,
+        name=source.name,
         status="done",
-        image_id=image_id(name),
+        image_id=image_id(source.name),
         digest=digest,
         host=socket.gethostname(),
         attempt=visit.task.attempt,
         started=visit.started,
         finished=time.time(),
-        folder=visit.task.source.folder,
+        folder=source.folder,
+        file=source.file,
+        start=source.start,
         width=width,
         height=height,
         source_bytes=visit.source_bytes,

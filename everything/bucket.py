@@ -90,10 +90,15 @@ class Bucket:
         except OSError as error:
             self._refuse(error)
 
+    def names(self, folder: str = "") -> Iterator[str]:
+        """Yield the names of all objects in a folder, at any depth."""
+        prefix = f"{folder}/" if folder else ""
+        yield from (prefix + name for name, _ in self.walk(folder))
+
     def walk(self, folder: str) -> Iterator[tuple[str, int]]:
         """Yield the names in a folder, relative to it, at any depth, and their sizes in bytes."""
         try:
-            yield from walk(self._files, self.url(folder))
+            yield from walk(self._files, self.url(folder) if folder else self._home)
         except OSError as error:
             self._refuse(error)
 

@@ -10,15 +10,13 @@ import typer
 from rich.console import Console
 
 from everything.cli_errors import errors_shown
-from everything.cli_results import Json
+from everything.cli_results import WROTE, Json
 
 _FORMATS = "coco, yolo-seg, label-studio, cvat, voc-png, panoptic or geojson"
 
 
 def export(
-    labels: Annotated[
-        Path, typer.Argument(metavar="LABELS", help="What [b]everything label[/b] wrote.")
-    ],
+    labels: Annotated[str, typer.Argument(metavar="LABELS", help=WROTE)],
     to: Annotated[str, typer.Option("--to", metavar="FORMAT", help=f"{_FORMATS}.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Appears when all is done.")],
     photos: Annotated[
@@ -26,7 +24,7 @@ def export(
         typer.Option(help="Place photos, too; links where the format needs them if not given."),
     ] = None,
     photos_from: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the photos are, if moved.")
+        str | None, typer.Option(metavar="DIR", help="Where the photos are, if moved.")
     ] = None,
     level: Annotated[
         Literal["all", "whole", "part", "subpart"],
@@ -49,15 +47,16 @@ def export(
         from rich.progress import Progress
 
         from everything.export import export as write
+        from everything.places import located
 
         with Progress(console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("photos")
             tally = write(
-                labels,
+                located(labels),
                 to,
                 out,
                 photos=photos,
-                home=photos_from,
+                home=located(photos_from) if photos_from else None,
                 level=level,
                 polygons=polygons,
                 tolerance=tolerance,
@@ -76,7 +75,9 @@ def import_(
     sources: Annotated[
         list[Path], typer.Argument(metavar="SRC", help="SA-1B tars, folders of them, COCO files.")
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="LABELS", help="A results folder.")],
+    out: Annotated[
+        str, typer.Option("--out", metavar="LABELS", help="A results folder, or a bucket.")
+    ],
     photos: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Where the photos are; those in tars are unpacked there."),
@@ -88,13 +89,14 @@ def import_(
         from rich.progress import Progress
 
         from everything.importing import import_labels
+        from everything.places import located
 
         console = Console(stderr=True)
         with Progress(console=console, transient=True) as bar:
             task = bar.add_task("bytes")
             done = import_labels(
                 sources,
-                out,
+                located(out),
                 photos,
                 lambda read, total: bar.update(task, completed=read, total=total),
             )

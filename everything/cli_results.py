@@ -11,9 +11,8 @@ from rich.console import Console
 
 from everything.cli_errors import errors_shown
 
-Folders = Annotated[
-    list[Path], typer.Argument(metavar="LABELS", help="What [b]everything label[/b] wrote.")
-]
+WROTE = "What [b]everything label[/b] wrote, also in a bucket."
+Folders = Annotated[list[str], typer.Argument(metavar="LABELS", help=WROTE)]
 Truth = Annotated[
     Path,
     typer.Option(
@@ -27,10 +26,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 def evaluate(
     truth: Truth,
-    labels: Annotated[
-        Path | None,
-        typer.Argument(metavar="LABELS", help="What [b]everything label[/b] wrote."),
-    ] = None,
+    labels: Annotated[str | None, typer.Argument(metavar="LABELS", help=WROTE)] = None,
     split: Annotated[str | None, typer.Option(help="Of a data pack that has splits.")] = None,
     boundaries: Annotated[bool, typer.Option(help="Also the boundary F: seconds a photo.")] = True,
     prompts: Annotated[
@@ -48,8 +44,9 @@ def evaluate(
             raise InputError("give a folder of labels, or --prompts and a --variant")
         if labels is not None:
             from everything.evaluate import evaluate as score
+            from everything.places import located
 
-            result = score(labels, truth, split, boundaries=boundaries)
+            result = score(located(labels), truth, split, boundaries=boundaries)
             tree, table = result.to_json(), result.table()
         else:
             from everything.loading import load
@@ -68,7 +65,7 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="LABELS/report if not given.")
     ] = None,
-    photos: Annotated[Path | None, typer.Option(help="Where the photos are, if moved.")] = None,
+    photos: Annotated[str | None, typer.Option(help="Where the photos are, if moved.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
     overlays: Annotated[
         bool, typer.Option("--overlays", help="Also a picture of each photo with its masks.")
@@ -78,20 +75,22 @@ def report(
     with errors_shown():
         from rich.progress import Progress
 
+        from everything.places import located
         from everything.report import write_report
 
+        folders, home = [located(folder) for folder in labels], located(photos) if photos else None
         with Progress(console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("photos")
             page = write_report(
-                labels,
+                folders,
                 out,
-                photos=photos,
+                photos=home,
                 limit=limit,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
         if overlays:
             from everything.overlay import write_overlays
 
-            for folder in labels:
-                write_overlays(folder, photos=photos)
+            for folder in folders:
+                write_overlays(folder, None if isinstance(folder, Path) else out, home)
     typer.echo(page)

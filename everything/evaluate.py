@@ -23,6 +23,7 @@ from everything.contours import BoundaryScores, BoundaryTally, contours_of_masks
 from everything.errors import InputError
 from everything.marked import Marked, Names, compressed, read_marked, some_of
 from everything.names import shown
+from everything.places import Location
 from everything.results import Annotation, Result, Results
 
 MIN_AREA = 100  # px of a segment that counts, of truth that comes as label maps
@@ -89,7 +90,7 @@ class Scores:
 
 
 def evaluate(
-    labels: Path,
+    labels: Location,
     truth: Path,
     split: str | None = None,
     *,
@@ -109,7 +110,7 @@ def evaluate(
     return score(labels, marked, boundaries=boundaries)
 
 
-def score(labels: Path, marked: Iterable[Marked], *, boundaries: bool = True) -> Scores:
+def score(labels: Location, marked: Iterable[Marked], *, boundaries: bool = True) -> Scores:
     """Return the scores of a label folder against photos that are marked; see `evaluate`."""
     results = Results(labels)
     names = Names(results.files)
@@ -124,11 +125,13 @@ def score(labels: Path, marked: Iterable[Marked], *, boundaries: bool = True) ->
             names.used.add(key)
     if missing:
         raise InputError(
-            f"{shown(labels)}: {len(missing)} photos of the truth are not labelled "
+            f"{shown(str(labels))}: {len(missing)} photos of the truth are not labelled "
             f"({some_of(missing)}): label them, or name the part of the truth that is meant"
         )
     if not tally.images:
-        raise InputError(f"{shown(labels)}: the truth has no photos: name the part that is meant")
+        raise InputError(
+            f"{shown(str(labels))}: the truth has no photos: name the part that is meant"
+        )
     unused = tuple(key for key in results.files if key not in names.used)
     return tally.scores(unused)
 

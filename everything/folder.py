@@ -136,6 +136,14 @@ class Folder:
     def take_stock(self, *folders: str) -> None:
         """Do nothing: to ask a disk for each stamp is quick."""
 
+    def names(self, folder: str = "") -> Iterator[str]:
+        """Yield the names of all files in a folder, at any depth; links are not followed."""
+        for at, folders, files in os.walk(self.root / folder):
+            folders[:] = [name for name in folders if name != _PARTIAL]
+            below = Path(at).relative_to(self.root).as_posix()
+            prefix = "" if below == "." else f"{below}/"
+            yield from (prefix + name for name in files)
+
     def list(self, folder: str, suffix: str) -> list[str]:
         """Return the names in one folder that end so, sorted."""
         found = (self.root / folder).glob(f"*{suffix}")

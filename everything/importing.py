@@ -28,7 +28,9 @@ from everything.folder import Folder
 from everything.ledger import Ledger, Row
 from everything.marked import compressed
 from everything.names import image_id, is_inside, shown
+from everything.places import Location
 from everything.results import Annotation
+from everything.status import JobState, write_state
 from everything.store import Store
 from everything.view import Size
 
@@ -80,7 +82,7 @@ class Imported:
 
 def import_labels(
     sources: Sequence[Path],
-    out: Path,
+    out: Location,
     photos: Path | None = None,
     progress: Progress | None = None,
 ) -> Imported:
@@ -99,7 +101,7 @@ def import_labels(
     recipe = Recipe(
         variant=kind, sampler={"name": "imported"}, version=version("everything"), weights=""
     )
-    store, done = Store(out, recipe), Imported()
+    store, done, began = Store(out, recipe), Imported(), time.time()
     total, before = sum(file.stat().st_size for file in files), 0
     with store.opened():
         ledger = Ledger(store.folder)
@@ -114,6 +116,8 @@ def import_labels(
             report(file.stat().st_size)
             before += file.stat().st_size
         ledger.compact()
+        images = done.photos + done.skipped + done.failed
+        write_state(store.folder, JobState(images, began, time.time()))
     return done
 
 

@@ -40,7 +40,8 @@ Status = Literal["done", "failed"]
 class Row:
     """What became of a photo.
 
-    folder: where it was found, `name` is relative to it. width, height: upright px. seconds: by
+    folder: where it was found, `name` is relative to it; file, start: as of Source, where it is
+    called otherwise there or is a part of an archive. width, height: upright px. seconds: by
     stage, with `total`. counts: prompts, decoder_calls, candidates, masks. started, finished:
     seconds since 1970. attempt: 1 is the first. source_bytes: size of the photo's file. bytes,
     mtime_ns: stamp of its result. shard: the file that it is in, if not one of its own.
@@ -55,6 +56,8 @@ class Row:
     started: float
     finished: float
     folder: str | None = None
+    file: str | None = None
+    start: int | None = None
     width: int | None = None
     height: int | None = None
     seconds: dict[str, float] = field(default_factory=dict)
@@ -124,6 +127,8 @@ _SCHEMA = pa.schema(
     [
         ("name", pa.string()),
         ("folder", pa.string()),
+        ("file", pa.string()),
+        ("start", pa.int64()),
         ("status", pa.string()),
         ("image_id", pa.int64()),
         ("width", pa.int32()),
@@ -256,6 +261,7 @@ def _table(rows: list[dict[str, Any]]) -> pa.Table:
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
     flat = {key: value for key, value in row.items() if key not in ("seconds", "counts")}
     flat["name"], flat["folder"] = as_text(row["name"]), as_text(row.get("folder") or "")
+    flat["file"] = as_text(row["file"]) if row.get("file") else None
     for stage in _TIMES:
         flat[f"{stage}_seconds"] = row["seconds"].get(stage)
     for count in COUNTS:

@@ -13,10 +13,12 @@ from scipy import ndimage
 from skimage.color import lab2rgb, lch2lab
 
 from everything import rle
-from everything.errors import ImageError
-from everything.images import read_image
+from everything.errors import ImageError, InputError
+from everything.images import Limits, decode_image
 from everything.names import shown
+from everything.places import Location
 from everything.results import Annotation, Result, Results
+from everything.sources import read_source
 
 PALETTE = 4096
 _GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))
@@ -62,7 +64,9 @@ def overlay(photo: Pixels, annotations: Sequence[Annotation], fill: float = _FIL
     return _blended(drawn, contour, _CONTOUR)
 
 
-def write_overlays(labels: Path, out: Path | None = None, photos: Path | None = None) -> list[Path]:
+def write_overlays(
+    labels: Location, out: Path | None = None, photos: Location | None = None
+) -> list[Path]:
     """Write every photo of a results folder with its masks, as PNG; return the files.
 
     labels: what `everything label` wrote, or SA-1B's JSONs beside their photos. out: where the
@@ -70,7 +74,9 @@ def write_overlays(labels: Path, out: Path | None = None, photos: Path | None = 
     photos' folder if it is not the one of the job. Raises InputError and ImageError.
     """
     results = Results(labels, photos)
-    home = out or labels / "overlays"
+    if out is None and not isinstance(labels, Path):
+        raise InputError(f"{shown(labels)}: is not on this machine: give --out")
+    home = out or Path(labels) / "overlays"
     return [_write_one(results, key, home / f"{key}.png") for key in results.files]
 
 
@@ -87,14 +93,14 @@ def photo_of(results: Results, key: str, result: Result) -> Pixels:
 
     Raises ImageError if it is not found, not readable or not of the size that was labelled.
     """
-    path = results.photo(key, result.name)
-    if path is None:
+    source, limits = results.photo(key, result.name), Limits()
+    if source is None:
         raise ImageError(f"{shown(result.name)}: the photo is not there any more: give --photos")
-    pixels = read_image(path).pixels
+    pixels = decode_image(read_source(source, limits), source.shown, limits).pixels
     if pixels.shape[:2] != result.size:
         (h, w), (height, width) = pixels.shape[:2], result.size
         raise ImageError(
-            f"{shown(path)}: is {w} x {h} px, but {width} x {height} px when it was labelled: "
+            f"{source.shown}: is {w} x {h} px, but {width} x {height} px when it was labelled: "
             "label it again"
         )
     return pixels

@@ -32,6 +32,7 @@ from everything.clock import STAGES
 from everything.errors import ImageError, InputError, StoreError
 from everything.names import as_text, shown
 from everything.overlay import PALETTE, colour_of, overlay, palette, photo_of
+from everything.places import Location, Url, located
 from everything.results import Annotation, Result, Results
 
 PREVIEW, THUMB = 1280, 360  # longest side, px
@@ -41,10 +42,10 @@ Progress = Callable[[int, int], None]
 
 
 def write_report(
-    labels: Path | Sequence[Path],
+    labels: Location | Sequence[Location],
     out: Path | None = None,
     *,
-    photos: Path | None = None,
+    photos: Location | None = None,
     limit: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -57,11 +58,9 @@ def write_report(
     as its masks alone, with the reason. Raises InputError for folders and annotation files that
     are not results, and StoreError if `out` holds something else.
     """
-    folders = [labels] if isinstance(labels, Path) else list(labels)
-    if not folders or (out is None and len(folders) > 1):
-        raise InputError("a report needs label folders, and of several of them --out as well")
+    folders = [labels] if isinstance(labels, Path | Url) else [located(one) for one in labels]
     results = [Results(folder, photos) for folder in folders]
-    home = folders[0] / "report" if out is None else out
+    home = _home(folders, out)
     keys = sorted({key for result in results for key in result.files}, key=os.fsencode)
     _prepare(home)
     some = keys[:limit]
@@ -69,6 +68,16 @@ def write_report(
     page = home / "index.html"
     page.write_text(_page(_names(folders), results, entries, len(keys)), encoding="utf-8")
     return page
+
+
+def _home(folders: Sequence[Location], out: Path | None) -> Path:
+    if out is not None and folders:
+        return out
+    if len(folders) != 1:
+        raise InputError("a report needs label folders, and of several of them --out as well")
+    if isinstance(folders[0], Url):
+        raise InputError(f"{shown(folders[0])}: is not on this machine: give --out for the page")
+    return folders[0] / "report"
 
 
 @dataclass(frozen=True)
@@ -189,9 +198,9 @@ def _largest(found: Iterable[Result | None]) -> float:
     return max(areas, default=1.0)
 
 
-def _names(folders: Sequence[Path]) -> list[str]:
+def _names(folders: Sequence[Location]) -> list[str]:
     """Short names of label folders: their last part, or the whole path where that is not enough."""
-    last = [folder.resolve().name for folder in folders]
+    last = [(folder.resolve() if isinstance(folder, Path) else folder).name for folder in folders]
     return [shown(n if last.count(n) == 1 else f) for n, f in zip(last, folders, strict=True)]
 
 

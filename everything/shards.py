@@ -61,19 +61,52 @@ def pack(form: str, contents: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def unpack(form: str, content: bytes) -> Iterator[_Document]:
-    """Yield the documents of a shard; raises ValueError if it is none."""
-    try:
-        if form == "parquet":
-            for row in pq.read_table(io.BytesIO(content)).to_pylist():
-                yield _document(row)
-            return
-        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
-            for member in archive:
-                file = archive.extractfile(member)
-                yield json.loads(b"" if file is None else file.read())
-    except (pa.ArrowInvalid, tarfile.TarError, KeyError, TypeError) as error:
-        raise ValueError(f"not a shard ({error})") from error
+class Shard(Mapping[str, _Document]):
+    """The documents of a shard by `as_text` of their photos' names, each made when asked for.
+
+    Raises ValueError if the content is no shard.
+    """
+
+    def __init__(self, form: str, content: bytes) -> None:
+        self._content = content
+        try:
+            if form == "parquet":
+                self._table = pq.read_table(io.BytesIO(content)).combine_chunks()
+                names = self._table["file_name"].to_pylist()
+                self._at: dict[str, Any] = {name: row for row, name in enumerate(names)}
+            else:
+                self._table = None
+                self._at = dict(_members(content))
+        except (pa.ArrowInvalid, tarfile.TarError, KeyError) as error:
+            raise _none(error) from error
+
+    def __getitem__(self, name: str) -> _Document:
+        """Return a document; raises KeyError if there is none, ValueError if it is broken."""
+        at = self._at[name]
+        try:
+            if self._table is not None:
+                return _document(self._table.slice(at, 1).to_pylist()[0])
+            document: _Document = json.loads(self._content[at])
+            return document
+        except (KeyError, TypeError) as error:
+            raise _none(error) from error
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._at)
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+
+def _members(content: bytes) -> Iterator[tuple[str, slice]]:
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
+        for member in archive:
+            end = member.offset_data + member.size
+            yield as_text(member.name.removesuffix(".json")), slice(member.offset_data, end)
+
+
+def _none(error: Exception) -> ValueError:
+    return ValueError(f"not a shard ({error})")
 
 
 def _row(document: _Document) -> _Document:

@@ -28,7 +28,7 @@ from everything.errors import InputError, StoreError
 from everything.folder import Folder, Stamp
 from everything.names import image_id, shown
 from everything.places import Location, Url
-from everything.shards import pack, unpack
+from everything.shards import Shard, pack
 
 _RECIPE = "recipe.yaml"
 _RESULTS = ("annotations", "label_maps", "manifest", "ledger.jsonl", "errors.jsonl")
@@ -119,7 +119,7 @@ class Store:
             stamp = self.folder.stamp(name)
             if name not in known and stamp is not None:
                 with suppress(ValueError):
-                    found = list(unpack(form, self.folder.read(name) or b""))
+                    found = list(Shard(form, self.folder.read(name) or b"").values())
                     yield name, stamp, [d for d in found if d["recipe"]["digest"] == self.digest]
 
     def put_label_map(self, name: str, label_map: NDArray[np.uint16]) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import tarfile
 from pathlib import Path
+from uuid import uuid4
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,11 @@ from everything.errors import InputError, StoreError
 from everything.evaluate import evaluate
 from everything.export import export
 from everything.importing import import_labels
+from everything.inputs import Source
+from everything.places import Url
 from everything.report import write_report
 from everything.results import Results
+from everything.status import status
 from tests.export.handed import SIZE, masks, write_handed
 from tests.labelled import records
 
@@ -66,12 +70,21 @@ def test_sa1b_tars_come_in_and_all_commands_work_on_them(tmp_path: Path):
     assert list(results.files) == ["sa_1.jpg", "sa_2.jpg", "sa_3.jpg"]
     for key, number in zip(results.files, (1, 2, 3), strict=True):
         assert results.read(key).annotations == sa1b(number)["annotations"]
-        assert results.photo(key, key) == photos / key
+        assert results.photo(key, key) == Source(str(photos), key)
     assert write_report(out).is_file()
     assert export(out, "coco", tmp_path / "coco").masks == 21
     assert evaluate(out, out, boundaries=False).ar["100"] == 1.0
     again = import_labels([tars], out, photos)
     assert (again.photos, again.skipped, again.unpacked) == (0, 3, 0)
+
+
+def test_a_bucket_can_be_the_results_folder(tmp_path: Path):
+    write_tar(tmp_path / "x.tar", members(2))
+    out = Url(f"memory://{uuid4().hex}/labels")
+    assert import_labels([tmp_path / "x.tar"], out, tmp_path / "photos").masks == 14
+    found = status(out)
+    assert (found.state, found.images, found.done, found.masks) == ("ended", 2, 2, 14)
+    assert [len(result.annotations) for result in Results(out)] == [7, 7]
 
 
 def test_photos_stay_in_the_tar_if_no_place_is_given(tmp_path: Path):

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from everything.names import image_id
-from everything.shards import FORMS, pack, unpack
+from everything.shards import FORMS, Shard, pack
 from tests.test_store import annotation
 
 
@@ -28,10 +28,10 @@ CONTENTS = {str(d["image"]["file_name"]): json.dumps(d).encode() for d in DOCUME
 
 @pytest.mark.parametrize("form", FORMS)
 def test_what_is_packed_comes_back(form: str) -> None:
-    assert list(unpack(form, pack(form, CONTENTS))) == DOCUMENTS
+    assert list(Shard(form, pack(form, CONTENTS)).values()) == DOCUMENTS
     assert pack(form, CONTENTS) == pack(form, CONTENTS)
     nothing = {"x/b.png": CONTENTS["x/b.png"]}
-    assert list(unpack(form, pack(form, nothing))) == [DOCUMENTS[1]]
+    assert list(Shard(form, pack(form, nothing)).values()) == [DOCUMENTS[1]]
 
 
 def test_parquet_has_a_row_a_photo_with_nested_annotations() -> None:
@@ -54,4 +54,4 @@ def test_tar_has_the_very_bytes_of_the_files() -> None:
 @pytest.mark.parametrize("content", [b"PAR1", b"x" * 600])
 def test_what_is_no_shard(form: str, content: bytes) -> None:
     with pytest.raises(ValueError, match=r"not a shard|Expecting"):
-        list(unpack(form, content))
+        Shard(form, content)

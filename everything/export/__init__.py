@@ -18,6 +18,7 @@ from everything.errors import ConfigError, StoreError
 from everything.export.job import Job, Labelled, Placing, Write, labelled
 from everything.export.tally import Tally
 from everything.names import shown
+from everything.places import Location
 from everything.results import Results
 
 _MARK = "export.json"
@@ -56,12 +57,12 @@ EXPORTERS: dict[str, Exporter] = {
 
 
 def export(
-    labels: Path,
+    labels: Location,
     to: str,
     out: Path,
     *,
     photos: Placing | None = None,
-    home: Path | None = None,
+    home: Location | None = None,
     level: Level = "all",
     polygons: bool = False,
     tolerance: float = 0.0,
@@ -97,7 +98,7 @@ def export(
         EXPORTERS[to].load()(
             _counted(labelled(results, job.tally, level), len(results), progress), job
         )
-        about = {"format": to, "labels": shown(labels)} | job.tally.to_json()
+        about = {"format": to, "labels": shown(str(labels))} | job.tally.to_json()
         (partial / _MARK).write_text(json.dumps(about, indent=2) + "\n", encoding="ascii")
         _move(partial, out)
     except OSError as error:

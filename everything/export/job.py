@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple, Protocol, TextIO
 
@@ -16,11 +17,14 @@ from numpy.typing import NDArray
 
 from everything import rle
 from everything.config import Level
-from everything.errors import InputError
+from everything.errors import ImageError, InputError
 from everything.export.tally import Tally
+from everything.images import Limits
+from everything.inputs import Source
 from everything.names import is_inside, shown
 from everything.nesting import levels_of
 from everything.results import Annotation, Result, Results
+from everything.sources import read_source
 from everything.view import Size
 
 Placing = Literal["none", "link", "copy"]
@@ -42,7 +46,7 @@ class Labelled:
 
     number: 1 for the first one. name: relative, one line of valid Unicode. stem: the name without
     suffix, or with more where two would be equal. size: (H, W) px. annotations: those with at
-    least one pixel. path: of the photo, if found.
+    least one pixel. find: returns where the photo is, or None.
     """
 
     number: int
@@ -50,7 +54,7 @@ class Labelled:
     stem: str
     size: Size
     annotations: list[Annotation]
-    path: Path | None
+    find: Callable[[], Source | None]
 
     @property
     def codes(self) -> list[rle.Rle]:
@@ -87,15 +91,24 @@ class Job:
         return path
 
     def place(self, photo: Labelled, name: str) -> None:
-        """Put a photo under a name of the export, as a link or a copy, if photos are wanted."""
+        """Put a photo under a name of the export, as a link or a copy, if photos are wanted.
+
+        One in a bucket or an archive is always copied.
+        """
         if self.photos == "none":
             return
-        if photo.path is None:
+        source = photo.find()
+        if source is None:
             self.tally.lost_photos += 1
-        elif self.photos == "link":
-            self.file(name).symlink_to(photo.path.resolve())
-        else:
-            shutil.copyfile(photo.path, self.file(name))
+            return
+        place = source.location
+        if self.photos == "link" and source.start is None and isinstance(place, Path):
+            self.file(name).symlink_to(place.resolve())
+            return
+        try:
+            self.file(name).write_bytes(read_source(source, Limits()))
+        except ImageError:
+            self.tally.lost_photos += 1
 
 
 class Write(Protocol):
@@ -114,19 +127,19 @@ def labelled(results: Results, tally: Tally, level: Level = "all") -> Iterator[L
     for number, key in enumerate(results.files, 1):
         result = results.read(key)
         if not is_inside(result.name):
-            file = shown(results.files[key])
-            raise InputError(f"{file}: its photo's name leads out of the folder: rename it")
-        found = list(_with_pixels(result, results.files[key]))
+            where = results.where(key)
+            raise InputError(f"{where}: its photo's name leads out of the folder: rename it")
+        found = list(_with_pixels(result, results.where(key)))
         if level != "all":
             levels = levels_of([annotation["segmentation"] for annotation in found])
             found = [one for one, its in zip(found, levels, strict=True) if its == level]
         tally.left_out += len(result.annotations) - len(found)
         tally.photos += 1
-        path = results.photo(key, result.name)
-        yield Labelled(number, shown(result.name), stems[number - 1], result.size, found, path)
+        find = partial(results.photo, key, result.name)
+        yield Labelled(number, shown(result.name), stems[number - 1], result.size, found, find)
 
 
-def _with_pixels(result: Result, file: Path) -> Iterator[Annotation]:
+def _with_pixels(result: Result, where: str) -> Iterator[Annotation]:
     """Bad codes must not reach pycocotools, which believes them."""
     for row, annotation in enumerate(result.annotations):
         code = annotation["segmentation"]
@@ -137,7 +150,7 @@ def _with_pixels(result: Result, file: Path) -> Iterator[Annotation]:
                 yield annotation
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(
-                f"{shown(file)}: mask {row} is broken ({error}): label the photo again"
+                f"{where}: mask {row} is broken ({error}): label the photo again"
             ) from error
 
 

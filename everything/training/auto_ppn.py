@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from everything import rle
 from everything.detectors.prompt_head import FINER, UNIT, PromptHead, cells
 from everything.errors import InputError
-from everything.images import read_image
 from everything.model import Model
+from everything.overlay import photo_of
 from everything.results import Results
 from everything.training.loop import Budget, Loop, run
 from everything.training.optimise import Optimisers
@@ -151,14 +151,14 @@ def own_labels(folder: Path) -> Iterator[Truth]:
     results = Results(folder)
     for key in results.files:
         result = results.read(key)
-        path = results.photo(key, result.name)
-        if path is None:
+        if results.photo(key, result.name) is None:
             raise InputError(f"{result.name}: the photo is not where it was labelled: move it back")
+        pixels = photo_of(results, key, result)
         rles = [annotation["segmentation"] for annotation in result.annotations]
         labels = labels_from_masks(rle.decode(rles, result.size), result.size)
         # Where no mask is there may still be an object, unless hardly anything is left.
         complete = bool((labels > 0).mean() > 0.9)
-        yield Truth(result.name, read_image(path).pixels, labels, complete)
+        yield Truth(result.name, pixels, labels, complete)
 
 
 @torch.no_grad()

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from batch_jobs.worker import Worker, block_of, rows_in
+from everything.annotate import Annotator, Task
 from everything.config import Recipe
+from everything.ledger import Row
 from everything.pipeline import Pipeline
+from everything.store import Store
 from everything.view import View
 from samplers.grid import Grid
 from tests import fakes
@@ -79,6 +83,17 @@ def machines(tries: Path) -> Iterator[Machines]:
         cluster.stop()
         os.environ.clear()
         os.environ |= before
+
+
+def in_one_worker(
+    make: Callable[[], Annotator], store: Store, tasks: Iterator[Task], emit: Callable[[Row], None]
+) -> None:
+    """Take the place of a cluster: blocks of two, one after the other."""
+    block = list(tasks)
+    one = Worker(make, store.folder.root, 1)
+    for at in range(0, len(block), 2):
+        for row in rows_in(one(block_of(block[at : at + 2]))):
+            emit(row)
 
 
 class Telling(fakes.Discs):

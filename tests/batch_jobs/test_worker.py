@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,8 +19,9 @@ from everything.folder import Folder
 from everything.inputs import Source, list_inputs
 from everything.label import label
 from everything.ledger import Row
-from everything.shards import unpack
+from everything.shards import Shard
 from everything.store import Store, read_document
+from tests.batch_jobs.clusters import in_one_worker
 from tests.fakes import POISON, RECIPE, build, build_nothing, save_photo
 
 
@@ -107,17 +107,6 @@ def test_what_stops_a_worker_is_told(tmp_path: Path) -> None:
         list(rows_in(stopped(block_of([]))))
 
 
-def in_one_worker(
-    make: Callable[[], Annotator], store: Store, tasks: Iterator[Task], emit: Callable[[Row], None]
-) -> None:
-    """Take the place of a cluster: blocks of two, one after the other."""
-    block = list(tasks)
-    one = Worker(make, store.folder.root, 1)
-    for at in range(0, len(block), 2):
-        for row in rows_in(one(block_of(block[at : at + 2]))):
-            emit(row)
-
-
 @pytest.mark.parametrize("form", ["parquet", "tar"])
 def test_shards_of_many_photos(tmp_path: Path, form: str) -> None:
     tasks(tmp_path / "photos", 5)
@@ -133,7 +122,7 @@ def test_shards_of_many_photos(tmp_path: Path, form: str) -> None:
     assert job() == (5, 0)
     shards = sorted((out / "annotations").iterdir())
     assert [path.suffix for path in shards] == [f".{form}"] * 3
-    found = [document for path in shards for document in unpack(form, path.read_bytes())]
+    found = [document for path in shards for document in Shard(form, path.read_bytes()).values()]
     assert sorted(document["image"]["file_name"] for document in found) == [
         f"{number}.jpg" for number in range(5)
     ]

@@ -50,7 +50,7 @@ def test_what_stops_on_the_way_leaves_what_was_there(labels: Results, tmp_path: 
     out = tmp_path / "out"
     export(labels.root, to, out)
     (tmp_path / "bad").mkdir()
-    content = json.loads(labels.files["a/four.png"].read_bytes())
+    content = json.loads(Path(labels.root, labels.files["a/four.png"]).read_bytes())
     code = content["annotations"][0]["segmentation"]
     for counts in ("0", "oo", code["counts"] + "1"):
         code["counts"] = counts
