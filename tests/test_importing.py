@@ -7,8 +7,8 @@ import json
 import os
 import tarfile
 from pathlib import Path
-from uuid import uuid4
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
