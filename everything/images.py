@@ -110,7 +110,8 @@ def decode_image(data: bytes, name: str, limits: Limits) -> Photo:
     except Exception as error:
         # What decoders raise on broken files is an open set (OSError, SyntaxError, struct.error,
         # KeyError, ...); each of them means that this one photo cannot be read.
-        reason = f"cannot be decoded ({' '.join(str(error).split()) or type(error).__name__})"
+        said = "" if isinstance(error, LookupError) else " ".join(str(error).split())
+        reason = f"cannot be decoded ({said or type(error).__name__})"
         raise _error(name, reason, _ANOTHER_COPY) from error
 
 
@@ -149,11 +150,11 @@ def _decode(data: bytes, limits: Limits) -> Photo:
             _check_sums(data)
         if _is_deep_and_planar(image):
             return _decode_with_tifffile(data, limits)
-        image.load()
         notes: list[str] = []
+        pixels = _loaded(image, data, notes)
         # Afterwards: PNG keeps EXIF behind the pixels, and TIFF turns itself upright on loading.
         orientation = _orientation(image, notes)
-        rgb = to_rgb(image, notes)
+        rgb = to_rgb(pixels, notes)
         if orientation in _UPRIGHT:
             rgb = rgb.transpose(_UPRIGHT[orientation])
         return Photo(np.array(rgb), tuple(notes))
@@ -166,6 +167,19 @@ def check_size(width: int, height: int, limits: Limits) -> None:
     if width * height > limits.max_pixels:
         size = f"{width} x {height} px are over the limit of {limits.max_pixels:,} px"
         raise _Refused(size, "cut it into tiles or make it smaller")
+
+
+def _loaded(image: Image.Image, data: bytes, notes: list[str]) -> Image.Image:
+    if image.format in ("JPEG", "MPO"):
+        from everything.jpeg import load_jpeg
+
+        return load_jpeg(image, data, notes)
+    if image.format == "TIFF":
+        from everything.tiff import check_deflate
+
+        check_deflate(getattr(image, "tag_v2", {}), data)
+    image.load()
+    return image
 
 
 def _check_sums(data: bytes) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from everything.errors import ImageError
 from everything.names import shown
 from everything.places import Url
+from everything.tiff import complaints
 from everything.view import Box, Size
 
 _ORIENTATION = 274
@@ -63,8 +64,10 @@ class Tiff:
         self._path = path
         self._bytes = path.open("rb")
         try:
-            self._file = tifffile.TiffFile(self._bytes)
-            self._page: Any = self._file.pages.first
+            with complaints() as heard:
+                self._file = tifffile.TiffFile(self._bytes)
+                self._page: Any = self._file.pages.first
+            self._is_whole = not heard
         except BaseException:
             self._bytes.close()
             raise
@@ -88,8 +91,15 @@ class Tiff:
         bands = page.samplesperpixel in (1, 3) and page.planarconfig == 1
         upright = page.tags.valueof(_ORIENTATION, 1) == 1
         height, width = self.size
+        small = height * width <= _MOST
         return (
-            plain and colours and bands and upright and height * width <= _MOST and self._can_decode
+            plain
+            and colours
+            and bands
+            and upright
+            and small
+            and self._is_whole
+            and self._can_decode
         )
 
     @property
@@ -147,6 +157,8 @@ class Tiff:
         page, handle = self._page, self._file.filehandle
         handle.seek(page.dataoffsets[number])
         data = handle.read(page.databytecounts[number])
+        if len(data) < page.databytecounts[number]:
+            raise EOFError("the file is truncated")
         values, _, _ = page.decode(data, number, jpegtables=page.jpegtables)
         if values is None:  # a hole in a sparse file
             return np.zeros((*self._step(), page.samplesperpixel), np.uint8)
