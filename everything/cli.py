@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from everything.cli_bench import bench
 from everything.cli_cluster import WithRay, address_of, home_of, photos_in, status
 from everything.cli_compare import compare
 from everything.cli_errors import errors_shown
@@ -32,6 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.command()(bench)
 app.command()(compare)
 app.command()(evaluate)
 app.command()(report)
@@ -231,90 +233,6 @@ def label(
 
 
 @app.command()
-def bench(
-    inputs: Inputs = None,
-    demo: Demo = False,
-    names: Annotated[
-        str, typer.Option("--variants", metavar="A,B", help="Models, or NAME=CHECKPOINT.")
-    ] = "ucm",
-    ways: Annotated[
-        str,
-        typer.Option("--samplers", metavar="A,B", help="Or boxes-50: fifty box prompts."),
-    ] = "grid-32",
-    against: Annotated[
-        str,
-        typer.Option(
-            metavar="A,B",
-            help="segment-anything, transformers, ultralytics; or other ways of this program: "
-            "plain, fp32, bf16, fp16, compile. NAME+malloc: with glibc's malloc tuned.",
-        ),
-    ] = "",
-    repeats: Annotated[int, typer.Option(min=1, help="Rounds over all photos.")] = 3,
-    warmup: Annotated[int, typer.Option(min=0, help="Untimed ones, of the first photo.")] = 1,
-    limit: Annotated[_Int, typer.Option(min=1, help="Only the first so many photos.")] = None,
-    threads: Annotated[_Int, typer.Option(min=1, help="Of torch.")] = None,
-    random_weights: Annotated[
-        _Int,
-        typer.Option(metavar="SEED", help="Make up weights that do not come with the program."),
-    ] = None,
-    apart: Annotated[
-        bool | None,
-        typer.Option(help="Each in a process of its own; so it is by itself with other programs."),
-    ] = None,
-    memory: Annotated[bool, typer.Option(help="Peaks, each in a process of its own.")] = True,
-    flops: Annotated[bool, typer.Option(help="Operations, and the time they need.")] = False,
-    truth: Annotated[
-        Path | None,
-        typer.Option(metavar="T", help="What is in the photos, as of evaluate: for their recall."),
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="Of a data pack that has splits.")] = None,
-    config: Config = None,
-    sets: Sets = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", help="For tables as Markdown, JSON, CSV, and plots."),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Time models and samplers on photos, in turns, stage by stage, also against other programs."""
-    with errors_shown():
-        photos = _photos(inputs or [], demo, out)
-        from itertools import islice
-
-        from everything.benchmark import bench as measure
-
-        console = Console(stderr=True)
-        report = measure(
-            list(islice(photos(), limit)),
-            _split(names),
-            _split(ways),
-            against=_split(against),
-            repeats=repeats,
-            warmup=warmup,
-            thread_count=threads,
-            random_seed=random_weights,
-            apart=apart,
-            memory=memory,
-            flops=flops,
-            truth=truth,
-            split=split,
-            config=config,
-            sets=sets or (),
-            say=lambda line: console.print(line, style="dim", highlight=False, markup=False),
-        )
-        if out is not None:
-            report.save(out)
-    if as_json:
-        typer.echo(report.to_json())
-    else:
-        report.print_to(Console())
-
-
-def _split(names: str) -> list[str]:
-    return [name.strip() for name in names.split(",") if name.strip()]
-
-
-@app.command()
 def variants(as_json: Json = False) -> None:
     """List the models."""
     from everything import loading
@@ -375,17 +293,6 @@ def _licence(variant: str) -> str:
     from everything import loading
 
     return str(next(row["licence"] for row in loading.variants() if row["name"] == variant))
-
-
-def _photos(inputs: Sequence[Path], demo: bool, out: Path | None) -> Any:
-    from functools import partial
-
-    from everything.demo import demo_photos
-    from everything.inputs import list_inputs
-
-    if demo == bool(inputs):
-        raise InputError("give photos or folders, or --demo")
-    return demo_photos if demo else partial(list_inputs, inputs, out)
 
 
 def _list(records: Sequence[Mapping[str, Any]], columns: Sequence[str], as_json: bool) -> None:

@@ -75,11 +75,11 @@ def compare(
         console = Console(stderr=True)
         found = measure(
             spread(photos, limit),
-            _split(names),
-            _split(ways),
+            split_names(names),
+            split_names(ways),
             truth=truth,
             split=split,
-            time_on=_split(time_on),
+            time_on=split_names(time_on),
             timed=timed,
             repeats=repeats,
             warmup=warmup,
@@ -97,5 +97,6 @@ def compare(
         found.print_to(Console())
 
 
-def _split(names: str) -> list[str]:
+def split_names(names: str) -> list[str]:
+    """Return the names of a list with commas."""
     return [name.strip() for name in names.split(",") if name.strip()]

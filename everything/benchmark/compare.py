@@ -15,10 +15,12 @@ from typing import Any
 from rich.console import Console
 
 from everything import loading
-from everything.benchmark import tables
+from everything.benchmark import report_tables, tables
 from everything.benchmark.contenders import OURS, Build, Key
-from everything.benchmark.report import SHOWN, Report, Row, Spread
-from everything.benchmark.run import Say, bench
+from everything.benchmark.plan import Say
+from everything.benchmark.report import Report, Row, Spread
+from everything.benchmark.report_tables import SHOWN
+from everything.benchmark.run import bench
 from everything.benchmark.sheet import write_sheet
 from everything.benchmark.tables import Table
 from everything.errors import InputError, JobError
@@ -60,12 +62,12 @@ class Comparison:
     def markdown(self) -> str:
         """Return the tables and what they were measured on, as Markdown."""
         parts = [table.markdown() for table in self.tables()]
-        lines = tables.conditions(self.times) if self.times else ()
+        lines = report_tables.conditions(self.times) if self.times else ()
         return "\n\n".join([*parts, "\n".join(f"- {line}" for line in lines)]).rstrip() + "\n"
 
     def print_to(self, console: Console) -> None:
         """Print the tables and what they were measured on."""
-        lines = tables.conditions(self.times) if self.times else ()
+        lines = report_tables.conditions(self.times) if self.times else ()
         tables.print_tables(console, self.tables(), list(lines))
 
     def to_json(self) -> str:

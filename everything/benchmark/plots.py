@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from everything.benchmark.contenders import BOXES, OURS, Key
+from everything.benchmark.report_tables import SHOWN
 
 if TYPE_CHECKING:
     from everything.benchmark.report import Report, Row
@@ -42,8 +43,6 @@ def _figure(height: float) -> tuple[Any, Any]:
 
 
 def _stage_bars(rows: list[Row]) -> Any:
-    from everything.benchmark.report import SHOWN
-
     figure, axes = _figure(1.3 + _BAR * len(rows))
     labels = [str(row.key) for row in rows]
     left = [0.0] * len(rows)

@@ -13,17 +13,16 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from everything.benchmark import tables
+from everything.benchmark import report_tables
 from everything.benchmark.agreement import Agreement
 from everything.benchmark.contenders import OURS, Key
 from everything.benchmark.contest import Sample
 from everything.benchmark.flops import Work
 from everything.benchmark.memory import Peak
-from everything.clock import STAGES
+from everything.benchmark.report_tables import FUNNEL, SHOWN
 from everything.errors import InputError
 
-SHOWN = (*(stage for stage in STAGES if stage != "write"), "other")
-FUNNEL = ("prompts", "decoder_calls", "candidates", "promising", "stable", "masks")
+COUNTED = ("decoder_calls", *FUNNEL)
 
 
 @dataclass(frozen=True)
@@ -161,23 +160,23 @@ class Report:
     def to_csv(self) -> str:
         """Return one line for each sample, with a column for each stage, s, and each count."""
         text = io.StringIO()
-        columns = [*Key._fields, "photo", "round", "failure", "latency", *SHOWN, *FUNNEL]
+        columns = [*Key._fields, "photo", "round", "failure", "latency", *SHOWN, *COUNTED]
         writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
         writer.writeheader()
         for s in self.samples:
             where = {"photo": s.photo, "round": s.round, "failure": s.failure}
             times = {"latency": s.latency, **{k: v for k, v in s.seconds.items() if k in SHOWN}}
-            counts = {name: n for name, n in s.counts.items() if name in FUNNEL}
+            counts = {name: n for name, n in s.counts.items() if name in COUNTED}
             writer.writerow(s.key._asdict() | where | ({} if s.failure else times) | counts)
         return text.getvalue()
 
     def markdown(self) -> str:
         """Return the tables and what they were measured on, as Markdown."""
-        return tables.markdown(self)
+        return report_tables.markdown(self)
 
     def print_to(self, console: Console) -> None:
         """Print the tables and what they were measured on."""
-        tables.print_to(console, self)
+        report_tables.print_to(console, self)
 
     def save(self, folder: Path) -> None:
         """Write bench.json, bench.csv, bench.md and the plots into a folder."""

@@ -6,11 +6,11 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from everything import loading
-from everything.benchmark import random_weights
 from everything.benchmark.agreement import Agreement, agreement
 from everything.benchmark.apart import Apart
 from everything.benchmark.contenders import (
@@ -19,26 +19,20 @@ from everything.benchmark.contenders import (
     WAYS,
     Build,
     Key,
-    Loader,
     Spec,
-    another_way,
-    boxes_asked,
-    without_filters,
 )
-from everything.benchmark.contest import Contest, Here, Rival, Sample, contest
+from everything.benchmark.contest import Contest, Rival, Sample, contest
+from everything.benchmark.enlarge import resized
 from everything.benchmark.flops import Work, products_per_second
-from everything.benchmark.machine import machine, synchronise, threads
+from everything.benchmark.machine import machine, threads
 from everything.benchmark.memory import Peak
 from everything.benchmark.peers import PEERS
+from everything.benchmark.plan import Plan, Say, Settings
 from everything.benchmark.recall import marked_photos, recall_of
 from everything.benchmark.report import Report
-from everything.config import Recipe
 from everything.errors import ConfigError, InputError
 from everything.images import read_image
 from everything.inputs import Source
-from everything.variants import VARIANTS
-
-Say = Callable[[str], None]
 
 
 def bench(
@@ -49,6 +43,7 @@ def bench(
     against: Sequence[str] = (),
     repeats: int = 3,
     warmup: int = 1,
+    megapixels: float | None = None,
     thread_count: int | None = None,
     random_seed: int | None = None,
     apart: bool | None = None,
@@ -67,7 +62,8 @@ def bench(
     variants: names, or NAME=CHECKPOINT. samplers: names, or boxes-N for N random box prompts
     (mean of the survey's SegAny test). against: peers by name, which do each grid as well, and
     WAYS of this program's own, which do all; each of them, and "everything", also as NAME+malloc.
-    repeats: rounds over all photos. warmup: untimed ones on the first photo. thread_count: of
+    repeats: rounds over all photos. warmup: untimed ones on the first photo. megapixels:
+    the photos are brought to that size before. thread_count: of
     torch, None leaves it. random_seed: variants whose weights do not come with the program get
     random ones. apart: each contender in a process of its own; None: if there are peers. memory:
     the peak of each, over all photos if they are apart, else on the largest one in a process of
@@ -83,26 +79,40 @@ def bench(
     _check(photos, variants, samplers, against, repeats, warmup)
     peers = list(dict.fromkeys(p for p in map(_program, against) if p in PEERS))
     apart = _apart(apart, against, bool(peers))
+    if truth is not None and megapixels is not None:
+        raise ConfigError("--megapixels: the truth has their own size: leave one out")
     names = [photo.name for photo in photos]
     marked = {} if truth is None else marked_photos(truth, split, names)
     with ExitStack() as stack:
         stack.enter_context(threads(thread_count))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="everything-bench-")))
-        settings = _Settings(config, tuple(sets), dict(flags or {}), build)
-        plan = _Plan(settings, photos, folder, random_seed, say)
+        if megapixels is not None:
+            photos = resized(photos, megapixels, folder)
+        settings = Settings(config, tuple(sets), dict(flags or {}), build)
+        plan = Plan(settings, photos, folder, random_seed, say)
         for name in variants:
             plan.add(name, samplers, against)
         rivals = plan.load(stack, apart, thread_count)
         alone = [spec for spec in plan.specs if spec.key in {rival.key for rival in rivals}]
         peaks = _peaks(alone, photos, thread_count, say) if memory and not apart else {}
-        about = machine(tuple(PEERS[name].package for name in peers)) | _rate(flops)
+        about = machine(tuple(PEERS[name].package for name in peers))
+        rates = _rates(flops)
         # The long part: an interrupt ends it, and what there is by then is reported.
-        found = contest(rivals, photos, repeats, warmup, _told(say))
+        found = contest(
+            rivals,
+            photos,
+            repeats,
+            warmup,
+            _told(say, len(rivals) * (warmup + repeats * len(photos))),
+        )
         if memory and apart:
             peaks = {rival.key: rival.peak for rival in rivals if isinstance(rival, Apart)}
+        rates += _rates(flops)
         work = _work(found, rivals, photos[0], say) if flops else {}
         return Report(
-            machine=about | {"load_after": round(os.getloadavg()[0], 2)},
+            machine=about
+            | {"flops_per_second": max(rates, default=None)}
+            | {"load_after": round(os.getloadavg()[0], 2)},
             settings={
                 "photos": _photos(photos),
                 "repeats": repeats,
@@ -119,104 +129,6 @@ def bench(
             notes=plan.notes + _notes(found, peers),
             recall=recall_of(marked, found.masks) if marked else {},
         )
-
-
-class _Settings:
-    """What all recipes of a benchmark have in common."""
-
-    def __init__(
-        self, config: Path | str | None, sets: tuple[str, ...], flags: dict[str, Any], build: Build
-    ) -> None:
-        self._config, self._sets, self._flags, self.build = config, sets, flags, build
-
-    def recipe(
-        self, variant: str, checkpoint: Path | None, sampler: str, sets: tuple[str, ...] = ()
-    ) -> Recipe:
-        """The recipe of a contender; what the user has set wins over `sets`."""
-        count = boxes_asked(sampler)
-        name = sampler if count is None else "grid"
-        merged = (*sets, *self._sets)
-        recipe = loading.resolve(variant, checkpoint, name, self._config, merged, self._flags)
-        return recipe if count is None else without_filters(recipe)
-
-
-class _Plan:
-    """The contenders to be, and notes on those that cannot be."""
-
-    def __init__(
-        self,
-        settings: _Settings,
-        photos: Sequence[Source],
-        folder: Path,
-        seed: int | None,
-        say: Say,
-    ) -> None:
-        self._settings, self._photos, self._folder = settings, photos, folder
-        self._seed, self._say = seed, say
-        self.specs: list[Spec] = []
-        self.notes: list[str] = []
-
-    def add(self, named: str, samplers: Sequence[str], against: Sequence[str]) -> None:
-        """Plan a variant with every sampler, by everyone."""
-        name, _, path = named.partition("=")
-        checkpoint, sets = (Path(path) if path else None), tuple[str, ...]()
-        suited: dict[str, Any] = {}
-        if self._seed is not None and checkpoint is None and _needs_weights(name):
-            checkpoint, sets, suited = self._made_up(name, self._seed)
-        for sampler in samplers:
-            recipe = self._settings.recipe(name, checkpoint, sampler, sets)
-            fit = sorted(f"sampler.{k}={v}" for k, v in suited.items() if k in recipe.sampler)
-            if fit:
-                recipe = self._settings.recipe(name, checkpoint, sampler, (*sets, *fit))
-            for key in (Key(name, sampler, by) for by in (OURS, *against)):
-                if not key.is_ours and boxes_asked(sampler):
-                    continue
-                own = another_way(recipe, key.program) if key.program in WAYS else recipe
-                self.specs.append(Spec(key, own, self._settings.build))
-
-    def load(self, stack: ExitStack, apart: bool, thread_count: int | None) -> list[Rival]:
-        """Return those that can be loaded, until the stack ends; raises what keeps one of ours
-        from it."""
-        loader, rivals = Loader(), list[Rival]()
-        for spec in self.specs:
-            self._say(f"loading {spec.key}")
-            try:
-                if apart:
-                    rivals.append(stack.enter_context(Apart(spec, thread_count)))
-                else:
-                    rivals.append(Here(loader(spec), synchronise()))
-            except ConfigError as error:
-                if spec.key.is_ours:
-                    raise
-                self.notes.append(f"{spec.key}: left out: {error}")
-        return rivals
-
-    def _made_up(self, variant: str, seed: int) -> tuple[Path, tuple[str, ...], dict[str, Any]]:
-        """A checkpoint, thresholds as settings, and settings of samplers by name."""
-        self._say(f"making random weights of {variant}")
-        pixels = [read_image(photo.path).pixels for photo in self._photos[:2]]
-        made = random_weights.make(variant, seed, pixels, self._folder)
-        filters = self._settings.recipe(variant, made.checkpoint, "grid").filters
-        offset = filters.stability_score_offset
-        thresholds, suited = made.thresholds(offset), made.samplers(offset)
-        self.notes.append(
-            f"{variant}: random weights (seed {seed}), masks mean nothing; heads scaled to SAM's "
-            f"range and thresholds put where about {random_weights.PASS_IOU:.0%} and, of these, "
-            f"{random_weights.PASS_STABILITY:.0%} pass; masks are large, so NMS leaves few: "
-            f"{', '.join(f'{k} {v}' for k, v in thresholds.items())}; hierarchical: "
-            f"high_score_thresh {suited['high_score_thresh']:.2f}, where its first round is "
-            f"certain of about {random_weights.CERTAIN:.0%} of a photo; auto-ppn: "
-            f"{', '.join(f'{k} {suited[k]}' for k in random_weights.PROPOSED)}, as many as trained "
-            f"heads propose"
-        )
-        sets = tuple(f"filters.{k}={v}" for k, v in thresholds.items())
-        return made.checkpoint, sets, suited
-
-
-def _needs_weights(variant: str) -> bool:
-    # A name that is not known is reported by the recipe, with the nearest one.
-    record = VARIANTS.get(variant)
-    return record is not None and not random_weights.has_own_weights(record)
 
 
 def _check(
@@ -253,11 +165,13 @@ def _apart(wanted: bool | None, against: Sequence[str], has_peers: bool) -> bool
     return bool(tuned) or has_peers if wanted is None else wanted
 
 
-def _told(say: Say) -> Callable[[Sample], None]:
+def _told(say: Say, turns: int) -> Callable[[Sample], None]:
+    turn = count(1)
+
     def step(sample: Sample) -> None:
         which = f"round {sample.round + 1}" if sample.round >= 0 else "warm-up"
         took = sample.failure or f"{sample.latency:.2f} s, {sample.counts.get('masks', 0)} masks"
-        say(f"{which}, {sample.photo}: {sample.key}: {took}")
+        say(f"{next(turn)}/{turns}: {which}, {sample.photo}: {sample.key}: {took}")
 
     return step
 
@@ -275,8 +189,8 @@ def _photos(photos: Sequence[Source]) -> list[dict[str, Any]]:
     ]
 
 
-def _rate(flops: bool) -> dict[str, float]:
-    return {"flops_per_second": products_per_second()} if flops else {}
+def _rates(flops: bool) -> list[float]:
+    return [products_per_second()] if flops else []
 
 
 def _peaks(

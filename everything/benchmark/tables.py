@@ -1,23 +1,14 @@
-"""The report as tables: on a terminal, and as Markdown."""
+"""Tables: on a terminal, and as Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from everything.benchmark.agreement import Agreement
-from everything.benchmark.contenders import BOXES, OURS, Key
-
-if TYPE_CHECKING:
-    from everything.benchmark.report import Report, Row, Spread
-
-_MIB = 2**20
 _LINE = 2000  # characters, of a line in a file
 
 
@@ -39,21 +30,10 @@ class Table:
         """Return it for a terminal."""
         table = RichTable(title=self.title, title_justify="left", box=None, pad_edge=False)
         for i, name in enumerate(self.header):
-            table.add_column(name, justify="right" if i else "left")
+            table.add_column(name, justify="right" if i else "left", overflow="fold")
         for row in self.rows:
             table.add_row(*map(Text, row))
         return table
-
-
-def markdown(report: Report) -> str:
-    """Return all tables, what they were measured on, and the notes."""
-    parts = [table.markdown() for table in all_tables(report)]
-    return "\n\n".join([*parts, "\n".join(f"- {line}" for line in conditions(report))]) + "\n"
-
-
-def print_to(console: Console, report: Report) -> None:
-    """Print all tables, what they were measured on, and the notes."""
-    print_tables(console, list(all_tables(report)), list(conditions(report)))
 
 
 def print_tables(console: Console, found: Sequence[Table], notes: Sequence[str]) -> None:
@@ -73,219 +53,3 @@ def print_tables(console: Console, found: Sequence[Table], notes: Sequence[str])
 def _widest(console: Console, parts: Sequence[RichTable | Text]) -> int:
     titles = [len(str(part.title)) for part in parts if isinstance(part, RichTable)]
     return max([console.measure(part).maximum for part in parts] + titles)
-
-
-def all_tables(report: Report) -> Iterator[Table]:
-    """Yield the tables that the report has something for."""
-    rows = report.rows()
-    yield _latencies(report, rows)
-    if any(row.key.sampler.startswith(BOXES) for row in rows):
-        yield _boxes(report, rows)
-    if report.recall:
-        yield _recall(report, rows)
-    yield _stages(rows)
-    yield _funnel(rows)
-    if report.memory:
-        yield _memory(report)
-    if report.work:
-        yield _work(report, rows)
-    if report.ratios():
-        yield _ratios(report)
-
-
-def conditions(report: Report) -> Iterator[str]:
-    """Yield what the figures depend on, a line each."""
-    about, settings = report.machine, report.settings
-    device = about["gpu"] or "CPU"
-    yield (
-        f"{about['cpu']}, {about['cores']} usable cores, {about['threads']} threads, "
-        f"{about['memory_bytes'] / 2**30:.0f} GiB, on {device}, {about['system']}"
-    )
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    yield f"Python {about['python']}, {versions}"
-    if about["environment"]:
-        yield ", ".join(f"{name}={value}" for name, value in about["environment"].items())
-    yield f"load of the machine: {about['load']} at the start, {about['load_after']} at the end"
-    sizes = [f"{p['name']} {p['width']}x{p['height']}" for p in settings["photos"]]
-    yield (
-        f"{len(sizes)} photos, {settings['repeats']} rounds in turns after {settings['warmup']} "
-        f"for warm-up: {', '.join(sizes)}"
-    )
-    yield from report.notes
-
-
-def _latencies(report: Report, rows: list[Row]) -> Table:
-    """The survey's Table 4: variants down, samplers across."""
-    samplers = list(dict.fromkeys(row.key.sampler for row in rows))
-    lines: dict[tuple[str, str], dict[str, str]] = {}
-    for row in rows:
-        cells = lines.setdefault((row.key.variant, row.key.by), {})
-        cells[row.key.sampler] = _result(row, lambda r: _spread(r.latency, 1000, ".0f"))
-    return Table(
-        "Latency, ms an image from pixels to masks: median (10th, 90th percentile)",
-        ["model", *samplers],
-        [
-            [_model(variant, by), *(cells.get(sampler, "-") for sampler in samplers)]
-            for (variant, by), cells in lines.items()
-        ],
-    )
-
-
-def _boxes(report: Report, rows: list[Row]) -> Table:
-    """The survey's Table 3."""
-    chosen = [row for row in rows if row.key.sampler.startswith(BOXES)]
-    return Table(
-        "Box prompts: latency, memory, throughput",
-        ["model", "boxes", "memory, MiB", "latency, ms", "images/s"],
-        [
-            [
-                _model(row.key.variant, row.key.by),
-                row.key.sampler.removeprefix(BOXES),
-                _peak(report, row.key),
-                _result(row, lambda r: _spread(r.latency, 1000, ".0f")),
-                _result(row, lambda r: f"{r.throughput:.2f}"),
-            ]
-            for row in chosen
-        ],
-    )
-
-
-def _recall(report: Report, rows: list[Row]) -> Table:
-    found = [
-        [str(row.key), _spread(row.latency, 1000, ".0f"), f"{report.recall[row.key]:.3f}"]
-        for row in rows
-        if row.key in report.recall
-    ]
-    return Table("Latency, ms, and recall", ["", "median (p10, p90)", "AR@1000"], found)
-
-
-def _stages(rows: list[Row]) -> Table:
-    from everything.benchmark.report import SHOWN
-
-    return Table(
-        "Stages, ms: medians; total from pixels to masks, its p90 (MLPerf's single stream), "
-        "images/s one after the other (offline)",
-        ["contender", *SHOWN, "total", "p90", "images/s"],
-        [[str(row.key), *_stage_cells(row)] for row in rows],
-    )
-
-
-def _stage_cells(row: Row) -> list[str]:
-    from everything.benchmark.report import SHOWN
-
-    if row.failure or row.latency is None:
-        return [_short(row.failure)] + ["-"] * (len(SHOWN) + 2)
-    stages = [f"{1000 * row.seconds[s]:.0f}" if s in row.seconds else "-" for s in SHOWN]
-    total = [f"{1000 * row.latency.median:.0f}", f"{1000 * row.latency.p90:.0f}"]
-    return [*stages, *total, f"{row.throughput:.2f}"]
-
-
-def _funnel(rows: list[Row]) -> Table:
-    from everything.benchmark.report import FUNNEL
-
-    header = ["contender", "prompts", "decoder calls", "candidates"]
-    return Table(
-        "From prompts to masks, means per image",
-        [*header, "distinct, pass IoU", "pass stability", "after NMS"],
-        [
-            [str(row.key), *(f"{row.counts[n]:.0f}" if n in row.counts else "-" for n in FUNNEL)]
-            for row in rows
-        ],
-    )
-
-
-def _memory(report: Report) -> Table:
-    keys = [key for key in report.contenders() if key in report.memory]
-    return Table(
-        "Peak memory on the largest photo, MiB, each in a process of its own",
-        ["contender", "resident, ready", "resident, peak", "GPU, peak"],
-        [[str(key), *_peak_cells(report, key)] for key in keys],
-    )
-
-
-def _peak_cells(report: Report, key: Key) -> list[str]:
-    found = report.memory[key]
-    if found.failure:
-        return ["-", _short(found.failure), "-"]
-    gpu = f"{found.gpu / _MIB:.0f}" if found.gpu else "-"
-    return [f"{found.ready / _MIB:.0f}", f"{found.peak / _MIB:.0f}", gpu]
-
-
-def _peak(report: Report, key: Key) -> str:
-    if key not in report.memory:
-        return "-"
-    cells = _peak_cells(report, key)
-    return cells[2] if cells[2] != "-" else cells[1]
-
-
-def _work(report: Report, rows: list[Row]) -> Table:
-    """Operations, and the time if everything ran like a large matrix product."""
-    rate = report.machine["flops_per_second"]
-    return Table(
-        f"Work on the first photo; floors at {rate / 1e9:.0f} GFLOP/s, a matrix product's here",
-        [
-            *("contender", "GFLOP", "floor, ms", "decoder, MFLOP a prompt"),
-            *("floor, ms a prompt", "measured"),
-        ],
-        [
-            [str(row.key), *_work_cells(report, row.key, rate)]
-            for row in rows
-            if row.key in report.work
-        ],
-    )
-
-
-def _work_cells(report: Report, key: Key, rate: float) -> list[str]:
-    work, first = report.work[key], report.settings["photos"][0]["name"]
-    samples = [s for s in report.samples if (s.key, s.photo, s.failure) == (key, first, "")]
-    prompts = samples[0].counts.get("prompts", 0) if samples else 0
-    decode = work.by_stage.get("decode", 0)
-    cells = [f"{work.total / 1e9:.1f}", f"{1000 * work.total / rate:.0f}"]
-    if not prompts or not decode:
-        return cells + ["-"] * 3
-    measured = median(s.seconds["decode"] for s in samples) / prompts
-    each = decode / prompts
-    return [*cells, f"{each / 1e6:.0f}", f"{1000 * each / rate:.2f}", f"{1000 * measured:.2f}"]
-
-
-def _ratios(report: Report) -> Table:
-    header = ["peer's over ours", "whole image", "after the encoder", "decoder, per prompt"]
-    return Table(
-        "Times faster than peers: median (10th, 90th percentile) of pairs in the same round",
-        [*header, "peak memory", "same masks (mean IoU)"],
-        [
-            [
-                str(ratio.key),
-                _spread(ratio.image, 1, ".2f"),
-                _spread(ratio.after_encoder, 1, ".2f"),
-                _spread(ratio.per_prompt, 1, ".2f"),
-                "-" if ratio.memory is None else f"{ratio.memory:.2f}",
-                _agreement(ratio.agreement),
-            ]
-            for ratio in report.ratios()
-        ],
-    )
-
-
-def _agreement(found: Agreement | None) -> str:
-    return "-" if found is None else f"{found.same:.1%} ({found.mean_iou:.4f})"
-
-
-def _model(variant: str, by: str) -> str:
-    return variant if by == OURS else f"{variant}, {by}"
-
-
-def _result(row: Row, of: Callable[[Row], str]) -> str:
-    return _short(row.failure) if row.failure else of(row)
-
-
-def _short(failure: str) -> str:
-    """OOM stays what it is; of other failures the kind, as the note has the whole."""
-    return failure.partition(":")[0]
-
-
-def _spread(spread: Spread | None, scale: float, form: str) -> str:
-    if spread is None:
-        return "-"
-    median, p10, p90 = (f"{scale * x:{form}}" for x in (spread.median, spread.p10, spread.p90))
-    return f"{median} ({p10}, {p90})"

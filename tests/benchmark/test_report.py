@@ -127,6 +127,20 @@ def test_markdown_is_in_the_shape_of_the_surveys_table_4(report: Report):
     assert "- a note" in lines
 
 
+def test_survival_and_the_decoders_time_a_prompt_are_beside_each_other(report: Report):
+    counts = {"prompts": 10, "candidates": 30, "promising": 12, "stable": 6, "masks": 3}
+    one = Sample(OURS, "a.png", 0, {"encode": 1.0, "decode": 0.25}, counts)
+    text = Report(MACHINE, SETTINGS, [one]).markdown()
+    assert "| sam-vit-b, grid-32 | 10 | 30 | 12 (40%) | 6 (20%) | 3 | 25.0 |" in text
+    assert "| sam-vit-b | 1250 |" in text  # a single sample has no spread
+
+
+def test_the_floor_is_beside_what_was_measured(report: Report):
+    measured = 100 * np.median(TIMES[:, 1, 2])  # ms a prompt; 100 MFLOP of each take 10
+    cells = f"| 100 | 10.00 | {measured:.2f} | {measured / 10:.2f} |"
+    assert f"| sam-vit-b, grid-32 | 2.0 | 200 {cells}" in report.markdown()
+
+
 def test_a_report_of_nothing_but_failures_can_be_shown(report: Report):
     alone = Report(MACHINE, SETTINGS, [Sample(HUNGRY, "a.png", 0, failure=OOM)])
     assert "| mobilesam | OOM |" in alone.markdown()

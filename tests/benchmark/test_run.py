@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -122,10 +123,13 @@ def test_no_memory_is_a_cell_and_the_others_go_on(photos: list[Source]):
         ["grid"],
         repeats=1,
         warmup=1,
+        megapixels=0.01,
         memory=False,
         sets=SETS,
         build=build_hungry,
     )
+    for one in report.settings["photos"]:
+        assert one["width"] * one["height"] == pytest.approx(10_000, rel=0.02)
     assert [(row.key.variant, row.failure) for row in report.rows()] == [
         ("sam-vit-b", ""),
         ("sam-vit-l", OOM),
@@ -144,6 +148,7 @@ def test_no_memory_is_a_cell_and_the_others_go_on(photos: list[Source]):
         ({"against": ["malloc"]}, r"everything\+malloc"),
         ({"against": ["plain+malloc"], "apart": False}, "process of its own"),
         ({"repeats": 0}, "at least 1"),
+        ({"truth": Path("t"), "megapixels": 12}, "own size"),
     ],
 )
 def test_wrong_words_are_one_line(photos: list[Source], arguments: dict, words: str):

@@ -1,0 +1,130 @@
+"""Who takes part in a benchmark: variants, samplers and programs, with their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from everything import loading
+from everything.benchmark import random_weights
+from everything.benchmark.apart import Apart
+from everything.benchmark.contenders import (
+    OURS,
+    WAYS,
+    Build,
+    Key,
+    Loader,
+    Spec,
+    another_way,
+    boxes_asked,
+    without_filters,
+)
+from everything.benchmark.contest import Here, Rival
+from everything.benchmark.machine import synchronise
+from everything.config import Recipe
+from everything.errors import ConfigError
+from everything.images import read_image
+from everything.inputs import Source
+from everything.variants import VARIANTS
+
+Say = Callable[[str], None]
+
+
+class Settings:
+    """What all recipes of a benchmark have in common."""
+
+    def __init__(
+        self, config: Path | str | None, sets: tuple[str, ...], flags: dict[str, Any], build: Build
+    ) -> None:
+        self._config, self._sets, self._flags, self.build = config, sets, flags, build
+
+    def recipe(
+        self, variant: str, checkpoint: Path | None, sampler: str, sets: tuple[str, ...] = ()
+    ) -> Recipe:
+        """Return the recipe of a contender; what the user has set wins over `sets`."""
+        count = boxes_asked(sampler)
+        name = sampler if count is None else "grid"
+        merged = (*sets, *self._sets)
+        recipe = loading.resolve(variant, checkpoint, name, self._config, merged, self._flags)
+        return recipe if count is None else without_filters(recipe)
+
+
+class Plan:
+    """The contenders to be, and notes on those that cannot be."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        photos: Sequence[Source],
+        folder: Path,
+        seed: int | None,
+        say: Say,
+    ) -> None:
+        self._settings, self._photos, self._folder = settings, photos, folder
+        self._seed, self._say = seed, say
+        self.specs: list[Spec] = []
+        self.notes: list[str] = []
+
+    def add(self, named: str, samplers: Sequence[str], against: Sequence[str]) -> None:
+        """Plan a variant with every sampler, by everyone."""
+        name, _, path = named.partition("=")
+        checkpoint, sets = (Path(path) if path else None), tuple[str, ...]()
+        suited: dict[str, Any] = {}
+        if self._seed is not None and checkpoint is None and _needs_weights(name):
+            checkpoint, sets, suited = self._made_up(name, self._seed)
+        for sampler in samplers:
+            recipe = self._settings.recipe(name, checkpoint, sampler, sets)
+            fit = sorted(f"sampler.{k}={v}" for k, v in suited.items() if k in recipe.sampler)
+            if fit:
+                recipe = self._settings.recipe(name, checkpoint, sampler, (*sets, *fit))
+            for key in (Key(name, sampler, by) for by in (OURS, *against)):
+                if not key.is_ours and boxes_asked(sampler):
+                    continue
+                own = another_way(recipe, key.program) if key.program in WAYS else recipe
+                self.specs.append(Spec(key, own, self._settings.build))
+
+    def load(self, stack: ExitStack, apart: bool, thread_count: int | None) -> list[Rival]:
+        """Return those that can be loaded, until the stack ends; raises what keeps one of ours
+        from it."""
+        loader, rivals = Loader(), list[Rival]()
+        for spec in self.specs:
+            self._say(f"loading {spec.key}")
+            try:
+                if apart:
+                    rivals.append(stack.enter_context(Apart(spec, thread_count)))
+                else:
+                    rivals.append(Here(loader(spec), synchronise()))
+            except ConfigError as error:
+                if spec.key.is_ours:
+                    raise
+                self.notes.append(f"{spec.key}: left out: {error}")
+        return rivals
+
+    def _made_up(self, variant: str, seed: int) -> tuple[Path, tuple[str, ...], dict[str, Any]]:
+        """A checkpoint, thresholds as settings, and settings of samplers by name."""
+        self._say(f"making random weights of {variant}")
+        pixels = [read_image(photo.path).pixels for photo in self._photos[:2]]
+        made = random_weights.make(variant, seed, pixels, self._folder)
+        filters = self._settings.recipe(variant, made.checkpoint, "grid").filters
+        offset = filters.stability_score_offset
+        thresholds, suited = made.thresholds(offset), made.samplers(offset)
+        self.notes.append(
+            f"{variant}: random weights (seed {seed}), masks mean nothing; heads scaled to SAM's "
+            f"range and thresholds put where about {random_weights.PASS_IOU:.0%} and, of these, "
+            f"{random_weights.PASS_STABILITY:.0%} pass; masks are large, so NMS leaves few: "
+            f"{', '.join(f'{k} {v}' for k, v in thresholds.items())}; hierarchical: "
+            f"high_score_thresh {suited['high_score_thresh']:.2f}, where its first round is "
+            f"certain of about {random_weights.CERTAIN:.0%} of a photo; auto-ppn: "
+            f"{', '.join(f'{k} {suited[k]}' for k in random_weights.PROPOSED)}, as many as trained "
+            f"heads propose"
+        )
+        sets = tuple(f"filters.{k}={v}" for k, v in thresholds.items())
+        return made.checkpoint, sets, suited
+
+
+def _needs_weights(variant: str) -> bool:
+    # A name that is not known is reported by the recipe, with the nearest one.
+    record = VARIANTS.get(variant)
+    return record is not None and not random_weights.has_own_weights(record)
