@@ -39,6 +39,9 @@ def annotate(
     max_workers: Annotated[int | None, typer.Option(min=1, help="Its greatest.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Of torch in each worker.")] = 1,
     block: Annotated[int, typer.Option(min=1, help="Photos handed out together, at most.")] = 32,
+    time_limit: Annotated[
+        float | None, typer.Option(min=0.001, help="Of work on a photo, s; longer ones fail.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
@@ -59,6 +62,7 @@ def annotate(
             max_workers=max_workers,
             threads=threads,
             block=block,
+            time_limit=time_limit,
         )
         summary = label(
             photos_in(inputs, out),

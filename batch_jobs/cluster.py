@@ -39,7 +39,7 @@ class Cluster:
     address: of its head; None is RAY_ADDRESS, or else a cluster on this machine. cpus, gpus, memory
     (bytes): of each worker, also parts of a GPU. min_workers, max_workers: between which the pool
     grows and shrinks; None is whatever fits. threads: of torch in each worker. block: photos that
-    are handed out together, at most.
+    are handed out together, at most. time_limit: seconds of work on a photo.
     """
 
     address: str | None = None
@@ -50,13 +50,15 @@ class Cluster:
     max_workers: int | None = None
     threads: int = 1
     block: int = 32
+    time_limit: float | None = None
 
     @property
     def limits(self) -> Limits:
         """The photos that fit into a worker's memory: a larger one is a row that says so, and not
         the death of its worker."""
         room = max(0, self.memory - _WITHOUT_PHOTOS) // _BYTES_A_PIXEL
-        return Limits(max_pixels=min(Limits().max_pixels, room))
+        most = min(Limits().max_pixels, room)
+        return Limits(max_pixels=most, max_seconds=self.time_limit)
 
     def run(
         self,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 
 import pyarrow as pa
@@ -16,9 +18,10 @@ from everything.inputs import Source
 from everything.ledger import Row
 from everything.places import Location
 from everything.store import folder_at
-from everything.workers import run_in_processes
+from everything.workers import ALONE, patience, run_in_processes
 
-_LOST = "the processes that had it died {deaths} times (a crash, memory, or a lost machine)"
+_STDERR = 2
+_LOST = "the processes that had it died {deaths} times (a crash, memory, or a lost machine): "
 
 
 class Worker:
@@ -56,11 +59,34 @@ class Worker:
         if attempts.begin():
             tasks = list(self._undone(tasks, attempts, rows))
         fresh = [task for task in tasks if not task.deaths]
-        run(self._annotator, iter(fresh), rows.append)
+        with self._watched(rows.append) as emit:
+            run(self._annotator, iter(fresh), emit)
         settle(rows, self._annotator.store)
         self._alone([task for task in tasks if task.deaths], attempts, rows)
         attempts.end()
         return rows
+
+    @contextmanager
+    def _watched(self, emit: Callable[[Row], None]) -> Iterator[Callable[[Row], None]]:
+        """Die of a photo that hangs where nothing in here can stop it, and say where on stderr:
+        the next worker does the block's photos alone, and ends a process that hangs."""
+        limit = self._annotator.limits.max_seconds
+        if limit is None:
+            yield emit
+            return
+
+        def wait_again() -> None:
+            faulthandler.dump_traceback_later(patience(limit), exit=True, file=_STDERR)
+
+        def emitted(row: Row) -> None:
+            emit(row)
+            wait_again()
+
+        wait_again()
+        try:
+            yield emitted
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
     def _undone(
         self, tasks: list[Task], attempts: Attempts, rows: list[Row]
@@ -79,14 +105,14 @@ class Worker:
 
     def _alone(self, suspects: list[Task], attempts: Attempts, rows: list[Row]) -> None:
         """Do photos that were there when a worker died, each alone in a process that may die."""
-        digest = self._annotator.store.digest
+        digest, limit = self._annotator.store.digest, self._annotator.limits.max_seconds
         for task in suspects:
             if is_given_up(task.deaths):
-                rows.append(lost(task, digest, _LOST.format(deaths=task.deaths)))
+                rows.append(lost(task, digest, _LOST.format(deaths=task.deaths) + ALONE))
         tasks = [task for task in suspects if not is_given_up(task.deaths)]
         if tasks:
             trials = attempts.on_trial(iter(tasks))
-            run_in_processes(self._make, digest, trials, rows.append, 1, self._threads)
+            run_in_processes(self._make, digest, trials, rows.append, 1, self._threads, limit)
 
 
 def block_of(tasks: list[Task]) -> pa.Table:

@@ -14,7 +14,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from everything.clock import COUNTS, STAGES, Clock
+from everything.batching import is_out_of_memory
+from everything.clock import COUNTS, STAGES, Clock, Overtime
 from everything.errors import EverythingError, StoreError
 from everything.images import Limits, Photo, decode_image
 from everything.inputs import Source
@@ -59,7 +60,7 @@ class Annotator:
     def __init__(self, pipeline: Pipeline, store: Store, limits: Limits | None = None) -> None:
         self._pipeline = pipeline
         self.store = store
-        self._limits = limits or Limits()
+        self.limits = limits or Limits()
 
     def __call__(self, task: Task) -> Row:
         """Do all of a photo and return its row; raises StoreError if nothing can be written."""
@@ -67,7 +68,7 @@ class Annotator:
 
     def read(self, task: Task) -> Visit:
         """Read and decode the photo."""
-        visit = Visit(task, time.time(), Clock())
+        visit = Visit(task, time.time(), Clock(limit=self.limits.max_seconds))
         with visit.clock.stage("read"):
             self._guarded(visit, self._read)
         return visit
@@ -82,6 +83,7 @@ class Annotator:
     def write(self, visit: Visit) -> Row:
         """Write its result, and return its row; raises StoreError if nothing can be written."""
         row = _row(visit, self.store.digest)
+        visit.clock.limit = None  # what was found is kept, however slow the disk
         if visit.error is None:
             with visit.clock.stage("write"):
                 self._guarded(visit, lambda visit: self._write(visit, row))
@@ -100,9 +102,9 @@ class Annotator:
             if visit.raster is not None:
                 visit.size, visit.source_bytes = visit.raster.size, visit.raster.bytes
                 return
-        data = read_source(source, self._limits)
+        data = read_source(source, self.limits)
         visit.source_bytes = len(data)
-        visit.photo = decode_image(data, source.shown, self._limits)
+        visit.photo = decode_image(data, source.shown, self.limits)
         visit.size = (visit.photo.height, visit.photo.width)
         visit.notes = visit.photo.notes
 
@@ -131,7 +133,8 @@ class Annotator:
             with clock.stage("write"):  # what the outer stage has taken so far is added up
                 return clock.timing()
 
-        stamp = self.store.put(name, visit.size, visit.segments.to_sa1b(output.parents), timing)
+        records = visit.segments.to_sa1b(output.parents)
+        stamp = self.store.put(name, visit.size, records, timing, visit.notes)
         row.bytes, row.mtime_ns = stamp.size, stamp.mtime_ns
         if not self.store.holds:
             settle([row], self.store)
@@ -145,8 +148,15 @@ class Annotator:
             visit.error = str(error)
         except Exception as error:
             # Whatever one photo brings about, millions of others wait: it becomes its row.
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            visit.error = f"{visit.task.source.shown}: {shown(reason)}: report it as a bug"
+            visit.error = f"{visit.task.source.shown}: {self._reason(error)}"
+
+    def _reason(self, error: Exception) -> str:
+        if isinstance(error, Overtime):
+            return overtime(self.limits.max_seconds, f"{error.stage} was next")
+        if is_out_of_memory(error):
+            return "not enough memory to segment it: use fewer --workers, or set tiles.tile_side"
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return f"{shown(reason)}: report it as a bug"
 
 
 def settle(rows: list[Row], store: Store) -> None:
@@ -190,10 +200,15 @@ def run(annotator: Annotator, tasks: Iterator[Task], emit: Callable[[Row], None]
         writer.shutdown(wait=True)
 
 
+def overtime(limit: float | None, how: str) -> str:
+    """Return why a photo has no result and the way out, where it took longer than the limit, s."""
+    return f"over the time limit of {limit:g} s ({how}): raise --time-limit, or make it smaller"
+
+
 def lost(task: Task, digest: str, reason: str) -> Row:
-    """Return the row of a photo that took its process with it every time."""
+    """Return the row of a photo that took its process with it; reason: with the way out."""
     row = _row(Visit(task, time.time(), Clock()), digest)
-    row.fail(f"{task.source.shown}: {reason}: try it alone, or leave it out")
+    row.fail(f"{task.source.shown}: {reason}")
     return row
 
 
@@ -220,6 +235,7 @@ def row_of(document: dict[str, Any], source: Source, source_bytes: int | None, s
         source_bytes=source_bytes,
         bytes=None if stamp is None else stamp.size,
         mtime_ns=None if stamp is None else stamp.mtime_ns,
+        notes=document.get("notes", []),
     )
 
 

@@ -107,6 +107,13 @@ Threads = Annotated[
         rich_help_panel=_JOB,
     ),
 ]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option(
+        min=0.001, metavar="SECONDS", rich_help_panel=_JOB,
+        help="Of work on a photo: one that takes longer is a failed row, and the job goes on.",
+    ),
+]  # fmt: skip
 Overwrite = Annotated[
     bool,
     typer.Option(
@@ -175,6 +182,7 @@ def label(
     ] = None,
     workers: Workers = None,
     threads: Threads = 1,
+    time_limit: TimeLimit = None,
     ray: Ray = None,
     overwrite: Overwrite = False,
     demo: Demo = False,
@@ -223,7 +231,7 @@ def label(
             overwrite=overwrite,
             preview=preview,
             console=console,
-            **_elsewhere(ray, workers, threads),
+            **_elsewhere(ray, workers, threads, time_limit),
         )
     if as_json:
         typer.echo(json.dumps(summary.as_dict(), indent=2))
@@ -280,12 +288,16 @@ def _demo_photos() -> Any:
     return demo_photos()
 
 
-def _elsewhere(ray: str | None, workers: int | None, threads: int) -> Any:
+def _elsewhere(ray: str | None, workers: int | None, threads: int, time_limit: float | None) -> Any:
+    from everything.images import Limits
+
     if ray is None:
-        return {}
+        return {"limits": Limits(max_seconds=time_limit)}
     from batch_jobs.cluster import Cluster
 
-    cluster = Cluster(address_of(ray), max_workers=workers, cpus=threads, threads=threads)
+    cluster = Cluster(
+        address_of(ray), max_workers=workers, cpus=threads, threads=threads, time_limit=time_limit
+    )
     return {"elsewhere": cluster.run, "limits": cluster.limits}
 
 

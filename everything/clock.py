@@ -11,24 +11,39 @@ STAGES = ("read", "encode", "propose", "decode", "select", "finish", "write")
 COUNTS = ("prompts", "decoder_calls", "candidates", "masks")
 
 
+class Overtime(Exception):
+    """The time of an image is used up. stage: the one that would have been next."""
+
+    def __init__(self, stage: str) -> None:
+        super().__init__(f"out of time before {stage}")
+        self.stage = stage
+
+
 class Clock:
     """Adds up exclusive wall time: a stage inside another stops the outer one meanwhile.
 
     synchronise: called at each change of stage, to let a GPU finish what it was given; without
-    it the stages of a GPU run are those of launching.
+    it the stages of a GPU run are those of launching. limit: seconds, after which no stage begins:
+    each batch of prompts is decoded in one of its own, so that this is soon.
     """
 
-    def __init__(self, synchronise: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, synchronise: Callable[[], None] | None = None, limit: float | None = None
+    ) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self.counts: Counter[str] = Counter()
         self._synchronise = synchronise
+        self.limit = limit
+        self._total = 0.0
         self._open: list[str] = []
         self._since = 0.0
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Count the time spent inside under `name`, whatever way it is left."""
+        """Count the time spent inside under `name`, whatever way it is left; raises Overtime."""
         self._settle()
+        if self.limit is not None and self._total > self.limit:
+            raise Overtime(name)
         self._open.append(name)
         try:
             yield
@@ -42,6 +57,7 @@ class Clock:
         now = time.perf_counter()
         if self._open:
             self.seconds[self._open[-1]] += now - self._since
+            self._total += now - self._since
         self._since = now
 
     def timing(self) -> dict[str, float | int]:

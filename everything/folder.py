@@ -105,7 +105,9 @@ class Folder:
         """Add a line to a file, as a whole unless the process is killed meanwhile."""
         try:
             with self.path(name).open("ab", buffering=0) as file:
-                file.write(line)
+                if file.write(line) < len(line):
+                    # A disk takes what it has room for, and the rest of the line is its error.
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             self._refuse(error)
 
@@ -122,8 +124,13 @@ class Folder:
 
     def lines(self, name: str) -> Iterator[bytes]:
         """Yield the lines of a file, none where there is no file."""
-        with suppress(FileNotFoundError), self.path(name).open("rb") as file:
-            yield from file
+        try:
+            with self.path(name).open("rb") as file:
+                yield from file
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self._refuse(error)
 
     def stamp(self, name: str) -> Stamp | None:
         """Return the stamp of a file, or None where there is none."""
@@ -183,7 +190,7 @@ class Folder:
     def locked(self) -> Iterator[None]:
         """Keep other jobs out until left or killed; raises StoreError if one is in here."""
         try:
-            file = (self.root / _LOCK).open("a+", encoding="utf-8")
+            file = (self.root / _LOCK).open("a+b", buffering=0)
         except OSError as error:
             self._refuse(error)
         with file:
@@ -191,17 +198,17 @@ class Folder:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 file.seek(0)
+                holder = shown(file.readall().decode("utf-8", "replace").strip())
                 raise StoreError(
-                    f"{shown(self.root)}: another job is writing here ({file.read().strip()}): "
+                    f"{shown(self.root)}: another job is writing here ({holder}): "
                     "wait for its end, or give another --out"
                 ) from error
             except OSError as error:
                 # Some network storage has no locks: better one job without than none at all.
                 _log.warning("%s: cannot be locked (%s)", shown(self.root), _reason(error))
-            file.seek(0)
-            file.truncate()
-            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            file.flush()
+            with suppress(OSError):  # a full disk holds the lock, if not who has it
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
             yield
 
     def _refuse(self, error: OSError) -> NoReturn:

@@ -47,10 +47,12 @@ _ANOTHER_COPY = "get another copy of it"
 
 @dataclass(frozen=True)
 class Limits:
-    """What is read at most: max_pixels per photo (before decoding), max_bytes per file."""
+    """What is taken on at most: max_pixels per photo (before decoding), max_bytes per file,
+    max_seconds of work on a photo."""
 
     max_pixels: int = 300_000_000
     max_bytes: int = 2 * 2**30
+    max_seconds: float | None = None
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,8 @@ def label(
     recipe is there is skipped; one that fails has a row and stops nothing. workers: processes, 1
     is this one. threads: of torch in each process; another number rounds in another order, which
     can tip a mask, so by default it does not depend on the machine. overwrite: begin anew.
-    preview: write a page that shows the masks. limits: of photos. console: for progress. build:
+    preview: write a page that shows the masks. limits: of photos; with one of time even a single
+    worker is a process of its own, since nothing else can be ended. console: for progress. build:
     makes the pipeline in each process. elsewhere: does the photos instead of this machine (Ray).
 
     An interrupt (Ctrl-C) ends the job in good order. Raises InputError if there are no photos,
@@ -83,7 +84,7 @@ def label(
     if summary.images == 0:
         raise InputError("no photos in the inputs: photos are files like .jpg, .png, .heic")
     # Before anything is overwritten, the model must have shown that it loads.
-    here = workers == 1 and elsewhere is None
+    here = workers == 1 and elsewhere is None and limits.max_seconds is None
     pipeline = build(recipe) if here or overwrite else None
     store = Store(out, recipe)
     if elsewhere is None:
@@ -101,7 +102,8 @@ def label(
                     with _torch_threads(threads):
                         run(Annotator(pipeline, store, limits), tasks, count)
                 else:
-                    run_in_processes(make, store.digest, tasks, count, workers, threads)
+                    seconds = limits.max_seconds
+                    run_in_processes(make, store.digest, tasks, count, workers, threads, seconds)
             except KeyboardInterrupt:
                 summary.interrupted = True
         job.end()

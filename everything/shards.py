@@ -41,6 +41,7 @@ _SCHEMA = pa.schema(
         ("height", pa.int32()),
         ("annotations", pa.list_(_ANNOTATION)),
         ("recipe", pa.string()),
+        ("notes", pa.list_(pa.string())),
         ("timing", pa.string()),
     ]
 )
@@ -116,6 +117,7 @@ def _row(document: _Document) -> _Document:
         **{key: image[key] for key in ("image_id", "width", "height")},
         "annotations": [_with_more(annotation) for annotation in document["annotations"]],
         "recipe": json.dumps(document["recipe"]),
+        "notes": document.get("notes"),
         "timing": json.dumps(document["timing"]),
     }
 
@@ -135,5 +137,6 @@ def _document(row: _Document) -> _Document:
         "image": {key: row[key] for key in ("image_id", "width", "height", "file_name")},
         "annotations": annotations,
         "recipe": json.loads(row["recipe"]),
+        **({"notes": row["notes"]} if row.get("notes") else {}),
         "timing": json.loads(row["timing"]),
     }

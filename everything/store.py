@@ -1,7 +1,8 @@
 """Where results live and what makes one valid.
 
 DIR/recipe.yaml            the one recipe of everything in DIR, and its digest
-DIR/annotations/NAME.json  one photo's masks: SA-1B's fields, then `recipe` and `timing`
+DIR/annotations/NAME.json  one photo's masks: SA-1B's fields, then `recipe`, `notes` if reading it
+                           took a guess, and `timing`
 DIR/annotations/*.parquet  or *.tar: shards of many photos, where the recipe asks for them
 DIR/label_maps/NAME.png    the masks without overlaps, uint16, where the recipe asks for it
 DIR/manifest/*.parquet     one row per photo; while a job runs also DIR/ledger.jsonl
@@ -79,11 +80,13 @@ class Store:
         size: tuple[int, int],
         annotations: Sequence[Mapping[str, Any]],
         timing: Callable[[], Mapping[str, float]],
+        notes: Sequence[str] = (),
     ) -> Stamp:
         """Write the result of a photo of (height, width) px.
 
-        timing: asked when all but it is written. For equal masks the bytes are equal but for the
-        timing. In a shard it is written by `flush`. Raises what Folder.write raises.
+        timing: asked when all but it is written. notes: of its row, which a kill can lose. For
+        equal masks the bytes are equal but for the timing. In a shard it is written by `flush`.
+        Raises what Folder.write raises.
         """
         about = {
             "image_id": image_id(name),
@@ -92,6 +95,7 @@ class Store:
             "file_name": name,
         }
         document = {"image": about, "annotations": annotations, "recipe": self._about_recipe}
+        document |= {"notes": list(notes)} if notes else {}
 
         def content() -> Iterator[bytes]:
             yield _json(document)[:-1] + b',"timing":'

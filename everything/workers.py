@@ -3,6 +3,9 @@
 A process can die of one photo (a decoder's crash, memory). Its other photos must not suffer, and
 the one at fault must not be tried for ever: photos that were in a process that died are tried
 again, each alone in its process, and given up after RETRIES more deaths.
+
+A time limit for photos is kept by the processes themselves (everything/clock.py), between steps.
+One that hangs within a step, in code that no thread can be stopped in, is ended from here.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -19,11 +23,13 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 
-from everything.annotate import Annotator, Task, lost, run
+from everything.annotate import Annotator, Task, lost, overtime, run
 from everything.errors import EverythingError, JobError
 from everything.ledger import Row
 
 RETRIES = 2
+ALONE = "try it alone, or leave it out"
+_LOOK, _LATE = 1.0, 30.0  # s
 _IN_HAND = 3  # one being read, one with the model, one being written
 _log = logging.getLogger(__name__)
 # Not fork: torch and the threads of this process do not survive it. A server that has imported
@@ -49,6 +55,7 @@ class _Worker:
     pipe: Connection
     ready: bool = False
     tasks: deque[Task] = field(default_factory=deque)
+    heard: float = 0.0  # when it last gave a row or began to have tasks, by the monotonic clock
 
     @property
     def takes_more(self) -> bool:
@@ -66,15 +73,16 @@ def run_in_processes(
     emit: Callable[[Row], None],
     count: int,
     threads: int,
+    limit: float | None = None,
 ) -> None:
     """Do all tasks in `count` processes; rows come in any order.
 
     build: called once in each process, so it is pickled. emit: called here. threads: of torch in
-    each process. Raises JobError or what stopped a process, such as StoreError; no process is
-    left behind.
+    each process. limit: seconds for a photo. Raises JobError or what stopped a process, such as
+    StoreError; no process is left behind.
     """
     _context.set_forkserver_preload(["everything.annotate"])
-    pool = _Pool(build, threads, digest, tasks, emit)
+    pool = _Pool(build, threads, digest, tasks, emit, limit)
     try:
         pool.run(count)
     finally:
@@ -89,12 +97,16 @@ class _Pool:
         digest: str,
         tasks: Iterator[Task],
         emit: Callable[[Row], None],
+        limit: float | None,
     ) -> None:
         self._build, self._threads, self._digest = build, threads, digest
+        self._limit = limit
         self._tasks, self._emit = tasks, emit
         self._suspects: deque[Task] = deque()
         self._workers: list[_Worker] = []
         self._exhausted = False
+        self._loads = False  # what one has done, another one's death does not call into question
+        self._unready = 0  # that died in a row before they were
 
     def run(self, count: int) -> None:
         for _ in range(count):
@@ -105,9 +117,11 @@ class _Pool:
             if self._exhausted and not self._suspects and not self._busy():
                 return
             pipes = {worker.pipe: worker for worker in self._workers}
-            for pipe in wait(list(pipes)):
+            for pipe in wait(list(pipes), None if self._limit is None else _LOOK):
                 assert isinstance(pipe, Connection)
                 self._hear(pipes[pipe])
+            for worker in list(filter(self._hangs, self._workers)):
+                self._end(worker)
 
     def stop(self) -> None:
         """End all processes: idle ones by themselves, others at once; results are whole anyway."""
@@ -142,6 +156,8 @@ class _Pool:
             else:
                 self._exhausted = True
                 return
+            if not worker.tasks:
+                worker.heard = time.monotonic()
             worker.tasks.append(task)
             _send(worker, task)
 
@@ -153,30 +169,61 @@ class _Pool:
             return
         match message:
             case Ready():
-                worker.ready = True
+                worker.ready = self._loads = True
+                self._unready = 0
             case Stopped(error=error):
                 raise error
             case Row():
                 done = next(t for t in worker.tasks if t.source.name == message.name)
                 worker.tasks.remove(done)
                 self._emit(message)
+                worker.heard = time.monotonic()
 
     def _bury(self, worker: _Worker) -> None:
-        worker.process.join()
-        worker.pipe.close()
-        self._workers.remove(worker)
+        self._remove(worker)
         how = _how_it_died(worker.process.exitcode)
         if not worker.ready:
-            raise JobError(f"a worker process {how} while it loaded the model: use fewer --workers")
+            self._unready += 1
+            if self._unready > (RETRIES if self._loads else 0):
+                reason = f"a worker process {how} while it loaded the model"
+                raise JobError(f"{reason}: use fewer --workers")
         _log.warning("a worker process %s; its photos are tried again", how)
         for task in worker.tasks:
             if task.deaths == RETRIES:
-                reason = f"its process {how}, and so did {RETRIES} before it"
+                reason = f"its process {how}, and so did {RETRIES} before it: {ALONE}"
                 self._emit(lost(task, self._digest, reason))
             else:
                 again = replace(task, attempt=task.attempt + 1, deaths=task.deaths + 1)
                 self._suspects.append(again)
         self._start()
+
+    def _remove(self, worker: _Worker) -> None:
+        worker.process.join()
+        worker.pipe.close()
+        self._workers.remove(worker)
+
+    def _hangs(self, worker: _Worker) -> bool:
+        if self._limit is None or not worker.tasks or worker.pipe.poll():
+            return False
+        return time.monotonic() - worker.heard > patience(self._limit)
+
+    def _end(self, worker: _Worker) -> None:
+        """End a process that hangs. All that it does waits for the photo it has had longest, which
+        is the one at fault; the others are tried again."""
+        worker.process.kill()
+        self._remove(worker)
+        slow, *others = worker.tasks
+        _log.warning("%s: its worker process hangs and was ended", slow.source.shown)
+        reason = overtime(self._limit, "its process hung and was ended")
+        self._emit(lost(slow, self._digest, reason))
+        self._suspects.extend(replace(task, attempt=task.attempt + 1) for task in others)
+        self._start()
+
+
+def patience(limit: float) -> float:
+    """Return after how many seconds without a row a process hangs, where photos have `limit`: it
+    may be late, in a long step or in writing to a bucket that has a bad minute."""
+    return 2 * limit + _LATE
 
 
 def _send(worker: _Worker, task: Task | None) -> None:

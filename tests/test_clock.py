@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from everything.clock import COUNTS, STAGES, Clock
+from everything.clock import COUNTS, STAGES, Clock, Overtime
 
 
 def test_an_inner_stage_stops_the_outer_one():
@@ -46,3 +46,21 @@ def test_synchronise_is_called_at_every_change_of_stage():
     with clock.stage("encode"), clock.stage("decode"):
         pass
     assert len(calls) == 4
+
+
+def test_no_stage_begins_when_the_time_is_used_up():
+    clock = Clock(limit=0.02)
+    with clock.stage("read"):
+        time.sleep(0.001)
+    time.sleep(0.05)  # between stages other images have their turn
+    with pytest.raises(Overtime) as caught, clock.stage("propose"):
+        with clock.stage("decode"):
+            time.sleep(0.03)
+        with clock.stage("select"):
+            raise AssertionError
+    assert caught.value.stage == "select"
+    clock.limit = None
+    with clock.stage("write"):
+        pass
+    assert clock.seconds["decode"] >= 0.03
+    assert clock.seconds["select"] == 0
