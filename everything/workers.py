@@ -193,8 +193,7 @@ class _Pool:
                 reason = f"its process {how}, and so did {RETRIES} before it: {ALONE}"
                 self._emit(lost(task, self._digest, reason))
             else:
-                again = replace(task, attempt=task.attempt + 1, deaths=task.deaths + 1)
-                self._suspects.append(again)
+                self._suspects.append(_once_more(task))
         self._start()
 
     def _remove(self, worker: _Worker) -> None:
@@ -208,15 +207,16 @@ class _Pool:
         return time.monotonic() - worker.heard > patience(self._limit)
 
     def _end(self, worker: _Worker) -> None:
-        """End a process that hangs. All that it does waits for the photo it has had longest, which
-        is the one at fault; the others are tried again."""
+        """End a process that hangs. If it had one photo, that is at fault; of several it cannot be
+        told which, since what hangs may keep others from being reported: each is tried alone."""
         worker.process.kill()
         self._remove(worker)
-        slow, *others = worker.tasks
-        _log.warning("%s: its worker process hangs and was ended", slow.source.shown)
-        reason = overtime(self._limit, "its process hung and was ended")
-        self._emit(lost(slow, self._digest, reason))
-        self._suspects.extend(replace(task, attempt=task.attempt + 1) for task in others)
+        _log.warning("a worker process hung and was ended")
+        if len(worker.tasks) == 1:
+            reason = overtime(self._limit, "its process hung and was ended")
+            self._emit(lost(worker.tasks[0], self._digest, reason))
+        else:
+            self._suspects.extend(map(_once_more, worker.tasks))
         self._start()
 
 
@@ -224,6 +224,10 @@ def patience(limit: float) -> float:
     """Return after how many seconds without a row a process hangs, where photos have `limit`: it
     may be late, in a long step or in writing to a bucket that has a bad minute."""
     return 2 * limit + _LATE
+
+
+def _once_more(task: Task) -> Task:
+    return replace(task, attempt=task.attempt + 1, deaths=task.deaths + 1)
 
 
 def _send(worker: _Worker, task: Task | None) -> None:
