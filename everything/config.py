@@ -50,6 +50,15 @@ class Compute(Settings):
         "auto", description="of the image encoder; auto: as the variant was trained to run"
     )
     compile: bool = Field(False, description="the image encoder goes through torch.compile")
+    kernels: Literal["auto", "fused", "torch"] = Field(
+        "auto", description="the decoder's: compiled ones where they serve, only those, or torch's"
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Settings that came later are left out at their defaults: older results stay valid."""
+        later = {"kernels": "auto"}
+        return {key: value for key, value in write(self).items() if value != later.get(key, ...)}
 
 
 class Filters(Settings):

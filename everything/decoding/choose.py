@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from everything.decoding.fused import INSTRUCTIONS
 from everything.decoding.interface import Decoder
 from everything.decoding.plain import PlainDecoder
 from everything.decoding.shared import SharedImageDecoder
@@ -11,15 +12,17 @@ from everything.decoding.structure import UnlikeSAM
 
 
 def choose(
-    prompt_encoder: nn.Module, mask_decoder: nn.Module, plain: bool = False
+    prompt_encoder: nn.Module, mask_decoder: nn.Module, plain: bool = False, kernels: str = "auto"
 ) -> tuple[Decoder, str]:
     """Return the shared-image decoder where the modules' structure allows it, else the plain one,
     and a sentence that says which it is and why, for reports. plain: always the plain one.
+    kernels: see Compute. Raises ConfigError as SharedImageDecoder.of does.
     """
     if plain:
         return PlainDecoder(prompt_encoder, mask_decoder), "plain decoder: asked for"
     try:
-        shared = SharedImageDecoder.of(prompt_encoder, mask_decoder)
+        shared = SharedImageDecoder.of(prompt_encoder, mask_decoder, kernels)
     except UnlikeSAM as error:
         return PlainDecoder(prompt_encoder, mask_decoder), f"plain decoder: {error}"
-    return shared, "shared-image decoder, exact"
+    by = f"{INSTRUCTIONS[0]} kernels" if shared.fused else "torch"
+    return shared, f"shared-image decoder, exact, {by}"

@@ -95,6 +95,25 @@ class SecondUpdate:
         return cls(k1, v1, Mk, gram(M0, M0), 2 * gram(M1, M0), gram(M1, M1))
 
 
+@dataclass(frozen=True)
+class InTorch:
+    """The two passes as torch's operations, for one chunk of prompts."""
+
+    folded: Folded
+    image: ImageSide
+    work: Workspace
+
+    def first_pass(self, update: FirstUpdate, q1: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `first_pass` returns."""
+        return first_pass(self.folded, self.image, update, q1, self.work)
+
+    def second_pass(
+        self, updates: tuple[FirstUpdate, SecondUpdate], s1: Tensor, qf: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return what `second_pass` returns."""
+        return second_pass(self.folded, self.image, updates, s1, qf, self.work)
+
+
 def first_pass(
     folded: Folded, image: ImageSide, update: FirstUpdate, q1: Tensor, work: Workspace
 ) -> tuple[Tensor, Tensor]:

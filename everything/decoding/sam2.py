@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from everything.decoding.fold import Folded, fold
+from everything.decoding.fused import FusedSide, serves
 from everything.decoding.image import Cells, Skips, image_side
 from everything.decoding.plain import PlainDrafts, numbering
 from everything.decoding.shared import SharedImage
@@ -125,17 +126,26 @@ class SharedSam2Decoder:
     position: Tensor
     parts: Parts
     folded: Folded
+    fused: bool
 
     @classmethod
     @torch.no_grad()
     def of(
-        cls, prompt_encoder: nn.Module, mask_decoder: nn.Module, position: Tensor
+        cls,
+        prompt_encoder: nn.Module,
+        mask_decoder: nn.Module,
+        position: Tensor,
+        kernels: str = "auto",
     ) -> SharedSam2Decoder:
-        """Return the decoder of two modules. Raises UnlikeSAM if their structure differs."""
+        """Return the decoder of two modules. kernels: see Compute.
+
+        Raises UnlikeSAM if the modules' structure differs from SAM 2's, ConfigError if kernels are
+        wished for that do not serve it.
+        """
         parts = read_sam2(mask_decoder)
         position = position.to(parts.tokens.dtype)
         folded = fold(parts, position[0].flatten(1).T)
-        return cls(prompt_encoder, mask_decoder, position, parts, folded)
+        return cls(prompt_encoder, mask_decoder, position, parts, folded, serves(parts, kernels))
 
     @torch.no_grad()
     def prepare(self, embedding: Tensor, skips: Skips, content: Cells | None = None) -> SharedImage:
@@ -156,7 +166,8 @@ class SharedSam2Decoder:
         def encode(points: Tensor, labels: Tensor) -> Tensor:
             return encode_sam2(self.prompt_encoder, points, labels)[0]
 
-        return SharedImage(self.parts, self.folded, image, encode, plain)
+        fused = FusedSide.of(self.parts, self.folded, image) if self.fused else None
+        return SharedImage(self.parts, self.folded, image, encode, plain, fused)
 
 
 def _drafts(logits: Tensor, scores: Tensor) -> PlainDrafts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from everything.decoding import upscale
 from everything.decoding.fold import Folded, fold
+from everything.decoding.fused import FusedSide, serves
 from everything.decoding.image import Cells, ImageSide, image_side
 from everything.decoding.interface import PreparedImage
 from everything.decoding.passes import Workspace, layer1_scores_, read_rows
@@ -30,7 +31,8 @@ class SharedImage:
     """An image ready for prompts. It is not changed by them and may be used from several threads.
 
     encode: makes prompt tokens (P, T', C) of points and labels. plain: the same image for the
-    plain decoder, which answers what the shared one cannot.
+    plain decoder, which answers what the shared one cannot. fused: the image's side for the
+    compiled kernels, or None where torch's operations do all.
     """
 
     parts: Parts
@@ -38,6 +40,7 @@ class SharedImage:
     image: ImageSide
     encode: Callable[[Tensor, Tensor], Tensor]
     plain: PreparedImage
+    fused: FusedSide | None
 
     @property
     def embedding(self) -> Tensor:
@@ -65,7 +68,10 @@ class SharedImage:
         learned = parts.tokens.expand(len(sparse), -1, -1)
         tokens = torch.cat([learned, sparse], 1)
         solved = Solved.cat(
-            [solve(parts, self.folded, self.image, chunk) for chunk in torch.split(tokens, CHUNK)]
+            [
+                solve(parts, self.folded, self.image, chunk, self.fused)
+                for chunk in torch.split(tokens, CHUNK)
+            ]
         )
         slots = range(1, len(parts.hypernetworks)) if multimask_output else range(1)
         scores = parts.iou_head(solved.tokens[:, parts.iou_at])[:, slots.start : slots.stop]
@@ -103,11 +109,22 @@ class SharedDrafts:
         bottom, right = 4 * drawn.cells[0], 4 * drawn.cells[1]
         logits[:, bottom:] = NOT_DRAWN
         logits[:, :bottom, right:] = NOT_DRAWN
+        if self.image.fused is not None:
+            self._draw_fused(self.image.fused, rows, hyper, logits)
+            return logits
         for p, positions in _grouped(self.prompt[rows].tolist()).items():
             parts = torch.matmul(hyper[positions], self._features(p))
             for k, position in enumerate(positions):
                 upscale.assemble_(parts[:, :, k], logits[position, :bottom, :right])
         return logits
+
+    def _draw_fused(self, fused: FusedSide, rows: Tensor, hyper: Tensor, out: Tensor) -> None:
+        """Draw rows, of the weights `hyper` (K, G), into `out` (K, 4 h, 4 w)."""
+        order = torch.argsort(self.prompt[rows], stable=True)
+        prompts, of = torch.unique_consecutive(self.prompt[rows][order], return_inverse=True)
+        s = self.solved
+        each = [x[prompts] for x in (s.k0, s.v0, s.k1, s.v1, s.Mk, s.s1, s.s2)]
+        fused.draw(each, hyper[order], of, order, out)
 
     def _hypernetworks(self, rows: Tensor) -> Tensor:
         """The mask features' weights (K, G) of every candidate."""
@@ -148,34 +165,47 @@ class SharedImageDecoder:
     mask_decoder: nn.Module
     parts: Parts
     folded: Folded
+    fused: bool
 
     @classmethod
     @torch.no_grad()
-    def of(cls, prompt_encoder: nn.Module, mask_decoder: nn.Module) -> SharedImageDecoder:
-        """Return the decoder of two modules. Raises UnlikeSAM if their structure differs."""
+    def of(
+        cls, prompt_encoder: nn.Module, mask_decoder: nn.Module, kernels: str = "auto"
+    ) -> SharedImageDecoder:
+        """Return the decoder of two modules. kernels: see Compute.
+
+        Raises UnlikeSAM if the modules' structure differs from SAM's, ConfigError if kernels are
+        wished for that do not serve it.
+        """
         encoder: Any = prompt_encoder
         parts = read_sam(mask_decoder)
         position = encoder.get_dense_pe()[0].flatten(1).T.to(parts.tokens.dtype)
-        return cls(prompt_encoder, mask_decoder, parts, fold(parts, position))
+        folded = fold(parts, position)
+        return cls(prompt_encoder, mask_decoder, parts, folded, serves(parts, kernels))
 
     @torch.no_grad()
-    def prepare(self, embedding: Tensor, content: Cells | None = None) -> SharedImage:
+    def prepare(
+        self, embedding: Tensor, content: Cells | None = None, skip: Tensor | None = None
+    ) -> SharedImage:
         """Return an image, embedding (1, C, h, w), ready for prompts.
 
         content: rows and columns of the embedding, from the top left, that masks are drawn on;
-        all by default.
+        all by default. skip: see DrawnSide.
         """
         encoder: Any = self.prompt_encoder
         grid = (embedding.shape[2], embedding.shape[3])
         dense = encoder.no_mask_embed.weight.to(embedding.dtype)
         X = embedding[0].flatten(1).T + dense
         image = image_side(self.parts, self.folded, X, grid, content or grid)
+        if skip is not None:
+            image = replace(image, drawn=replace(image.drawn, skip=skip))
         plain = PlainImage(self.prompt_encoder, self.mask_decoder, embedding)
 
         def encode(points: Tensor, labels: Tensor) -> Tensor:
             return encode_sam(self.prompt_encoder, points, labels)[0]
 
-        return SharedImage(self.parts, self.folded, image, encode, plain)
+        fused = FusedSide.of(self.parts, self.folded, image) if self.fused else None
+        return SharedImage(self.parts, self.folded, image, encode, plain, fused)
 
 
 def _grouped(prompts: list[int]) -> dict[int, list[int]]:

@@ -8,14 +8,9 @@ import torch
 from torch import Tensor
 
 from everything.decoding.fold import Folded
+from everything.decoding.fused import FusedSide
 from everything.decoding.image import ImageSide
-from everything.decoding.passes import (
-    FirstUpdate,
-    SecondUpdate,
-    Workspace,
-    first_pass,
-    second_pass,
-)
+from everything.decoding.passes import FirstUpdate, InTorch, SecondUpdate, Workspace
 from everything.decoding.rank import split_heads
 from everything.decoding.structure import Parts
 from everything.decoding.tokens import (
@@ -51,14 +46,17 @@ class Solved:
         return cls(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
 
 
-def solve(parts: Parts, folded: Folded, image: ImageSide, tokens: Tensor) -> Solved:
+def solve(
+    parts: Parts, folded: Folded, image: ImageSide, tokens: Tensor, fused: FusedSide | None = None
+) -> Solved:
     """Return prompts' tokens (P, T, C), learned ones and their own, after the transformer.
 
     As in SAM, the tokens are both the first queries and the position added to all later ones.
+    fused: the same image's side for the compiled kernels, which then do the passes.
     """
     f, h, position = folded, folded.heads, tokens
     first, second, final = parts.first, parts.second, parts.final
-    work = Workspace.like(image.n0, len(tokens), h, tokens.shape[1])
+    passes = fused or InTorch(f, image, Workspace.like(image.n0, len(tokens), h, tokens.shape[1]))
 
     x = attend_to_self(first, tokens, position)
     read = attend_to_shared_image(first.to_image, x + position, image.K0, image.V0)
@@ -68,13 +66,13 @@ def solve(parts: Parts, folded: Folded, image: ImageSide, tokens: Tensor) -> Sol
 
     x = attend_to_self(second, x, position)
     q1 = queries(second.to_image, x + position)
-    read, s1 = first_pass(f, image, update0, q1, work)
+    read, s1 = passes.first_pass(update0, q1)
     x = after_image(second, x, read)
     k1, v1 = keys(second.to_tokens, x + position), split_heads(second.to_tokens.v(x), h)
     update1 = SecondUpdate.of(f, update0, k1, v1)
 
     qf = queries(final, x + position)
-    read, s2 = second_pass(f, image, (update0, update1), s1, qf, work)
+    read, s2 = passes.second_pass((update0, update1), s1, qf)
     x = parts.final_norm(x + final.out(read))
     return Solved(
         tokens=x,

@@ -48,10 +48,9 @@ class NanoModel:
     def place(self, compute: Compute) -> None:
         """Go to a device; the image encoder takes on a precision."""
         self.device = device_of(compute)
-        if self.device.type != "cpu":
-            self.network.to(self.device)
-            parts = self.network.prompt_encoder, self.network.mask_decoder
-            self.decoder = SharedImageDecoder.of(*parts)
+        self.network.to(self.device)
+        parts = self.network.prompt_encoder, self.network.mask_decoder
+        self.decoder = SharedImageDecoder.of(*parts, compute.kernels)
         settle(self.network.image_encoder, compute)
 
     def frame(self, view: Size) -> Frame:
@@ -61,13 +60,11 @@ class NanoModel:
     def encode(self, view: View) -> NanoImage:
         """Return what nano knows of a view, ready for prompts."""
         seen = self.network.image_encoder(self.pixels(view))
-        side = self.decoder.prepare(seen.embedding, seen.cells)
         details = self.network.mask_decoder.details(seen)
         skip = details.permute(1, 2, 3, 0).flatten(1, 2)  # as DrawnSide.skip wants it
-        drawn = replace(side.image.drawn, skip=skip)
+        side = self.decoder.prepare(seen.embedding, seen.cells, skip)
         encode = partial(self.network.prompt_encoder.tokens, seen)
-        image = replace(side.image, drawn=drawn)
-        return NanoImage(seen, replace(side, image=image, encode=encode))
+        return NanoImage(seen, replace(side, encode=encode))
 
     def features(self, embedding: NanoImage) -> Tensor:
         """Return the image encoder's embedding, float32 (1, 128, 32, 32) over the canvas."""

@@ -53,11 +53,9 @@ class SamModel:
 
     def place(self, compute: Compute) -> None:
         """Go to a device; the image encoder takes on a precision."""
-        device = device_of(compute)
-        if device != self.network.device:
-            self.network.to(device)
-            parts = self.network.prompt_encoder, self.network.mask_decoder
-            self.decoder, self.decoder_note = choose(*parts)
+        self.network.to(device_of(compute))
+        parts = self.network.prompt_encoder, self.network.mask_decoder
+        self.decoder, self.decoder_note = choose(*parts, kernels=compute.kernels)
         settle(self.network.image_encoder, compute)
 
     def frame(self, view: Size) -> Frame:

@@ -91,10 +91,8 @@ class Sam2StillModel:
 
     def place(self, compute: Compute) -> None:
         """Go to a device; the image encoder takes on a precision."""
-        device = device_of(compute)
-        if device != self.network.device:
-            self.network.to(device)
-            self.decoder = SharedSam2Decoder.of(*self._decoder_parts())
+        self.network.to(device_of(compute))
+        self.decoder = SharedSam2Decoder.of(*self._decoder_parts(), compute.kernels)
         settle(self.network.vision_encoder, compute)
 
     def frame(self, view: Size) -> Frame:

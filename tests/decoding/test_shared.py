@@ -189,7 +189,7 @@ def test_the_decoder_is_chosen_by_structure(example: Any) -> None:
     ex = example()
     found, why = choose(ex.prompt_encoder, ex.mask_decoder)
     assert isinstance(found, SharedImageDecoder)
-    assert why == "shared-image decoder, exact"
+    assert why.startswith("shared-image decoder, exact")
     found, why = choose(ex.prompt_encoder, ex.mask_decoder, plain=True)
     assert isinstance(found, PlainDecoder)
     ex.mask_decoder.transformer.layers.append(ex.mask_decoder.transformer.layers[1])

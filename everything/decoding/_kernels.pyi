@@ -1,0 +1,17 @@
+"""What kernels/module.cpp offers: see there for the order of the arrays."""
+
+from collections.abc import Sequence
+from typing import Any
+
+INSTRUCTIONS: tuple[str, ...]
+TILE: int
+
+Arrays = Sequence[Any]
+Shape = tuple[int, ...]
+
+def take(instructions: str) -> None: ...
+def first_pass(shape: Shape, arrays: Arrays) -> None: ...
+def second_pass(shape: Shape, eps: float, arrays: Arrays) -> None: ...
+def draw(
+    shape: Shape, sizes: Shape, flags: tuple[bool, bool], eps: float, arrays: Arrays
+) -> None: ...

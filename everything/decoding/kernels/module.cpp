@@ -1,0 +1,269 @@
+// Python's door to the fused kernels: three functions that take numbers and float32 arrays.
+//
+// No library is needed to build this, and nothing here is needed to run: without it the same
+// algebra runs as torch's operations. GCC compiles the kernels for AVX-512, for AVX2 and plain, and
+// the processor's own are taken; other compilers compile them for what they are told.
+
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030b0000
+#include <Python.h>
+#include <stdlib.h>
+#include <string.h>
+
+namespace {
+
+const long TILE = 64;
+
+// One allocation, handed out in pieces.
+struct Memory {
+    char *start;
+    float *next;
+    explicit Memory(long floats) {
+        start = (char *)malloc(4 * floats + 64);
+        next = (float *)(((size_t)start + 63) / 64 * 64);
+    }
+    ~Memory() { free(start); }
+    float *take(long floats) { return (next += floats) - floats; }
+};
+
+#include "arguments.hpp"
+
+}  // namespace
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define SEVERAL 1
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512vl,avx512dq,avx2,fma")
+namespace avx512 {
+#define LANES 16
+#define ROWS 8
+#include "kernels.hpp"
+#undef LANES
+#undef ROWS
+}  // namespace avx512
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+namespace avx2 {
+#define LANES 8
+#define ROWS 6
+#include "kernels.hpp"
+#undef LANES
+#undef ROWS
+}  // namespace avx2
+#pragma GCC pop_options
+#endif
+
+namespace any {
+#define LANES 4
+#define ROWS 6
+#include "kernels.hpp"
+}  // namespace any
+
+namespace {
+
+struct Kernels {
+    const char *instructions;
+    bool (*first_pass)(const Shape &, long, const FirstPass &);
+    bool (*second_pass)(const Shape &, long, const SecondPass &);
+    bool (*draw)(const Shape &, long, const Drawing &);
+};
+
+// Those that this processor has, the fastest first.
+const Kernels *available() {
+    static Kernels all[4] = {};  // a name of null ends them
+    int count = 0;
+#ifdef SEVERAL
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512dq"))
+        all[count++] = {"AVX-512", avx512::first_pass, avx512::second_pass, avx512::draw};
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        all[count++] = {"AVX2", avx2::first_pass, avx2::second_pass, avx2::draw};
+#endif
+    all[count] = {"plain", any::first_pass, any::second_pass, any::draw};
+    return all;
+}
+
+const Kernels *kernels = available();
+
+// The arrays of a call, in order, each with as many bytes as it must have.
+class Arrays {
+  public:
+    explicit Arrays(PyObject *sequence) : sequence_(sequence) {}
+    ~Arrays() {
+        for (int i = 0; i < held_; i++) PyBuffer_Release(&buffers_[i]);
+    }
+    const float *floats(long count) { return (const float *)next(count * sizeof(float), 0); }
+    const long *numbers(long count) { return (const long *)next(count * sizeof(long), 0); }
+    float *results(long count) { return (float *)next(count * sizeof(float), PyBUF_WRITABLE); }
+    bool ok() const { return !PyErr_Occurred(); }
+
+  private:
+    void *next(Py_ssize_t bytes, int flags) {
+        if (!ok()) return nullptr;
+        PyObject *item = PySequence_GetItem(sequence_, held_);
+        if (item == nullptr) return nullptr;
+        const int failed = PyObject_GetBuffer(item, &buffers_[held_], flags);
+        Py_DECREF(item);
+        if (failed) return nullptr;
+        const Py_buffer &buffer = buffers_[held_++];
+        if (buffer.len == bytes) return buffer.buf;
+        PyErr_Format(PyExc_ValueError, "array %d has %zd bytes, not %zd", held_ - 1, buffer.len, bytes);
+        return nullptr;
+    }
+    PyObject *sequence_;
+    Py_buffer buffers_[32];
+    int held_ = 0;
+};
+
+// What all three functions begin with: h, T, d, tokens, prompts.
+struct Call {
+    Shape s;
+    long prompts, n, small, image;
+    bool read(long h, long T, long d, long tokens, long count) {
+        s = {h, T, d, h * (T - 1) + 1, tokens, (tokens + TILE - 1) / TILE};
+        prompts = count, n = h * T, small = prompts * n * d, image = s.tiles * h * d * TILE;
+        if (h > 0 && T > 0 && d > 0 && tokens > 0 && prompts >= 0) return true;
+        PyErr_SetString(PyExc_ValueError, "sizes must be positive");
+        return false;
+    }
+};
+
+template <class Run>
+PyObject *answered(const Arrays &arrays, Run run) {
+    if (!arrays.ok()) return nullptr;
+    bool done;
+    Py_BEGIN_ALLOW_THREADS;
+    done = run();
+    Py_END_ALLOW_THREADS;
+    if (!done) return PyErr_NoMemory();
+    Py_RETURN_NONE;
+}
+
+PyObject *first_pass(PyObject *, PyObject *args) {
+    long h, T, d, tokens, prompts;
+    PyObject *sequence;
+    Call c;
+    if (!PyArg_ParseTuple(args, "(lllll)O", &h, &T, &d, &tokens, &prompts, &sequence)) return nullptr;
+    if (!c.read(h, T, d, tokens, prompts)) return nullptr;
+    const long K = c.s.K, cells = c.s.tiles * TILE;
+    Arrays of(sequence);
+    FirstPass p;
+    p.Q0 = of.floats(c.image), p.n0 = of.floats(cells), p.Z0 = of.floats(c.image);
+    p.S_k1 = of.floats(c.image), p.P_k1 = of.floats(c.image);
+    p.S_v1 = of.floats(cells * h * c.s.deep());
+    p.k0 = of.floats(c.small), p.v0 = of.floats(c.small), p.G = of.floats(prompts * K * K);
+    p.q1 = of.floats(c.small), p.Mq = of.floats(prompts * c.n * K);
+    p.reads = of.results(c.small), p.gathered = of.results(prompts * c.n * K);
+    p.s1 = of.results(prompts * cells);
+    return answered(of, [&] { return kernels->first_pass(c.s, prompts, p); });
+}
+
+PyObject *second_pass(PyObject *, PyObject *args) {
+    long h, T, d, tokens, prompts;
+    PyObject *sequence;
+    Call c;
+    SecondPass p;
+    if (!PyArg_ParseTuple(args, "(lllll)fO", &h, &T, &d, &tokens, &prompts, &p.eps, &sequence))
+        return nullptr;
+    if (!c.read(h, T, d, tokens, prompts)) return nullptr;
+    const long K = c.s.K, cells = c.s.tiles * TILE, KK = prompts * K * K, rows = prompts * c.n * K;
+    Arrays of(sequence);
+    p.Q0 = of.floats(c.image), p.S_q1 = of.floats(c.image), p.P_q1 = of.floats(c.image);
+    p.n1 = of.floats(cells), p.Zt0 = of.floats(c.image), p.Zt1 = of.floats(c.image);
+    p.z_c = of.floats(cells), p.S_kf = of.floats(c.image), p.P_kf = of.floats(c.image);
+    p.S_vf = of.floats(cells * h * c.s.deep());
+    p.k0 = of.floats(c.small), p.v0 = of.floats(c.small);
+    p.k1 = of.floats(c.small), p.v1 = of.floats(c.small), p.Mk = of.floats(rows);
+    p.G00 = of.floats(KK), p.G10 = of.floats(KK), p.G11 = of.floats(KK);
+    p.qf = of.floats(c.small), p.M0 = of.floats(rows), p.M1 = of.floats(rows);
+    p.s1 = of.floats(prompts * cells);
+    p.reads = of.results(c.small);
+    p.gathered0 = of.results(rows), p.gathered1 = of.results(rows);
+    p.s2 = of.results(prompts * cells);
+    return answered(of, [&] { return kernels->second_pass(c.s, prompts, p); });
+}
+
+PyObject *refused() {
+    PyErr_SetString(PyExc_ValueError, "prompts' masks must be numbered in order, and within all");
+    return nullptr;
+}
+
+PyObject *draw(PyObject *, PyObject *args) {
+    long h, T, d, tokens, prompts, masks, places;
+    int flat, skips;
+    PyObject *sequence;
+    Call c;
+    Drawing p;
+    if (!PyArg_ParseTuple(args, "(lllll)(llllllll)(pp)fO", &h, &T, &d, &tokens, &prompts, &p.F, &p.G,
+                          &p.rows, &p.columns, &p.grid_rows, &p.grid_columns, &masks, &places, &flat,
+                          &skips, &p.eps, &sequence))
+        return nullptr;
+    if (!c.read(h, T, d, tokens, prompts)) return nullptr;
+    const long K = c.s.K, cells = c.s.tiles * TILE, F = p.F, G = p.G;
+    if (F < 1 || G < 1 || p.rows * p.columns != tokens || p.rows > p.grid_rows ||
+        p.columns > p.grid_columns) {
+        PyErr_SetString(PyExc_ValueError, "the drawn cells are not those of the grid");
+        return nullptr;
+    }
+    p.flat = flat != 0;
+    Arrays of(sequence);
+    p.Q0 = of.floats(c.image), p.S_q1 = of.floats(c.image), p.P_q1 = of.floats(c.image);
+    p.S_up = of.floats(cells * 4 * F), p.P_up = of.floats(p.flat ? 4 * F : cells * 4 * F);
+    p.skip = of.floats(skips ? cells * 16 * G : 0);
+    if (!skips) p.skip = nullptr;
+    p.k0 = of.floats(c.small), p.k1 = of.floats(c.small);
+    p.Mk = of.floats(prompts * c.n * K), p.M = of.floats(prompts * 2 * K * 4 * F);
+    p.s1 = of.floats(prompts * cells), p.s2 = of.floats(prompts * cells);
+    p.norm_weight = of.floats(F), p.norm_bias = of.floats(F);
+    p.weight = of.floats(F * 4 * G), p.bias = of.floats(4 * G);
+    p.start = of.numbers(prompts + 1), p.position = of.numbers(masks);
+    p.hyper = of.floats(masks * G);
+    p.logits = of.results(places * 16 * p.grid_rows * p.grid_columns);
+    if (!of.ok()) return nullptr;
+    for (long i = 0, last = 0; i <= prompts; last = p.start[i++])
+        if (p.start[i] < last || p.start[i] > masks || (i == 0 && p.start[0] != 0)) return refused();
+    for (long m = 0; m < masks; m++)
+        if (p.position[m] < 0 || p.position[m] >= places) return refused();
+    return answered(of, [&] { return kernels->draw(c.s, prompts, p); });
+}
+
+PyObject *take(PyObject *, PyObject *args) {
+    const char *name;
+    if (!PyArg_ParseTuple(args, "s", &name)) return nullptr;
+    for (const Kernels *each = available(); each->instructions != nullptr; each++)
+        if (strcmp(each->instructions, name) == 0) {
+            kernels = each;
+            Py_RETURN_NONE;
+        }
+    return PyErr_Format(PyExc_ValueError, "this processor has no %s", name);
+}
+
+PyMethodDef methods[] = {
+    {"take", take, METH_VARARGS, nullptr},
+    {"first_pass", first_pass, METH_VARARGS, nullptr},
+    {"second_pass", second_pass, METH_VARARGS, nullptr},
+    {"draw", draw, METH_VARARGS, nullptr},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernels", nullptr, 0, methods, nullptr, nullptr, nullptr, nullptr};
+
+}  // namespace
+
+PyMODINIT_FUNC PyInit__kernels(void) {
+    PyObject *module = PyModule_Create(&definition);
+    if (module == nullptr) return nullptr;
+    PyObject *names = PyList_New(0);
+    for (const Kernels *each = kernels; each->instructions != nullptr; each++) {
+        PyObject *name = PyUnicode_FromString(each->instructions);
+        PyList_Append(names, name);
+        Py_DECREF(name);
+    }
+    PyModule_AddIntConstant(module, "TILE", TILE);
+    PyObject *tuple = PyList_AsTuple(names);
+    PyModule_AddObjectRef(module, "INSTRUCTIONS", tuple);
+    Py_DECREF(tuple);
+    Py_DECREF(names);
+    return module;
+}
