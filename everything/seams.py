@@ -2,33 +2,44 @@
 
 Where two tiles overlap, both have seen the same pixels. A mask of one and a mask of the other that
 agree there are one object: of all pairs the best by IoU within the overlap are joined, each mask
-with one mask of a neighbour at most, and whoever is joined with a common third becomes one.
+with one mask of a neighbour at most. What a tile's border cuts into pieces (the legs of a U, the
+arcs of a ring) agrees with what the neighbour sees whole only if it is taken together: so pieces
+that end at the border are joined with it, too, where their union agrees. Whoever is joined with a
+common third becomes one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import compress, groupby
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from everything import rle
 from everything.rle import Rle
 from everything.segments import Segments
 from everything.view import Box, Size
 
+INSIDE = 0.9  # of a piece's area, by which it is part of what the neighbour sees whole
+TOGETHER = (
+    0.8  # IoU of all the pieces with it: more than for one, as chance has more to choose from
+)
+
 
 @dataclass(frozen=True)
 class Edge:
     """What a tile's masks are within its overlap with a neighbour.
 
-    rows: of the masks that are there, in the list of all. codes: over the overlap alone.
+    rows: of the masks that are there, in the list of all. codes: over the overlap alone. ends:
+    whether a mask reaches the tile's border with the neighbour, and is perhaps cut off there.
     """
 
     rows: list[int]
     codes: list[Rle]
+    ends: list[bool]
 
 
 def overlap(a: Box, b: Box) -> Box | None:
@@ -45,7 +56,7 @@ def edge(segments: Segments, first: int, tile: Box, shared: Box) -> Edge:
     x0, y0, x1, y1 = (shared[0] - tile[0], shared[1] - tile[1], shared[2] - tile[0],
                       shared[3] - tile[1])  # fmt: skip
     size = (y1 - y0, x1 - x0)
-    rows, codes = [], []
+    rows, codes, ends = [], [], []
     b = segments.boxes
     near = (b[:, 0] < x1) & (b[:, 2] >= x0) & (b[:, 1] < y1) & (b[:, 3] >= y0)
     for row in near.nonzero()[:, 0].tolist():
@@ -53,17 +64,42 @@ def edge(segments: Segments, first: int, tile: Box, shared: Box) -> Edge:
         left, top = max(0, x0 - x), max(0, y0 - y)
         part = mask[top : max(0, y1 - y), left : max(0, x1 - x)]
         if part.any():
+            corner = (x + left - x0, y + top - y0)
             rows.append(first + row)
-            codes.append(rle.encode(part, (x + left - x0, y + top - y0), size))
-    return Edge(rows, codes)
+            codes.append(rle.encode(part, corner, size))
+            ends.append(_reaches(part, corner, tile, shared))
+    return Edge(rows, codes, ends)
 
 
-def pairs(a: Edge, b: Edge, least: float) -> list[tuple[int, int]]:
-    """Return the rows of masks that agree within an overlap by an IoU of at least `least`."""
-    found: list[tuple[int, int]] = []
+def _reaches(part: NDArray[np.bool_], corner: tuple[int, int], tile: Box, shared: Box) -> bool:
+    """Whether a mask bool (h, w) at `corner` of an overlap touches the tile's border in it: the
+    side of the overlap that is the tile's and not the neighbour's."""
+    (x, y), (h, w) = corner, part.shape
+    width, height = shared[2] - shared[0], shared[3] - shared[1]
+    sides = [
+        (shared[0] > tile[0] and x + w == width, part[:, -1:]),
+        (shared[2] < tile[2] and x == 0, part[:, :1]),
+        (shared[1] > tile[1] and y + h == height, part[-1:]),
+        (shared[3] < tile[3] and y == 0, part[:1]),
+    ]
+    return any(is_there and bool(line.any()) for is_there, line in sides)
+
+
+def links(a: Edge, b: Edge, least: float) -> list[tuple[int, int]]:
+    """Return the rows of masks that are one object: those that agree within an overlap by an IoU of
+    at least `least`, and pieces of one that together agree with it."""
     if not a.rows or not b.rows:
-        return found
+        return []
     agreement = rle.iou(a.codes, b.codes).numpy()
+    found = _one_to_one(agreement, least)
+    found += _pieces(a, b, found)
+    found += [(i, j) for j, i in _pieces(b, a, [(j, i) for i, j in found])]
+    return [(a.rows[i], b.rows[j]) for i, j in found]
+
+
+def _one_to_one(agreement: NDArray[np.float64], least: float) -> list[tuple[int, int]]:
+    """The best pairs first."""
+    found: list[tuple[int, int]] = []
     rows, columns = np.nonzero(agreement >= least)
     taken: tuple[set[int], set[int]] = (set(), set())
     for pick in np.argsort(-agreement[rows, columns], kind="stable").tolist():
@@ -71,8 +107,46 @@ def pairs(a: Edge, b: Edge, least: float) -> list[tuple[int, int]]:
         if i not in taken[0] and j not in taken[1]:
             taken[0].add(i)
             taken[1].add(j)
-            found.append((a.rows[i], b.rows[j]))
+            found.append((i, j))
     return found
+
+
+def _pieces(a: Edge, b: Edge, pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Pieces in a, still without a pair, of masks in b. A part of a whole is none: it has its own
+    pair in b, or does not end at the border, or is not all that there is of the whole."""
+    partner = {j: i for i, j in pairs}
+    has_pair = {i for i, _ in pairs}
+    free = [i for i in compress(range(len(a.rows)), a.ends) if i not in has_pair]
+    if not free:
+        return []
+    inside = rle.iou([a.codes[i] for i in free], b.codes, within=True).numpy() >= INSIDE
+    offers = []
+    for j in np.flatnonzero(inside.any(0)).tolist():
+        first = [partner[j]] if j in partner else []
+        pieces, agreement = _together(
+            a, first, [free[row] for row in np.flatnonzero(inside[:, j])], b.codes[j]
+        )
+        if agreement >= TOGETHER and len(pieces) > 1:
+            offers.append((agreement, j, [i for i in pieces if i not in first]))
+    found: list[tuple[int, int]] = []
+    taken: set[int] = set()
+    for _, j, pieces in sorted(offers, key=lambda offer: -offer[0]):
+        if taken.isdisjoint(pieces):
+            taken.update(pieces)
+            found += [(i, j) for i in pieces]
+    return found
+
+
+def _together(a: Edge, first: list[int], others: list[int], whole: Rle) -> tuple[list[int], float]:
+    """Of pieces in one mask those that lie beside each other, the largest first, and the IoU of
+    their union with it. first: those that belong to it in any case."""
+    areas = rle.areas([a.codes[i] for i in others]).tolist()
+    pieces = list(first)
+    for _, i in sorted(zip(areas, others, strict=True), key=lambda item: -item[0]):
+        overlaps = rle.iou([a.codes[i]], [a.codes[k] for k in pieces], within=True)
+        if not pieces or overlaps.sum().item() <= 1 - INSIDE:
+            pieces.append(i)
+    return pieces, rle.iou([rle.union([a.codes[i] for i in pieces])], [whole]).item()
 
 
 def placed(segments: Segments, tile: Box, size: Size) -> Segments:

@@ -16,7 +16,7 @@ from everything.clock import Clock
 from everything.config import Tiles
 from everything.pipeline import Pipeline, segment
 from everything.raster import Raster
-from everything.seams import Edge, edge, joined, overlap, pairs, placed
+from everything.seams import Edge, edge, joined, links, overlap, placed
 from everything.segments import Segments
 from everything.view import Box, Size
 
@@ -61,7 +61,7 @@ def over_tiles(
 ) -> Segments:
     """Return what `look` finds in every tile, uint8 (h, w, 3), joined across the seams."""
     found: list[Segments] = []
-    links: list[tuple[int, int]] = []
+    same: list[tuple[int, int]] = []
     # Edges of tiles whose neighbours to the right or below are still to come.
     waiting: dict[tuple[Box, Box], Edge] = {}
     boxes = tile_boxes(raster.size, tiles)
@@ -76,13 +76,13 @@ def over_tiles(
                 assert shared is not None
                 mine = edge(segments, count, box, shared)
                 if (other, box) in waiting:
-                    links += pairs(waiting.pop((other, box)), mine, tiles.seam_iou)
+                    same += links(waiting.pop((other, box)), mine, tiles.seam_iou)
                 else:
                     waiting[box, other] = mine
             found.append(placed(segments, box, raster.size))
         count += len(segments)
     with clock.stage("finish"):
-        return joined(Segments.cat(found), links)
+        return joined(Segments.cat(found), same)
 
 
 def _neighbours(box: Box, boxes: list[Box]) -> list[Box]:

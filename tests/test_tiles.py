@@ -25,6 +25,7 @@ from everything.loading import resolve
 from everything.pipeline import Pipeline
 from everything.prompts import Prompts
 from everything.raster import Pixels, open_tiff
+from everything.seams import Edge, edge, links
 from everything.segments import Segments
 from everything.store import Store
 from everything.tiles import over_tiles, segment_tiles, tile_boxes
@@ -91,6 +92,79 @@ def test_objects_across_seams_are_those_of_the_whole_photo(seed: int):
         px, py = found.prompts.points[row, 0].tolist()
         assert x0 <= px < x1
         assert y0 <= py < y1
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("legs", [2, 3, 5])
+def test_a_comb_whose_back_one_tile_alone_sees_is_one(legs: int, turns: int):
+    comb = np.zeros((260, 150), bool)
+    comb[130:145, 20:131] = True
+    for left in np.linspace(20, 119, legs).astype(int):
+        comb[30:130, left : left + 12] = True
+    image = np.repeat(np.rot90(comb, turns)[..., None], 3, 2).astype(np.uint8) * 255
+    # The borders of the tiles cut the legs, and only the legs.
+    tiles = Tiles(tile_side=150, tile_overlap=60)
+    assert len(tile_boxes((260, 150), tiles)) == 3
+    found = over_tiles(Pixels(image), tiles, objects, Clock())
+    assert [code["counts"] for code in found.rles] == [objects(image).rles[0]["counts"]]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000))
+def test_rings_and_arcs_across_seams_are_those_of_the_whole_photo(seed: int):
+    generator = np.random.default_rng(seed)
+    size, centre = (230, 310), generator.integers((90, 70), (220, 160))
+    inner = generator.uniform(20, 50)
+    ring = disc(size, centre, inner + 15) & ~disc(size, centre, inner)
+    y, x = np.ogrid[: size[0], : size[1]]
+    angle = np.arctan2(y - centre[1], x - centre[0])
+    ring &= np.abs(angle - generator.uniform(-3, 3)) > generator.uniform(0, 1)
+    image = np.repeat(ring[..., None], 3, 2).astype(np.uint8) * 255
+    found = over_tiles(Pixels(image), Tiles(tile_side=120, tile_overlap=40), objects, Clock())
+    whole = objects(image)
+    assert sorted(c["counts"] for c in found.rles) == sorted(c["counts"] for c in whole.rles)
+
+
+def edges_of(left: list[NDArray[np.bool_]], right: list[NDArray[np.bool_]]) -> tuple[Edge, Edge]:
+    """Of two tiles of 60 x 100 px that share 40 columns, with masks (60, 160) of the whole."""
+    boxes = (0, 0, 100, 60), (60, 0, 160, 60)
+    shared = (60, 0, 100, 60)
+    found = []
+    for masks, box in zip((left, right), boxes, strict=True):
+        cut = [mask[:, box[0] : box[2]] for mask in masks]
+        segments = Segments.cat([masked(mask) for mask in cut])
+        found.append(edge(segments, 10 * box[0], box, shared))
+    return found[0], found[1]
+
+
+def masked(mask: NDArray[np.bool_]) -> Segments:
+    code = rle.encode(mask, (0, 0), mask.shape)
+    box = torch.from_numpy(rle.boxes([code])).float()
+    box[:, 2:] += box[:, :2] - 1
+    one = torch.ones(1)
+    return Segments([code], box, one, one, one.long(), Prompts.clicks(box[:, :2]), box.long())
+
+
+def bar(y0: int, y1: int, x0: int, x1: int) -> NDArray[np.bool_]:
+    mask = np.zeros((60, 160), bool)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+def test_what_is_a_piece_and_what_is_a_part():
+    fork = bar(5, 15, 20, 140) | bar(30, 40, 20, 140) | bar(5, 40, 120, 140)
+    upper, lower = bar(5, 15, 20, 140), bar(30, 40, 20, 140)
+    assert links(*edges_of([upper, lower], [fork]), 0.5) == [(0, 600), (1, 600)]
+    assert links(*edges_of([upper, lower], [fork]), 0.4) == [(0, 600), (1, 600)]
+    # All of it is seen on both sides: what lies in it are parts.
+    assert links(*edges_of([fork, upper], [fork]), 0.5) == [(0, 600)]
+    # Parts that have their own pairs, and no whole on the left.
+    assert links(*edges_of([upper, lower], [fork, upper, lower]), 0.5) == [(0, 601), (1, 602)]
+    # Not all that there is of it; not up to the border; not beside each other.
+    assert links(*edges_of([lower], [fork | bar(45, 60, 20, 140)]), 0.5) == []
+    short = [bar(5, 15, 20, 99), bar(30, 40, 20, 99)]
+    assert links(*edges_of(short, [fork]), 0.6) == []
+    assert links(*edges_of([upper, bar(5, 14, 20, 140)], [fork]), 0.6) == []
 
 
 def test_masks_that_disagree_in_the_overlap_stay_two():
