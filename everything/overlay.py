@@ -22,7 +22,7 @@ from everything.sources import read_source
 
 PALETTE = 4096
 _GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))
-_FILL, _CONTOUR = 0.45, 0.95
+_FILL, _CONTOUR = 0.35, 0.95  # the photo is to be seen, too
 Pixels = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
 
@@ -113,28 +113,30 @@ def _largest_first(
     order = sorted(range(len(annotations)), key=lambda i: -float(annotations[i]["area"]))
     for row in order:
         code = annotations[row]["segmentation"]
-        full = (int(code["size"][0]), int(code["size"][1]))
-        mask = rle.decode([code], full)[0]
-        if full != size:
-            mask = mask[np.ix_(_samples(full[0], size[0]), _samples(full[1], size[1]))]
-        box = _box_around(mask)
-        if box is not None:
-            x0, y0, x1, y1 = box
-            yield colour_of(annotations[row], row), mask[y0:y1, x0:x1], box
+        mask, (x, y) = rle.cut(code)
+        rows, y0 = _samples(code["size"][0], size[0], y, mask.shape[0])
+        columns, x0 = _samples(code["size"][1], size[1], x, mask.shape[1])
+        mask = mask[np.ix_(rows, columns)]
+        if mask.any():
+            # One more pixel on each side, so that contours are seen as such and not as the box's
+            # edge; at the border of the photo there is none.
+            sides = [(int(y0 > 0), int(y0 + len(rows) < size[0])),
+                     (int(x0 > 0), int(x0 + len(columns) < size[1]))]  # fmt: skip
+            y0, x0 = y0 - sides[0][0], x0 - sides[1][0]
+            mask = np.pad(mask, sides)
+            box = (x0, y0, x0 + mask.shape[1], y0 + mask.shape[0])
+            yield colour_of(annotations[row], row), mask, box
 
 
-def _samples(of: int, n: int) -> NDArray[np.intp]:
-    """The n of `of` pixels in a row whose centres are nearest to the centres of n equal parts."""
-    return ((np.arange(n) + 0.5) * of / n).astype(np.intp)
+def _samples(of: int, n: int, first: int, length: int) -> tuple[NDArray[np.intp], int]:
+    """Of `of` pixels in a row that are shown by n, those that are shown and lie in `length` pixels
+    from `first` on, counted from there; and by which of the n the first of them is shown.
 
-
-def _box_around(mask: NDArray[np.bool_]) -> Box | None:
-    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    if len(rows) == 0:
-        return None
-    # One more pixel on each side, so that contours are seen as such and not as the box's edge.
-    y0, x0 = max(0, int(rows[0]) - 1), max(0, int(columns[0]) - 1)
-    return x0, y0, int(columns[-1]) + 2, int(rows[-1]) + 2
+    Shown are the pixels whose centres are nearest to the centres of n equal parts.
+    """
+    shown_at = ((np.arange(n) + 0.5) * of / n).astype(np.intp)
+    start, end = np.searchsorted(shown_at, [first, first + length])
+    return shown_at[start:end] - first, int(start)
 
 
 def _blended(photo: Pixels, colours: NDArray[np.int16], opacity: float) -> Pixels:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,24 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
+from everything import rle
 from everything.clock import STAGES
 from everything.errors import ImageError, InputError, StoreError
 from everything.names import as_text, shown
 from everything.overlay import PALETTE, colour_of, overlay, palette, photo_of
+from everything.pairing import one_to_one
 from everything.places import Location, Url, located
 from everything.results import Annotation, Result, Results
 
 PREVIEW, THUMB = 1280, 360  # longest side, px
 _OURS = '<meta name="generator" content="everything report">'
 _PARTS = ("thumbs", "photos", "data")
+# In this order; the last one starts the page.
+_SCRIPTS = (
+    *("photos", "grid", "masks", "panes", "zoom"),
+    *("drawing", "list", "viewer", "sliders", "timing"),
+)
+SAME = 0.5  # IoU from which masks of two folders are the same one
 Progress = Callable[[int, int], None]
 
 
@@ -131,7 +140,7 @@ def _one(results: list[Results], number: int, key: str, home: Path) -> _Entry:
         Image.fromarray(small).save(home / "photos" / f"{name}.jpg", quality=85)
     thumb = overlay(_shrunk(small, THUMB), first.annotations)
     Image.fromarray(thumb).save(home / "thumbs" / f"{name}.jpg", quality=80)
-    rows = [result and [_row(*item) for item in enumerate(result.annotations)] for result in found]
+    rows = _rows(found)
     script = f"everythingPhoto({number},{json.dumps(rows, separators=(',', ':'))})\n"
     (home / "data" / f"{name}.js").write_text(script, encoding="ascii")
     about = {
@@ -172,7 +181,43 @@ def _shrunk(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.array(image)
 
 
-def _row(row: int, annotation: Annotation) -> list[Any]:
+def _rows(found: list[Result | None]) -> list[list[Any] | None]:
+    """The masks of each folder as the script reads them.
+
+    A mask that the first folder has, too, has its colour, its row there and their IoU; the others
+    have colours of their own, and the row -1.
+    """
+    first = next(result for result in found if result is not None)
+    taken = max((colour_of(mask, row) for row, mask in enumerate(first.annotations)), default=-1)
+    rows: list[list[Any] | None] = []
+    for result in found:
+        if result is None:
+            rows.append(None)
+            continue
+        twins = {} if result is first else _twins(result, first)
+        fresh = count(taken + 1)
+        mine = []
+        for row, mask in enumerate(result.annotations):
+            twin, iou = twins.get(row, (-1, 0.0))
+            if result is first:
+                colour = colour_of(mask, row)
+            else:
+                colour = next(fresh) if twin < 0 else colour_of(first.annotations[twin], twin)
+            mine.append(_row(row, mask, colour % PALETTE, twin, iou))
+        rows.append(mine)
+    return rows
+
+
+def _twins(result: Result, first: Result) -> dict[int, tuple[int, float]]:
+    """For masks of a result the row of the same one in another result, and their IoU."""
+    if result.size != first.size:
+        return {}
+    mine, theirs = ([a["segmentation"] for a in one.annotations] for one in (result, first))
+    agreement = rle.iou(mine, theirs).numpy()
+    return {i: (j, float(agreement[i, j])) for i, j in one_to_one(agreement, SAME)}
+
+
+def _row(row: int, annotation: Annotation, colour: int, twin: int, shared: float) -> list[Any]:
     """A mask as the script reads it."""
     numbers = (annotation.get(name, 0.0) for name in ("predicted_iou", "stability_score"))
     iou, stability = (round(float(value), 4) for value in numbers)
@@ -180,7 +225,7 @@ def _row(row: int, annotation: Annotation) -> list[Any]:
     points = [[round(float(v), 1) for v in xy] for xy in annotation.get("point_coords", ())]
     name, area = int(annotation.get("id", row)), int(annotation["area"])
     code = annotation["segmentation"]["counts"]
-    return [name, colour_of(annotation, row), iou, stability, area, box, points, code]
+    return [name, colour, iou, stability, area, box, points, code, twin, round(shared, 4)]
 
 
 def _summary(result: Result | None) -> dict[str, Any] | None:
@@ -206,7 +251,10 @@ def _names(folders: Sequence[Location]) -> list[str]:
 
 def _page(names: list[str], results: list[Results], entries: list[_Entry], total: int) -> str:
     folders = [_folder(f, name, results[f], entries) for f, name in enumerate(names)]
-    script, style = _asset("report.js"), _asset("report.css")
+    script = (
+        f'"use strict";\n(() => {{\n{"".join(_asset(f"{name}.js") for name in _SCRIPTS)}}})();\n'
+    )
+    style = _asset("report.css")
     masks = sum(folder["masks"] for folder in folders)
     note = ""
     if len(entries) < total:
@@ -244,12 +292,22 @@ def _folder(f: int, name: str, results: Results, entries: list[_Entry]) -> dict[
     }
 
 
-def _failures(names: list[str], results: list[Results]) -> list[dict[str, str]]:
+def _failures(names: list[str], results: list[Results]) -> list[dict[str, Any]]:
+    """What failed, once for all folders in which it did for the same reason."""
+    folders: dict[tuple[str, str], list[str]] = {}
+    for name, folder in zip(names, results, strict=True):
+        for photo, reason in folder.failures.items():
+            folders.setdefault((photo, reason), []).append(name)
     return [
-        {"name": shown(photo), "folder": name, "reason": shown(reason)}
-        for name, folder in zip(names, results, strict=True)
-        for photo, reason in folder.failures.items()
+        {"name": shown(photo), "reason": _without_name(shown(reason), shown(photo)), "folders": its}
+        for (photo, reason), its in folders.items()
     ]
+
+
+def _without_name(reason: str, photo: str) -> str:
+    """A reason without the photo's path before it, which is in the column beside it."""
+    path, mark, rest = reason.partition(f"{photo}: ")
+    return rest if mark and (not path or path.endswith("/")) else reason
 
 
 def _index(folders: list[dict[str, Any]], entries: list[_Entry]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from everything import rle
+from everything.pairing import one_to_one
 from everything.rle import Rle
 from everything.segments import Segments
 from everything.view import Box, Size
@@ -91,24 +92,10 @@ def links(a: Edge, b: Edge, least: float) -> list[tuple[int, int]]:
     if not a.rows or not b.rows:
         return []
     agreement = rle.iou(a.codes, b.codes).numpy()
-    found = _one_to_one(agreement, least)
+    found = one_to_one(agreement, least)
     found += _pieces(a, b, found)
     found += [(i, j) for j, i in _pieces(b, a, [(j, i) for i, j in found])]
     return [(a.rows[i], b.rows[j]) for i, j in found]
-
-
-def _one_to_one(agreement: NDArray[np.float64], least: float) -> list[tuple[int, int]]:
-    """The best pairs first."""
-    found: list[tuple[int, int]] = []
-    rows, columns = np.nonzero(agreement >= least)
-    taken: tuple[set[int], set[int]] = (set(), set())
-    for pick in np.argsort(-agreement[rows, columns], kind="stable").tolist():
-        i, j = int(rows[pick]), int(columns[pick])
-        if i not in taken[0] and j not in taken[1]:
-            taken[0].add(i)
-            taken[1].add(j)
-            found.append((i, j))
-    return found
 
 
 def _pieces(a: Edge, b: Edge, pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

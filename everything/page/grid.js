@@ -1,0 +1,129 @@
+// The photos, in rows that are as wide as the page, like a wall of pictures. Each row is laid out for
+// itself, so that a screen of photos costs the same wherever it is among thousands.
+
+const BATCH = 120;
+const ROW = 200; // px, the height of a row before it is stretched to the width of the page
+const GAP = 14;
+let listed = [];
+let drawn = 0;
+let whole = 0; // so many of the photos that are drawn are in rows that are full
+const masksOf = (photo) => Math.max(0, ...photo.found.map((f) => (f ? f.masks : 0)));
+const secondsOf = (photo) => Math.max(0, ...photo.found.map((f) => (f ? f.total : 0)));
+const orders = {
+  name: (a, b) => a - b,
+  many: (a, b) => masksOf(photos[b]) - masksOf(photos[a]) || a - b,
+  few: (a, b) => masksOf(photos[a]) - masksOf(photos[b]) || a - b,
+  slow: (a, b) => secondsOf(photos[b]) - secondsOf(photos[a]) || a - b,
+};
+
+function list() {
+  const wanted = $("find").value.toLowerCase();
+  listed = photos.map((_, i) => i).filter((i) => photos[i].name.toLowerCase().includes(wanted));
+  listed.sort(orders[$("order").value]);
+  drawn = 0;
+  whole = 0;
+  $("grid").replaceChildren();
+  $("found").textContent = `${number(listed.length)} photo${listed.length === 1 ? "" : "s"}`;
+  addTiles();
+}
+
+function addTiles() {
+  drawn = Math.min(listed.length, drawn + BATCH);
+  const kept = whole;
+  const width = $("grid").clientWidth;
+  let row = [];
+  let shapes = 0;
+  if ($("grid").lastChild && !$("grid").lastChild.full) $("grid").lastChild.remove();
+  for (const i of listed.slice(kept, drawn)) {
+    row.push(i);
+    shapes += shape(photos[i]);
+    const height = (width - GAP * (row.length - 1)) / shapes;
+    if (height > ROW) continue;
+    $("grid").append(rowOf(row, height, true));
+    whole += row.length;
+    row = [];
+    shapes = 0;
+  }
+  if (row.length) $("grid").append(rowOf(row, Math.min(ROW, (width - GAP * (row.length - 1)) / shapes), false));
+}
+
+// Panoramas and towers get a frame that is less so.
+const shape = (photo) => Math.min(2.4, Math.max(0.6, photo.width / photo.height));
+
+function rowOf(some, height, full) {
+  const row = make("div", { className: "row", full }, ...some.map((i) => tile(i, height)));
+  row.role = "presentation";
+  row.style.containIntrinsicHeight = `auto ${Math.round(height) + 28}px`;
+  return row;
+}
+
+function tile(i, height) {
+  const photo = photos[i];
+  const counts = photo.found.map((f) => (f ? number(f.masks) : "–")).join(" / ");
+  const thumb = make("img", {
+    className: "thumb", loading: "lazy", decoding: "async",
+    src: `thumbs/${padded(i)}.jpg`, alt: `${photo.name} with its masks`,
+  });
+  const name = make("span", { className: "name", textContent: photo.name, title: photo.name });
+  const count = make("span", { className: "count", textContent: `${counts} masks` });
+  const caption = make("span", { className: "caption" }, name, count);
+  const item = make("div", { className: "tile" }, make("a", { href: `#${i}` }, thumb, caption));
+  item.role = "listitem";
+  item.style.width = `${height * shape(photo)}px`;
+  thumb.style.height = `${height}px`;
+  return item;
+}
+
+// The page has another width: the same photos in other rows.
+let wide = 0;
+new ResizeObserver(() => {
+  if ($("grid").clientWidth === wide) return;
+  wide = $("grid").clientWidth;
+  const until = drawn;
+  drawn = Math.max(0, until - BATCH);
+  whole = 0;
+  $("grid").replaceChildren();
+  addTiles();
+}).observe($("grid"));
+
+const observer = new IntersectionObserver((entries) => {
+  if (!entries.some((entry) => entry.isIntersecting) || drawn === listed.length) return;
+  addTiles();
+  // Anew: who jumps to the end again before the next look has never been away from it.
+  observer.unobserve($("more"));
+  observer.observe($("more"));
+}, { rootMargin: "1500px" });
+observer.observe($("more"));
+$("find").addEventListener("input", list);
+$("order").addEventListener("change", list);
+
+$("grid").addEventListener("keydown", (event) => {
+  const links = [...$("grid").querySelectorAll("a")];
+  const at = links.indexOf(document.activeElement);
+  if (at < 0) return;
+  const to = {
+    ArrowLeft: () => at - 1, ArrowRight: () => at + 1,
+    ArrowUp: () => across(links, at, -1), ArrowDown: () => across(links, at, 1),
+  }[event.key];
+  const link = to && links[to()];
+  if (!link) return;
+  event.preventDefault();
+  link.focus();
+});
+
+// The photo that lies above (-1) or below (1) another one in the next row.
+function across(links, at, by) {
+  const box = links[at].getBoundingClientRect();
+  let row = null;
+  let best = -1;
+  let least = Infinity;
+  for (let i = at + by; links[i]; i += by) {
+    const other = links[i].getBoundingClientRect();
+    if (other.top === box.top) continue;
+    if (row !== null && other.top !== row) break;
+    row = other.top;
+    const off = Math.abs(other.left + other.width / 2 - box.left - box.width / 2);
+    if (off < least) { least = off; best = i; }
+  }
+  return best;
+}

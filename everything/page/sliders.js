@@ -1,0 +1,46 @@
+// What is shown of the masks, live.
+
+// Areas are spread evenly by their logarithm, from 1 px to the largest mask.
+const area = (value) => Math.round(Math.exp(value / 100 * Math.log(index.largest_area)));
+function read() {
+  settings.iou = $("iou").value / 100;
+  settings.stability = $("stability").value / 100;
+  settings.smallest = $("smallest").value === "0" ? 0 : area($("smallest").value);
+  settings.largest = $("largest").value === "100" ? Infinity : area($("largest").value);
+  settings.opacity = $("opacity").value / 100;
+  settings.alone = $("alone").checked;
+  $("iou-value").textContent = settings.iou.toFixed(2);
+  $("stability-value").textContent = settings.stability.toFixed(2);
+  $("smallest-value").textContent = `${number(settings.smallest)} px`;
+  $("largest-value").textContent = settings.largest === Infinity ? "any" : `${number(settings.largest)} px`;
+  $("opacity-value").textContent = `${$("opacity").value} %`;
+}
+let due = false;
+function changed() {
+  read();
+  if (due) return;
+  due = true;
+  requestAnimationFrame(() => { due = false; pinned = null; draw(); });
+}
+for (const id of ["iou", "stability", "smallest", "largest", "opacity", "visible", "contours", "alone"]) {
+  $(id).addEventListener("input", changed);
+}
+
+// How many masks of the photo there are at each place of a slider, to see where to put it.
+function spread() {
+  const masks = panes.flatMap((p) => p.masks);
+  const largest = Math.log(Math.max(2, index.largest_area));
+  bars("iou", masks.map((mask) => mask.iou));
+  bars("stability", masks.map((mask) => mask.stability));
+  bars("smallest", masks.map((mask) => Math.log(Math.max(1, mask.area)) / largest));
+}
+function bars(slider, values) {
+  const counts = new Array(50).fill(0);
+  for (const value of values) counts[Math.max(0, Math.min(49, Math.floor(value * 50)))]++;
+  const tallest = Math.max(1, ...counts);
+  const path = counts.map((count, b) => {
+    const height = count ? Math.max(1, 20 * count / tallest) : 0;
+    return `M${2 * b} 20v${-height}h1.5v${height}z`;
+  });
+  $(`${slider}-spread`).replaceChildren(drawing("path", { d: path.join("") }));
+}
