@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from everything import rle
 from everything.benchmark.contenders import Run
+from everything.benchmark.nano_sam import NanoSam
 from everything.benchmark.transformers_sam import convert
 from everything.clock import Clock
 from everything.config import Recipe
@@ -30,6 +31,7 @@ from everything.pipeline import Pipeline
 from everything.rle import Rle
 from everything.variants import VARIANTS
 from everything.variants.attention import unfuse
+from everything.variants.nano import NanoModel
 from everything.variants.sam import SamModel
 from everything.variants.weights import State, read_state
 
@@ -47,7 +49,8 @@ def segment_anything(pipeline: Pipeline) -> Run:
     """Return SamAutomaticMaskGenerator with the pipeline's own modules; masks as COCO codes."""
     from segment_anything import SamAutomaticMaskGenerator
 
-    sam, recipe = _sam(pipeline), pipeline.recipe
+    nano, recipe = pipeline.model, pipeline.recipe
+    sam = NanoSam(nano.network) if isinstance(nano, NanoModel) else _sam(pipeline)
     generator = SamAutomaticMaskGenerator(
         sam,
         points_per_side=_points_per_side(recipe),
