@@ -12,13 +12,13 @@ import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from everything.errors import InputError
 from everything.inputs import SUFFIXES, Source, list_inputs
 from everything.lists import LISTS, list_entries
 from everything.names import shown
-from everything.places import Location, Url, filesystem, patiently
+from everything.places import Location, Url, filesystem, opened, patiently
 from everything.walk import walk
 
 _MAGIC = frozenset("*?[")
@@ -165,10 +165,7 @@ def _opened(place: Location) -> IO[bytes]:
     try:
         if isinstance(place, Path):
             return place.open("rb")
-        files, path = filesystem(place)
-        file: Any = patiently(lambda: files.open(path, "rb", block_size=_BLOCK))
-        opened: IO[bytes] = file
-        return opened
+        return opened(place, block_size=_BLOCK)
     except OSError as error:
         raise _unreadable(place, error) from error
 

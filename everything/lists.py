@@ -15,7 +15,7 @@ from typing import IO, Any
 from everything.errors import InputError
 from everything.inputs import Source
 from everything.names import shown
-from everything.places import Location, Url, filesystem, patiently
+from everything.places import Location, Url, opened
 
 LISTS = (".parquet", ".csv", ".jsonl", ".txt")
 COLUMNS = ("uri", "url", "path", "file", "image", "file_name", "filename")
@@ -35,11 +35,7 @@ def list_entries(place: Location) -> Iterator[Source]:
 
 
 def _opened(place: Location) -> IO[bytes]:
-    if isinstance(place, Path):
-        return place.open("rb")
-    files, path = filesystem(place)
-    file: IO[bytes] = patiently(lambda: files.open(path, "rb"))
-    return file
+    return place.open("rb") if isinstance(place, Path) else opened(place)
 
 
 def _rows(name: str, file: IO[bytes]) -> Iterator[Mapping[str, Any]]:

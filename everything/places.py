@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import random
 import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from everything.errors import EverythingError, InputError
 from everything.names import shown
@@ -17,7 +19,13 @@ from everything.names import shown
 STORES = ("s3", "gs", "gcs", "az", "abfs", "memory")
 SCHEMES = (*STORES, "http", "https")
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
-_TRIES, _FIRST_WAIT = 4, 0.5
+# A bad minute of a store is waited out: 61 s in seven tries. One that takes connections and says
+# nothing is given up after seven times _SILENCE, seconds, besides.
+_TRIES, _FIRST_WAIT, _LONGEST_WAIT, _SILENCE = 7, 1.0, 30.0, 20.0
+# What clients raise before they have asked anybody.
+_HOPELESS = {"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError",
+             "ProfileNotFound", "ParamValidationError"}  # fmt: skip
+_log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 
@@ -73,17 +81,50 @@ def _filesystem(scheme: str, process: int) -> Any:
     import fsspec
 
     try:
-        return fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True)
+        options = _options(scheme)
+        files = fsspec.filesystem(
+            scheme, use_listings_cache=False, skip_instance_cache=True, **options
+        )
     except ImportError as error:
         package = _PACKAGES.get(scheme, "aiohttp")
         raise InputError(f"{scheme}://: needs {package}: pip install {package}") from error
+    if scheme == "s3":
+        files.retries = 1
+    return files
+
+
+def _options(scheme: str) -> dict[str, Any]:
+    """Time-outs, and no tries of a client's own besides those of `patiently`: three times five
+    tries of a minute each are an hour."""
+    if scheme == "s3":
+        once = {"total_max_attempts": 1}
+        waits = {"connect_timeout": _SILENCE, "read_timeout": _SILENCE}
+        return {"config_kwargs": {"retries": once, **waits}}
+    if scheme.startswith("http"):
+        import aiohttp
+
+        waits = {"sock_connect": _SILENCE, "sock_read": _SILENCE}
+        return {"client_kwargs": {"timeout": aiohttp.ClientTimeout(total=None, **waits)}}
+    return {}
+
+
+def opened(url: Url, **options: Any) -> IO[bytes]:
+    """Return a file to be read in parts, each of which is waited for; raises OSError."""
+    files, path = filesystem(url)
+    file: Any = patiently(lambda: files.open(path, "rb", **options))
+    if (cache := getattr(file, "cache", None)) is not None:
+        fetch = cache.fetcher
+        cache.fetcher = lambda *span: patiently(lambda: fetch(*span))
+    opened: IO[bytes] = file
+    return opened
 
 
 def patiently(attempt: Callable[[], _Result]) -> _Result:
-    """Return what `attempt` returns; errors of a network are waited out, seconds at most.
+    """Return what `attempt` returns; errors of a network are waited out, a minute at most.
 
     Raises OSError: at once if nothing is there or it may not be read.
     """
+    wait = _FIRST_WAIT
     for tries in range(1, _TRIES + 1):
         try:
             return attempt()
@@ -92,8 +133,12 @@ def patiently(attempt: Callable[[], _Result]) -> _Result:
         except EverythingError:
             raise
         except Exception as error:
-            # What clients of stores raise is an open set; all of it is about the connection.
-            if tries == _TRIES:
-                raise OSError(0, f"{type(error).__name__}: {error}") from error
-        time.sleep(_FIRST_WAIT * 2 ** (tries - 1))
+            # What clients of stores raise is an open set; the rest is about the connection.
+            reason = shown(" ".join(f"{type(error).__name__}: {error}".split()))
+            if tries == _TRIES or _HOPELESS & {kind.__name__ for kind in type(error).__mro__}:
+                raise OSError(0, reason) from error
+            _log.warning("%s: tried again in %.1f s", reason, wait)
+        # Not all workers at the same moment.
+        time.sleep(wait * random.uniform(0.75, 1))
+        wait = min(2 * wait, _LONGEST_WAIT)
     raise AssertionError

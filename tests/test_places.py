@@ -40,9 +40,40 @@ def test_a_network_s_errors_are_waited_out(monkeypatch: pytest.MonkeyPatch) -> N
 
     assert patiently(attempt) == 7
     answers += [TimeoutError(f"{n}") for n in range(9)]
-    with pytest.raises(OSError, match="TimeoutError: 3"):
+    with pytest.raises(OSError, match="TimeoutError: 6"):
         patiently(attempt)
     answers[:] = [PermissionError("no"), 1]
     with pytest.raises(PermissionError):
         patiently(attempt)
     assert answers == [1]
+
+
+def test_a_bad_minute_is_waited_out_and_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+
+    def slow_down() -> None:
+        raise RuntimeError("Please reduce\nyour request rate.")
+
+    with pytest.raises(OSError, match="reduce your request rate"):
+        patiently(slow_down)
+    assert 45 < sum(waits) < 62
+    assert waits == sorted(waits)
+    assert len(caplog.records) == len(waits) == 6
+    assert "RuntimeError: Please reduce your request rate.: tried again in 1.0 s" in caplog.text
+
+
+def test_what_was_never_asked_is_not_waited_for() -> None:
+    class NoCredentialsError(Exception):
+        pass
+
+    def attempt() -> None:
+        tries.append(1)
+        raise NoCredentialsError("Unable to locate credentials")
+
+    tries: list[int] = []
+    with pytest.raises(OSError, match="Unable to locate credentials"):
+        patiently(attempt)
+    assert len(tries) == 1
