@@ -12,21 +12,23 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from everything.config import Recipe
 from everything.errors import ConfigError
+from everything.names import shown
 from everything.pipeline import Pipeline
 from everything.provenance import other_files
 from everything.variants import UNAVAILABLE, VARIANTS, VariantRecord
 from everything.variants.borrowing import completed
 from everything.variants.weights import read_state, sha256
+from everything.yaml_text import parse_yaml
 from samplers import SAMPLERS, SamplerRecord, pair
 
 Tree = dict[str, Any]
 _Settings = TypeVar("_Settings", bound=BaseModel)
 _Entry = TypeVar("_Entry")
+_SHOWN = 200  # characters of a value that is wrong
 DEFAULT_VARIANT, DEFAULT_SAMPLER = "ucm", "grid-32"
 
 
@@ -63,10 +65,12 @@ def resolve(
     and WeightsError if the checkpoint cannot be read.
     """
     given = _merged(*_given(variant, checkpoint, sampler, config, sets))
-    variant_name = given.setdefault("variant", DEFAULT_VARIANT)
+    variant_name = _text(given.setdefault("variant", DEFAULT_VARIANT), "variant")
     record = _variant(variant_name)
     chosen = given.pop("sampler", {})
-    sampler_name = chosen.pop("name", DEFAULT_SAMPLER)
+    if not isinstance(chosen, dict):
+        raise ConfigError(f"sampler = {_cut(chosen)}: must be a name, or a mapping with one")
+    sampler_name = _text(chosen.pop("name", DEFAULT_SAMPLER), "sampler.name")
     sampler_record = _sampler(sampler_name)
     # Flags have no group: where each belongs is known once the sampler is.
     flag_tree = _grouped(flags or {}, sampler_record)
@@ -75,6 +79,8 @@ def resolve(
     tree = _merged(_plain(record.preset), _plain(sampler_record.preset), given, flag_tree)
     tree["sampler"] = {"name": sampler_name} | settings.model_dump(mode="json")
     file = tree.get("checkpoint")
+    if file is not None:
+        file = _text(file, "checkpoint")
     tree |= {
         "version": version("everything"),
         "weights": sha256(Path(file)) if file else record.weights.digest(),
@@ -166,12 +172,12 @@ def _read_yaml(config: Path | str) -> Tree:
     named = dict(_config_files())
     file: Traversable | Path = named.get(str(config), Path(config))
     try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+        tree = parse_yaml(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         hint = _nearest(str(config), named)
         raise ConfigError(f"{config}: no such file or named config{hint}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
+    except (OSError, ValueError) as error:
+        reason = shown(" ".join(str(error).split()))
         raise ConfigError(f"{config}: not a readable YAML file ({reason})") from error
     if tree is not None and not isinstance(tree, dict):
         raise ConfigError(f"{config}: a recipe is a mapping of names to settings")
@@ -181,11 +187,11 @@ def _read_yaml(config: Path | str) -> Tree:
 def _parse_set(assignment: str) -> Tree:
     path, equals, text = assignment.partition("=")
     if not equals or not path:
-        raise ConfigError(f"--set {assignment}: write it as group.key=value")
+        raise ConfigError(f"--set {shown(assignment)}: write it as group.key=value")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {assignment}: the value is not YAML") from error
+        value = parse_yaml(text)
+    except ValueError as error:
+        raise ConfigError(f"--set {shown(assignment)}: the value is not YAML ({error})") from error
     for key in reversed(path.split(".")):
         value = {key: value}
     tree: Tree = value
@@ -219,6 +225,17 @@ def _merged(*trees: Mapping[str, Any]) -> Tree:
     return merged
 
 
+def _text(value: object, what: str) -> str:
+    if not isinstance(value, str):
+        raise ConfigError(f"{what} = {_cut(value)}: must be text")
+    return value
+
+
+def _cut(value: object) -> str:
+    text = shown(repr(value))
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
 def _plain(preset: Mapping[str, Mapping[str, Any]]) -> Tree:
     return {group: dict(settings) for group, settings in preset.items()}
 
@@ -232,9 +249,9 @@ def _validated(kind: type[_Settings], tree: Tree, where: str) -> _Settings:
 
 def _explain(error: ValidationError, kind: type[BaseModel], where: str) -> str:
     first = error.errors(include_url=False)[0]
-    path = ".".join(str(part) for part in first["loc"])
+    path = shown(".".join(str(part) for part in first["loc"]))
     if first["type"] != "extra_forbidden":
-        return f"{where}: {path} = {first['input']!r}: {first['msg']}"
+        return f"{where}: {path} = {_cut(first['input'])}: {first['msg']}"
     known = _paths(kind)
     return f"{where}: {path}: no such setting{_nearest(path, known)}"
 
@@ -251,7 +268,8 @@ def _paths(kind: type[BaseModel], prefix: str = "") -> list[str]:
 def _look_up(registry: Mapping[str, _Entry], name: str, kind: str) -> _Entry:
     if name not in registry:
         names = ", ".join(registry)
-        raise ConfigError(f"{kind} {name!r} is not known{_nearest(name, registry)}; known: {names}")
+        near = _nearest(name, registry)
+        raise ConfigError(f"{kind} {_cut(name)} is not known{near}; known: {names}")
     return registry[name]
 
 
@@ -270,7 +288,7 @@ def _suited(name: str, variant: VariantRecord) -> Tree:
 
 
 def _nearest(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name[:_SHOWN], list(known), n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
 
 

@@ -17,7 +17,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 def as_text(name: str | os.PathLike[str]) -> str:
     """Return a name as valid Unicode: bytes that are not UTF-8 as \\xNN, others are not changed."""
-    return os.fspath(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return _bytes(os.fspath(name)).decode("utf-8", "backslashreplace")
 
 
 def shown(name: str | os.PathLike[str]) -> str:
@@ -28,12 +28,23 @@ def shown(name: str | os.PathLike[str]) -> str:
 def image_id(name: str) -> int:
     """Return a number for a name, the same on every machine; 53 bits, so that readers that hold
     numbers as doubles (JavaScript, jq) keep it exact."""
-    digest = hashlib.sha256(os.fsencode(name)).digest()
+    digest = hashlib.sha256(_bytes(name)).digest()
     return int.from_bytes(digest[:8], "big") >> 11
 
 
+def _bytes(name: str) -> bytes:
+    try:
+        return os.fsencode(name)
+    except UnicodeEncodeError:  # JSON may have half characters that no file name has
+        return name.encode("utf-8", "surrogatepass")
+
+
 def is_inside(name: str) -> bool:
-    """Say whether a name stays below the folder that it is joined to."""
+    """Say whether a name can be a file's and stays below the folder that it is joined to."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
     parts = name.split("/")
     bad = {"", ".", ".."}
     return not (PurePosixPath(name).is_absolute() or "\0" in name or bad.intersection(parts))

@@ -30,6 +30,7 @@ from everything.folder import Folder, Stamp
 from everything.names import image_id, shown
 from everything.places import Location, Url
 from everything.shards import Shard, pack
+from everything.yaml_text import parse_yaml
 
 _RECIPE = "recipe.yaml"
 _RESULTS = ("annotations", "label_maps", "manifest", "ledger.jsonl", "errors.jsonl")
@@ -212,8 +213,8 @@ def _digest(written: bytes) -> str:
 
 def _differences(written: bytes, recipe: Recipe) -> str:
     try:
-        there = dict(_flat(yaml.safe_load(written) or {}))
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError):
+        there = dict(_flat(parse_yaml(written) or {}))
+    except (ValueError, AttributeError, RecursionError):
         return f"its {_RECIPE} cannot be read"
     here = dict(_flat(recipe.model_dump(mode="json", exclude={"checkpoint"})))
     there.pop("checkpoint", None)

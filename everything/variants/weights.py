@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from everything.errors import WeightsError
+from everything.names import shown
 from everything.variants.fetching import fetch
 
 State = dict[str, Tensor]
@@ -112,8 +113,9 @@ def sha256(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror})") from error
+    except (OSError, ValueError) as error:  # of a name that no file can have
+        reason = getattr(error, "strerror", None) or error
+        raise WeightsError(f"{shown(path)}: cannot be read ({reason})") from error
 
 
 def read_state(path: Path) -> State:
