@@ -19,7 +19,7 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import maximum_flow
 from skimage import morphology
 
-from everything.results import Annotation
+from everything.annotations import Annotation
 from everything.rle import decode
 
 REACH = 0.0075  # of the diagonal

@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from everything import rle
+from everything.annotations import Annotation
 from everything.contours import BoundaryScores, BoundaryTally, contours_of_masks
 from everything.errors import InputError
 from everything.marked import Marked, Names, compressed, read_marked, some_of
 from everything.names import shown
 from everything.places import Location
-from everything.results import Annotation, Result, Results
+from everything.results import Result, Results
 
 MIN_AREA = 100  # px of a segment that counts, of truth that comes as label maps
 MAX_MASKS = (1, 10, 100, 1000)
@@ -121,7 +122,7 @@ def score(labels: Location, marked: Iterable[Marked], *, boundaries: bool = True
         if key is None:
             missing.append(photo.name)
         elif not missing:
-            tally.add(photo, results.read(key))
+            tally.add(photo, _scored(results, key))
             names.used.add(key)
     if missing:
         raise InputError(
@@ -136,9 +137,20 @@ def score(labels: Location, marked: Iterable[Marked], *, boundaries: bool = True
     return tally.scores(unused)
 
 
+def _scored(results: Results, key: str) -> Result:
+    """A result whose masks have scores; raises InputError."""
+    result = results.read(key)
+    if not all("predicted_iou" in annotation for annotation in result.annotations):
+        raise InputError(
+            f"{results.where(key)}: masks without predicted_iou: give what ranks them, or 1 for all"
+        )
+    return result
+
+
 def _levels(results: Results) -> list[float]:
     """Thresholds for contours: as many predicted IoUs as levels, evenly spread over all masks."""
-    scores = [float(a["predicted_iou"]) for result in results for a in result.annotations]
+    found = (_scored(results, key) for key in results.files)
+    scores = [float(a["predicted_iou"]) for result in found for a in result.annotations]
     if not scores:
         return [0.5]
     levels: list[float] = np.unique(np.quantile(scores, np.linspace(0, 1, _LEVELS))).tolist()

@@ -93,8 +93,8 @@ def read_file(path: Path, limits: Limits) -> bytes:
                 return file.readall()
         finally:
             os.close(descriptor)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+    except (OSError, ValueError) as error:  # ValueError: of a name that no file can have
+        reason = str(getattr(error, "strerror", None) or error).lower()
         raise _error(path, reason, "check that the file is there and may be read") from error
 
 

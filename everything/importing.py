@@ -18,10 +18,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from rich.table import Table
 
 from everything import rle
+from everything.annotations import Annotation, size_of
 from everything.config import Recipe
 from everything.errors import EverythingError, InputError, StoreError
 from everything.folder import Folder
@@ -29,7 +29,6 @@ from everything.ledger import Ledger, Row
 from everything.marked import compressed
 from everything.names import image_id, is_inside, shown
 from everything.places import Location
-from everything.results import Annotation
 from everything.status import JobState, write_state
 from everything.store import Store
 from everything.view import Size
@@ -154,7 +153,7 @@ def _keep(photo: Found, store: Store, ledger: Ledger, done: Imported) -> None:
         stamp = store.put(photo.name, photo.size, records, dict)
     except StoreError:
         raise
-    except (EverythingError, ValueError, TypeError, KeyError, IndexError) as error:
+    except (EverythingError, ValueError, TypeError, LookupError, ArithmeticError) as error:
         done.fail(f"{shown(photo.name)}: {shown(str(error) or type(error).__name__)}")
         return
     now = time.time()
@@ -180,7 +179,7 @@ def _keep(photo: Found, store: Store, ledger: Ledger, done: Imported) -> None:
 
 
 def _record(row: int, found: _Tree, size: Size) -> Annotation:
-    code = _code(found["segmentation"], size)
+    code = compressed(found["segmentation"], size)
     x, y, w, h = rle.boxes([code])[0].tolist()
     record = {
         "id": found.get("id", row),
@@ -195,21 +194,6 @@ def _record(row: int, found: _Tree, size: Size) -> Annotation:
     if found.get("iscrowd"):
         record["iscrowd"] = 1
     return record | {name: found[name] for name in ("category", "parent_id") if name in found}
-
-
-def _code(segmentation: Any, size: Size) -> rle.Rle:
-    """The mask in any of COCO's spellings; raises ValueError for what is none of them."""
-    if isinstance(segmentation, list):
-        corners = np.array([value for polygon in segmentation for value in polygon], np.float64)
-        # The time and memory of pycocotools' polygons grow with their length.
-        if not (np.abs(corners) <= 4 * max(size)).all():
-            raise ValueError("a polygon leads far out of the photo")
-    try:
-        code = compressed(segmentation, size)
-    except Exception as error:  # pycocotools raises nothing more special
-        raise ValueError(f"a mask that is none of COCO's ({error})") from error
-    rle.runs(code)
-    return code
 
 
 def _tar(
@@ -252,12 +236,13 @@ def _member(
             raise ValueError(f"{member.size:,} bytes are over the limit of {_MOST:,}")
         tree = json.loads(content.read())
         image = tree["image"]
-        size = (int(image["height"]), int(image["width"]))
+        size = size_of(image)
         beside = member.name.removeprefix("./").rpartition("/")[0]
         name = "/".join(part for part in (beside, str(image["file_name"])) if part)
         return Found(name, size, list(tree["annotations"]), photos)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        done.fail(f"{shown(member.name)}: not SA-1B's JSON ({type(error).__name__}: {error})")
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        reason = shown(f"not SA-1B's JSON ({type(error).__name__}: {error})")
+        done.fail(f"{shown(member.name)}: {reason}")
         return None
 
 
@@ -271,11 +256,10 @@ def _coco(file: Path, photos: Path | None) -> Iterator[Found]:
             name = classes.get(row.get("category_id"))
             of[row["image_id"]].append(row | ({"category": name} if name else {}))
         images = [
-            (str(image["file_name"]), (int(image["height"]), int(image["width"])), image["id"])
-            for image in tree["images"]
+            (str(image["file_name"]), size_of(image), image["id"]) for image in tree["images"]
         ]
-    except (ValueError, TypeError, KeyError, RecursionError, AttributeError) as error:
-        reason = f"neither a tar nor a COCO file ({type(error).__name__}: {error})"
+    except (ValueError, TypeError, LookupError, RecursionError, AttributeError) as error:
+        reason = shown(f"neither a tar nor a COCO file ({type(error).__name__}: {error})")
         raise InputError(f"{shown(file)}: {reason}: give SA-1B tars or a COCO file") from error
     home = photos or _beside(file, images[0][0] if images else "")
     for name, size, key in images:

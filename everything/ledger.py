@@ -13,12 +13,14 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import reduce
 from io import BytesIO
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from everything.bucket import Bucket
@@ -123,6 +125,7 @@ class Past:
 
 
 _KNOWN = ("name", "status", "digest", "shard", "attempt", "source_bytes", "bytes", "mtime_ns")
+_ALWAYS = ("name", "status", "attempt", "finished")  # what every row has
 _SCHEMA = pa.schema(
     [
         ("name", pa.string()),
@@ -193,6 +196,7 @@ class Ledger:
 
     def _merged(self, shards: list[str]) -> pa.Table:
         table = pa.concat_tables([*map(self._shard, shards), *self._batches()])
+        table = table.filter(reduce(pc.and_, (pc.is_valid(table[name]) for name in _ALWAYS)))
         numbered = pa.table({"name": table["name"], "row": np.arange(table.num_rows)})
         last = numbered.group_by("name").aggregate([("row", "max")]).sort_by("name")
         return table.take(last["row_max"])
@@ -221,8 +225,10 @@ class Ledger:
         try:
             table = pq.read_table(BytesIO(content))
             empty = _SCHEMA.empty_table()
-            return pa.concat_tables([empty, table], promote_options="default").cast(_SCHEMA)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError, KeyError) as error:
+            table = pa.concat_tables([empty, table], promote_options="default").cast(_SCHEMA)
+            table.validate(full=True)  # text that is none would be an error much later
+            return table
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
             # What it said can be had again from the results themselves.
             _log.warning("%s: not a manifest, ignored (%s)", shown(name), shown(str(error)))
             return _SCHEMA.empty_table()
@@ -237,7 +243,14 @@ class Ledger:
         for line in self._folder.lines(_LEDGER):
             try:
                 yield _flat(json.loads(line))
-            except (ValueError, TypeError, KeyError, AttributeError):
+            except (
+                ArithmeticError,
+                ValueError,
+                TypeError,
+                LookupError,
+                AttributeError,
+                RecursionError,
+            ):
                 # A line that a kill has cut: its photo has no row and is looked at again.
                 continue
 
@@ -251,7 +264,7 @@ def _table(rows: list[dict[str, Any]]) -> pa.Table:
     """Rows whose values are of other types, in a ledger that something else wrote, are left out."""
     try:
         return pa.Table.from_pylist(rows, _SCHEMA)
-    except (pa.ArrowException, TypeError, OverflowError):
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
         half = len(rows) // 2
         if half == 0:
             return _SCHEMA.empty_table()

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from everything.errors import InputError
+from everything.errors import EverythingError, InputError
 from everything.inputs import Source
 from everything.names import shown
 from everything.places import Location, Url, opened
@@ -28,7 +28,9 @@ def list_entries(place: Location) -> Iterator[Source]:
         with _opened(place) as file:
             for row in _rows(place.name.lower(), file):
                 yield _source(row, home)
-    except (OSError, ValueError, LookupError) as error:
+    except EverythingError:
+        raise
+    except Exception as error:  # parsers of four formats raise anything
         reason = " ".join(str(error).split())
         raise InputError(f"{shown(str(place))}: not a list of photos ({shown(reason)}): give one "
                          f"row a photo with a column {COLUMNS[0]}") from error  # fmt: skip

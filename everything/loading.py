@@ -187,11 +187,11 @@ def _read_yaml(config: Path | str) -> Tree:
 def _parse_set(assignment: str) -> Tree:
     path, equals, text = assignment.partition("=")
     if not equals or not path:
-        raise ConfigError(f"--set {shown(assignment)}: write it as group.key=value")
+        raise ConfigError(f"--set {_cut(assignment)}: write it as group.key=value")
     try:
         value = parse_yaml(text)
     except ValueError as error:
-        raise ConfigError(f"--set {shown(assignment)}: the value is not YAML ({error})") from error
+        raise ConfigError(f"--set {_cut(assignment)}: the value is not YAML ({error})") from error
     for key in reversed(path.split(".")):
         value = {key: value}
     tree: Tree = value
@@ -209,7 +209,9 @@ def _grouped(flags: Mapping[str, object], sampler: SamplerRecord) -> Tree:
         if value is None:
             continue
         if name not in homes:
-            raise ConfigError(f"{name}: this sampler has no such setting{_nearest(name, homes)}")
+            raise ConfigError(
+                f"{_cut(name)}: this sampler has no such setting{_nearest(name, homes)}"
+            )
         tree.setdefault(homes[name], {})[name] = value
     return tree
 
@@ -232,7 +234,7 @@ def _text(value: object, what: str) -> str:
 
 
 def _cut(value: object) -> str:
-    text = shown(repr(value))
+    text = shown(value if isinstance(value, str) else repr(value))
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
@@ -249,7 +251,7 @@ def _validated(kind: type[_Settings], tree: Tree, where: str) -> _Settings:
 
 def _explain(error: ValidationError, kind: type[BaseModel], where: str) -> str:
     first = error.errors(include_url=False)[0]
-    path = shown(".".join(str(part) for part in first["loc"]))
+    path = _cut(".".join(str(part) for part in first["loc"]))
     if first["type"] != "extra_forbidden":
         return f"{where}: {path} = {_cut(first['input'])}: {first['msg']}"
     known = _paths(kind)
@@ -269,7 +271,7 @@ def _look_up(registry: Mapping[str, _Entry], name: str, kind: str) -> _Entry:
     if name not in registry:
         names = ", ".join(registry)
         near = _nearest(name, registry)
-        raise ConfigError(f"{kind} {_cut(name)} is not known{near}; known: {names}")
+        raise ConfigError(f"{kind} '{_cut(name)}' is not known{near}; known: {names}")
     return registry[name]
 
 

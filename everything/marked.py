@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everything import rle
+from everything.annotations import Annotation, check_annotations, size_of
 from everything.contours import contours_of_labels
 from everything.errors import InputError
 from everything.inputs import SUFFIXES
 from everything.names import shown
-from everything.results import Annotation, Results
+from everything.results import Results
 from everything.training.truth import Truth, read_truth
+from everything.view import Size
 
 _Tree = dict[str, Any]
 
@@ -52,7 +54,11 @@ def _is_sa1b(folder: Path) -> bool:
     first = next(iter(sorted(folder.rglob("*.json"))), None)
     if first is None:
         return False
-    content = json.loads(first.read_bytes())
+    try:
+        content = json.loads(first.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        reason = shown(f"not a JSON file ({type(error).__name__}: {error})")
+        raise InputError(f"{shown(first)}: {reason}: get another copy of it") from error
     return isinstance(content, dict) and {"image", "annotations"} <= content.keys()
 
 
@@ -63,12 +69,21 @@ def _coco(file: Path) -> Iterator[Marked]:
         of: dict[Any, list[_Tree]] = {image["id"]: [] for image in content["images"]}
         for annotation in content["annotations"]:
             of[annotation["image_id"]].append(annotation)
-    except (ValueError, TypeError, KeyError) as error:
-        reason = f"not a COCO file ({type(error).__name__}: {error})"
+        for image in content["images"]:
+            size = size_of(image)
+            rows = [_coco_row(row, size) for row in of[image["id"]]]
+            yield Marked(str(image["file_name"]), size, rows)
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        reason = shown(f"not a COCO file ({type(error).__name__}: {error})")
         raise InputError(f"{shown(file)}: {reason}: give one with masks") from error
-    for image in content["images"]:
-        size = (image["height"], image["width"])
-        yield Marked(image["file_name"], size, of[image["id"]])
+
+
+def _coco_row(row: _Tree, size: Size) -> _Tree:
+    code = compressed(row["segmentation"], size)
+    flags = {name: int(bool(row.get(name))) for name in ("iscrowd", "ignore")}
+    checked = row | flags | {"segmentation": code}
+    check_annotations([checked], size)
+    return checked
 
 
 def _sa1b(truth: Results) -> Iterator[Marked]:
@@ -162,14 +177,30 @@ def some_of(names: list[str]) -> str:
     return ", ".join(shown(name) for name in names[:5]) + more
 
 
-def compressed(segmentation: Any, size: tuple[int, int]) -> rle.Rle:
-    """Return any of COCO's spellings (polygons, counts, compressed) as a compressed code."""
+def compressed(segmentation: Any, size: Size) -> rle.Rle:
+    """Return any of COCO's spellings (polygons, counts, compressed) as a compressed code; raises
+    ValueError for what is none of them."""
+    try:
+        code = _compressed(segmentation, size)
+    except Exception as error:  # pycocotools raises nothing more special
+        raise ValueError(f"a mask that is none of COCO's ({error})") from error
+    rle.check([code])
+    return code
+
+
+def _compressed(segmentation: Any, size: Size) -> rle.Rle:
     from pycocotools import mask as coco
 
     if isinstance(segmentation, list):
+        corners = np.array([value for polygon in segmentation for value in polygon], np.float64)
+        # The time and memory of pycocotools' polygons grow with their length.
+        if not (np.abs(corners) <= 4 * max(size)).all():
+            raise ValueError("a polygon leads far out of the photo")
         code = coco.merge(coco.frPyObjects(segmentation, *size))
     elif isinstance(segmentation["counts"], list):
         code = coco.frPyObjects(segmentation, *size)
-    else:
+    elif isinstance(segmentation["counts"], str):
         return {"size": list(size), "counts": segmentation["counts"]}
+    else:
+        raise TypeError("counts must be a list or text")
     return {"size": list(size), "counts": code["counts"].decode("ascii")}

@@ -12,6 +12,7 @@ import os
 import re
 from pathlib import PurePosixPath
 
+_LONGEST = 4096  # characters
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -21,8 +22,12 @@ def as_text(name: str | os.PathLike[str]) -> str:
 
 
 def shown(name: str | os.PathLike[str]) -> str:
-    """Return a name as one line of valid Unicode: control characters are escaped besides."""
-    return _CONTROL.sub(lambda match: ascii(match.group())[1:-1], as_text(name))
+    """Return a name as one line of valid Unicode, no longer than paths are: control characters
+    are escaped besides."""
+    text = as_text(name)
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]}…"
+    return _CONTROL.sub(lambda match: ascii(match.group())[1:-1], text)
 
 
 def image_id(name: str) -> int:

@@ -13,11 +13,12 @@ from scipy import ndimage
 from skimage.color import lab2rgb, lch2lab
 
 from everything import rle
+from everything.annotations import Annotation
 from everything.errors import ImageError, InputError
 from everything.images import Limits, decode_image
 from everything.names import shown
 from everything.places import Location
-from everything.results import Annotation, Result, Results
+from everything.results import Result, Results
 from everything.sources import read_source
 
 PALETTE = 4096

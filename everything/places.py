@@ -68,6 +68,14 @@ def located(text: str | Path) -> Location:
     return Url(text.rstrip("/"))
 
 
+def is_file(path: Path) -> bool:
+    """Say whether a file is there, also of names that no file can have."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def filesystem(url: Url) -> tuple[Any, str]:
     """Return the fsspec file system of a URL, and the path in it; raises InputError."""
     scheme = url.partition("://")[0]

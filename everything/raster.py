@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from everything.errors import ImageError
 from everything.names import shown
-from everything.places import Url
+from everything.places import Url, is_file
 from everything.tiff import complaints
 from everything.view import Box, Size
 
@@ -174,7 +174,7 @@ class Tiff:
 def open_tiff(place: Path | Url, larger_than: int) -> Tiff | None:
     """Return a TIFF on disk with a side of more px than `larger_than`, if its regions can be read,
     or None: for every other file."""
-    if isinstance(place, Url) or place.suffix.lower() not in _SUFFIXES or not place.is_file():
+    if isinstance(place, Url) or place.suffix.lower() not in _SUFFIXES or not is_file(place):
         return None
     raster = None
     try:

@@ -30,13 +30,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from everything import rle
+from everything.annotations import Annotation
 from everything.clock import STAGES
 from everything.errors import ImageError, InputError, StoreError
 from everything.names import as_text, shown
 from everything.overlay import PALETTE, colour_of, overlay, palette, photo_of
 from everything.pairing import one_to_one
 from everything.places import Location, Url, located
-from everything.results import Annotation, Result, Results
+from everything.results import Result, Results
 
 PREVIEW, THUMB = 1280, 360  # longest side, px
 _OURS = '<meta name="generator" content="everything report">'

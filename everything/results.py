@@ -16,17 +16,17 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from everything.annotations import Annotation, check_annotations, check_timing, size_of
 from everything.clock import STAGES
 from everything.errors import InputError
 from everything.inputs import Source
 from everything.ledger import Ledger
 from everything.names import as_text, is_inside, shown
-from everything.places import Location, Url, filesystem, patiently
+from everything.places import Location, Url, filesystem, is_file, patiently
 from everything.shards import FORMS, Shard
 from everything.store import folder_at
 from everything.view import Size
 
-Annotation = dict[str, Any]
 _OPEN = 4  # shards that are held; results are read in the order of their shards
 
 
@@ -121,7 +121,7 @@ class Results:
             if file.endswith(".json"):
                 return _parsed(json.loads(self._folder.read(file) or b""))
             return _parsed(self._shard(file)[key])
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             raise self._broken(file, error) from error
 
     def where(self, key: str) -> str:
@@ -188,23 +188,17 @@ def _form(file: str) -> str:
 def _is_there(source: Source) -> bool:
     place = source.location
     if isinstance(place, Path):
-        return place.is_file()
+        return is_file(place)
     files, path = filesystem(place)
     there: bool = patiently(lambda: files.exists(path))
     return there
 
 
 def _parsed(content: dict[str, Any]) -> Result:
-    image = content["image"]
-    annotations = content["annotations"]
-    for annotation in annotations:
-        counts = annotation["segmentation"]["counts"]
-        if not isinstance(counts, str):
-            raise TypeError("counts must be COCO's compressed text")
-    return Result(
-        name=str(image["file_name"]),
-        size=(int(image["height"]), int(image["width"])),
-        annotations=annotations,
-        timing=content.get("timing") or {},
-        recipe=content.get("recipe") or {},
-    )
+    size, annotations = size_of(content["image"]), content["annotations"]
+    check_annotations(annotations, size)
+    timing, recipe = content.get("timing") or {}, content.get("recipe") or {}
+    check_timing(timing, (*STAGES, "total"))
+    if not isinstance(recipe, dict) or not isinstance(recipe.get("sampler", {}), dict):
+        raise TypeError("recipe must be a mapping")
+    return Result(str(content["image"]["file_name"]), size, annotations, timing, recipe)

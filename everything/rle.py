@@ -83,13 +83,33 @@ def _run_lengths(outline: Outline, size: Size) -> list[int]:
 def runs(code: Rle) -> NDArray[np.int64]:
     """Return where the runs of ones begin and end, int64 (N, 2), counted down the columns.
 
-    Raises ValueError for text that is not a code of its size. COCO's text holds five bits of a
-    number in each character, least first; from the fourth on, numbers are differences to the last
-    but one.
+    Raises ValueError for text that is not a code of its size.
     """
-    text = np.frombuffer(code["counts"].encode("ascii"), np.uint8).astype(np.int64) - 48
+    lengths, _ = _lengths([code])
+    ends = np.cumsum(lengths)
+    edges = ends[: len(ends) // 2 * 2].reshape(-1, 2)
+    return edges[edges[:, 0] < edges[:, 1]]
+
+
+def check(codes: Sequence[Rle]) -> None:
+    """Raise ValueError unless each text is a code of its size; for pycocotools many others are,
+    too."""
+    if codes:
+        _lengths(codes)
+
+
+def _lengths(codes: Sequence[Rle]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Lengths of the runs of all codes, int64 (R,), and which code each is of, int64 (R,).
+
+    COCO's text holds five bits of a number in each character, least first; from the fourth on,
+    numbers are differences to the last but one.
+    """
+    texts = [np.frombuffer(code["counts"].encode("ascii"), np.uint8) for code in codes]
+    ends = np.cumsum([len(text) for text in texts])
+    text = np.concatenate(texts).astype(np.int64) - 48
     last = text & 0x20 == 0
-    if not len(text) or text.min() < 0 or text.max() > 0x3F or not last[-1]:
+    whole = all(map(len, texts)) and text.min() >= 0 and text.max() <= 0x3F and last[ends - 1].all()
+    if not whole:
         raise ValueError("not COCO's compressed run lengths")
     starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
     place = np.arange(len(text)) - np.repeat(starts, np.diff(starts, append=len(text)))
@@ -98,14 +118,31 @@ def runs(code: Rle) -> NDArray[np.int64]:
     lengths = np.add.reduceat((text & 0x1F) << (5 * place), starts)
     signs = text[last] & 0x10 != 0
     lengths[signs] -= (np.int64(1) << (5 * (place[last] + 1)))[signs]
-    for first in (1, 2):
-        lengths[first::2] = np.cumsum(lengths[first::2])
-    height, width = code["size"]
-    if (lengths < 0).any() or lengths.sum() != height * width:
+    of = np.searchsorted(ends, starts, "right")
+    first = np.flatnonzero(np.diff(of, prepend=-1))
+    _add_up(lengths, np.arange(len(lengths)) - first[of], of)
+    sizes = np.array([height * width for height, width in (code["size"] for code in codes)])
+    wrong = np.add.reduceat(lengths, first) != sizes
+    wrong |= np.minimum.reduceat(lengths, first) < 0
+    if wrong.any():
+        height, width = codes[int(wrong.argmax())]["size"]
         raise ValueError(f"run lengths that do not fill {width} x {height} px")
-    ends = np.cumsum(lengths)
-    edges = ends[: len(ends) // 2 * 2].reshape(-1, 2)
-    return edges[edges[:, 0] < edges[:, 1]]
+    return lengths, of
+
+
+def _add_up(lengths: NDArray[np.int64], place: NDArray[np.int64], of: NDArray[np.int64]) -> None:
+    """Turn differences into lengths: of every second number of each code, from its second and
+    third on. place: of a number in its code."""
+    if of[-1] == 0:  # of a single code, which is quicker
+        for second in (1, 2):
+            lengths[second::2] = np.cumsum(lengths[second::2])
+        return
+    series = 3 * of + np.where(place == 0, 0, 1 + place % 2)
+    order = np.argsort(series, kind="stable")
+    sums, ordered = np.cumsum(lengths[order]), series[order]
+    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+    before = np.concatenate([[0], sums[starts[1:] - 1]])
+    lengths[order] = sums - np.repeat(before, np.diff(starts, append=len(sums)))
 
 
 def cut(code: Rle) -> tuple[NDArray[np.bool_], tuple[int, int]]:

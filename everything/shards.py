@@ -73,12 +73,13 @@ class Shard(Mapping[str, _Document]):
         try:
             if form == "parquet":
                 self._table = pq.read_table(io.BytesIO(content)).combine_chunks()
+                self._table.validate(full=True)
                 names = self._table["file_name"].to_pylist()
                 self._at: dict[str, Any] = {name: row for row, name in enumerate(names)}
             else:
                 self._table = None
                 self._at = dict(_members(content))
-        except (pa.ArrowInvalid, tarfile.TarError, KeyError) as error:
+        except (pa.ArrowException, tarfile.TarError, OSError, KeyError) as error:
             raise _none(error) from error
 
     def __getitem__(self, name: str) -> _Document:

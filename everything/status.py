@@ -108,8 +108,12 @@ def status(out: Location) -> Status:
 
 def _state(content: bytes | None) -> JobState | None:
     try:
-        return None if content is None else JobState(**json.loads(content))
-    except (ValueError, TypeError):
+        state = JobState(**json.loads(content or b""))
+        numbers = (state.images, state.began, state.ended or 0.0)
+        return (
+            state if all(isinstance(n, int | float) and abs(n) < 2**53 for n in numbers) else None
+        )
+    except (ValueError, TypeError, RecursionError):
         return None
 
 

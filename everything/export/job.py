@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everything import rle
+from everything.annotations import Annotation
 from everything.config import Level
 from everything.errors import ImageError, InputError
 from everything.export.tally import Tally
@@ -23,7 +24,7 @@ from everything.images import Limits
 from everything.inputs import Source
 from everything.names import is_inside, shown
 from everything.nesting import levels_of
-from everything.results import Annotation, Result, Results
+from everything.results import Result, Results
 from everything.sources import read_source
 from everything.view import Size
 

@@ -1,14 +1,15 @@
-"""What others wrote is read or refused in a line: configs, results, truth, lists, manifests, RLE."""
+"""What others wrote is read, or refused in a line: configs, results, truth, lists, manifests."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ from tests.labelled import disc, records, write_labels
 from tests.reliability.mutations import as_json, mutated_bytes, mutated_trees
 
 fuzz = settings(
-    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "120")),
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "40")),
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
@@ -79,15 +80,19 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def refused(action: Callable[[], object], *kinds: type[EverythingError]) -> bool:
+def refused(action: Callable[[], object], kind: type[Exception] = EverythingError) -> bool:
     """Do it; say whether it was refused, which must take one line."""
     try:
         action()
-    except kinds or EverythingError as error:
-        assert len(str(error).splitlines()) == 1, error
-        str(error).encode()
-        return True
+    except kind as error:
+        return is_one_line(str(error))
     return False
+
+
+def is_one_line(message: str) -> bool:
+    assert len(message.splitlines()) == 1, message
+    assert len(message.encode()) < 20_000, message
+    return True
 
 
 @fuzz
@@ -112,11 +117,12 @@ def test_yaml_makes_no_objects_and_does_not_explode(tmp_path: Path) -> None:
     for number in range(40):
         before, name = ("a" if number == 0 else f"b{number - 1}"), f"b{number}"
         laughs += f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
-    harmful = f"!!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path [{tmp_path / 'touched'}]]"
+    harmful = f"variant: !!python/object/apply:os.mkdir ['{tmp_path / 'touched'}']"
+    recipe = tmp_path / "recipe.yaml"
     for content in (laughs, harmful, "sampler: &a {name: *a}", "&a variant: *a"):
-        (tmp_path / "recipe.yaml").write_text(content)
-        assert refused(lambda: resolve(config=tmp_path / "recipe.yaml"))
-        assert refused(lambda: resolve(sets=[f"sampler={content}"]))
+        recipe.write_text(content)
+        assert refused(partial(resolve, config=recipe))
+        assert refused(partial(resolve, sets=[f"sampler={content}"]))
     assert not (tmp_path / "touched").exists()
 
 
@@ -145,8 +151,6 @@ def test_coco_files(content: bytes) -> None:
 
 @cache
 def tar() -> bytes:
-    import tarfile
-
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in (("sa_1.jpg", b"not one"), ("sa_1.json", as_json(SA1B))):
@@ -170,7 +174,7 @@ def read_all(place: Path) -> None:
     """List what is there and read each: a photo that cannot be had is one error of its own."""
     for source in list_photos([located(place)]):
         if "://" not in (source.file or ""):
-            refused(lambda source=source: read_source(source, Limits(max_bytes=10**6)), ImageError)
+            refused(partial(read_source, source, Limits(max_bytes=10**6)), ImageError)
         source.shown.encode()
 
 
@@ -243,21 +247,20 @@ def test_manifests(data: st.DataObject) -> None:
 @given(st.text(st.characters(min_codepoint=40, max_codepoint=130), max_size=40))
 def test_run_lengths(counts: str) -> None:
     code = rle.Rle(size=[6, 7], counts=counts)
-    try:
-        edges = rle.runs(code)
-    except ValueError:
+    if refused(partial(rle.runs, code), ValueError):
         return
+    edges = rle.runs(code)
+    rle.check([code, code])
     mask = coco_mask.decode(code)
     assert mask.sum() == np.diff(edges, axis=1).sum()
     found, (x, y) = rle.cut(code)
     assert (mask[y : y + found.shape[0], x : x + found.shape[1]] == found).all()
 
 
-@pytest.mark.parametrize("counts", [None, 5, [], {}, [1, 2], "\ud800", b"x"])
+@pytest.mark.parametrize("counts", [None, 5, [], {}, [1, 2], "\ud800", "11"])
 @pytest.mark.parametrize("size", [[6, 7], None, [], [1], [0, 0], [-1, 5], [1e9, 1e9], "ab"])
 def test_run_lengths_of_other_types(counts: object, size: object) -> None:
     annotation = records(MASKS)[0] | {"segmentation": {"size": size, "counts": counts}}
     with folder() as home:
         (home / "a.json").write_bytes(as_json(SA1B | {"annotations": [annotation]}))
-        if not refused(lambda: list(Results(home)), InputError):
-            assert refused(lambda: write_report(home, home / "page"))
+        assert refused(lambda: list(Results(home)), InputError)
