@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from everything import rle
@@ -25,25 +26,46 @@ def size_of(image: Any) -> Size:
 
 
 def check_annotations(annotations: Any, size: Size) -> None:
-    """Raise ValueError, KeyError or TypeError unless they are SA-1B's records of a photo.
+    """Raise ValueError or TypeError unless they are SA-1B's records of a photo.
 
     Each has `segmentation`, COCO's compressed run lengths of exactly this size, and `area`; its
     other fields may be missing. size: (H, W) px.
     """
     if not isinstance(annotations, list):
         raise TypeError("annotations must be a list")
-    for annotation in annotations:
-        _check_code(annotation["segmentation"], size)
-        _number(annotation["area"], "area")
-        for name in _NUMBERS:
-            _number(annotation.get(name, 0), name)
-        for name, length in _LENGTHS.items():
-            _numbers(annotation.get(name, [0] * length), name, length)
-        for point in _list(annotation.get("point_coords", []), "point_coords"):
-            _numbers(point, "point_coords", 2)
-        if not isinstance(annotation.get("id", 0), int):
-            raise TypeError("id must be a number")
-    rle.check([annotation["segmentation"] for annotation in annotations])
+    for row, annotation in enumerate(annotations):
+        with _in_mask(row):
+            _check(annotation, size)
+    codes = [annotation["segmentation"] for annotation in annotations]
+    try:
+        rle.check(codes)
+    except ValueError:
+        for row, code in enumerate(codes):  # which one is it?
+            with _in_mask(row):
+                rle.check([code])
+        raise
+
+
+@contextmanager
+def _in_mask(row: int) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise ValueError(f"mask {row}: {what}") from error
+
+
+def _check(annotation: Any, size: Size) -> None:
+    _check_code(annotation["segmentation"], size)
+    _number(annotation["area"], "area")
+    for name in _NUMBERS:
+        _number(annotation.get(name, 0), name)
+    for name, length in _LENGTHS.items():
+        _numbers(annotation.get(name, [0] * length), name, length)
+    for point in _list(annotation.get("point_coords", []), "point_coords"):
+        _numbers(point, "point_coords", 2)
+    if not isinstance(annotation.get("id", 0), int):
+        raise TypeError("id must be a number")
 
 
 def _check_code(code: Any, size: Size) -> None:

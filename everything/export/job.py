@@ -130,7 +130,7 @@ def labelled(results: Results, tally: Tally, level: Level = "all") -> Iterator[L
         if not is_inside(result.name):
             where = results.where(key)
             raise InputError(f"{where}: its photo's name leads out of the folder: rename it")
-        found = list(_with_pixels(result, results.where(key)))
+        found = _with_pixels(result)
         if level != "all":
             levels = levels_of([annotation["segmentation"] for annotation in found])
             found = [one for one, its in zip(found, levels, strict=True) if its == level]
@@ -140,19 +140,9 @@ def labelled(results: Results, tally: Tally, level: Level = "all") -> Iterator[L
         yield Labelled(number, shown(result.name), stems[number - 1], result.size, found, find)
 
 
-def _with_pixels(result: Result, where: str) -> Iterator[Annotation]:
-    """Bad codes must not reach pycocotools, which believes them."""
-    for row, annotation in enumerate(result.annotations):
-        code = annotation["segmentation"]
-        try:
-            if tuple(code["size"]) != result.size:
-                raise ValueError(f"it is of {code['size']} px, the photo of {list(result.size)}")
-            if len(rle.runs(code)):
-                yield annotation
-        except (ValueError, TypeError, KeyError) as error:
-            raise InputError(
-                f"{where}: mask {row} is broken ({error}): label the photo again"
-            ) from error
+def _with_pixels(result: Result) -> list[Annotation]:
+    areas = rle.areas([annotation["segmentation"] for annotation in result.annotations]).tolist()
+    return [one for one, area in zip(result.annotations, areas, strict=True) if area]
 
 
 def _stems(names: list[str]) -> list[str]:

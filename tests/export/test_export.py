@@ -55,7 +55,7 @@ def test_what_stops_on_the_way_leaves_what_was_there(labels: Results, tmp_path: 
     for counts in ("0", "oo", code["counts"] + "1"):
         code["counts"] = counts
         (tmp_path / "bad" / "x.json").write_text(json.dumps(content))
-        with pytest.raises(InputError, match=r"x\.json: mask 0 is broken \(.*run.*\)"):
+        with pytest.raises(InputError, match=r"x\.json: not an annotation file .*mask 0: .*run"):
             export(tmp_path / "bad", to, out, overwrite=True)
         assert (out / "export.json").is_file()
     assert {path.name for path in tmp_path.iterdir()} == {"out", "bad"}
