@@ -21,7 +21,6 @@ from batch_jobs.worker import Worker, block_of, rows_in
 from everything.annotate import Annotator, Task
 from everything.errors import JobError
 from everything.images import Limits
-from everything.ledger import Row
 from everything.store import Store
 
 GIB = 2**30
@@ -65,7 +64,7 @@ class Cluster:
         make: Callable[[], Annotator],
         store: Store,
         tasks: Iterator[Task],
-        emit: Callable[[Row], None],
+        emit: Callable[..., None],
     ) -> None:
         """Do all tasks on the cluster; see everything.label.Elsewhere.
 
@@ -84,7 +83,7 @@ class Cluster:
         blocks: list[Any],
         make: Callable[[], Annotator],
         store: Store,
-        emit: Callable[[Row], None],
+        emit: Callable[..., None],
         fits: int,
     ) -> None:
         import ray
@@ -111,8 +110,7 @@ class Cluster:
         )
         try:
             for block in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
-                for row in rows_in(block):
-                    emit(row)
+                emit(*rows_in(block))
         except ray.exceptions.RayError as error:
             reason = " ".join(str(error).split())[-500:]
             raise JobError(f"the cluster could not go on ({reason}): run the same again") from error

@@ -6,7 +6,7 @@ import faulthandler
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -48,7 +48,7 @@ class Worker:
         try:
             if self._failed is not None:
                 raise self._failed
-            rows = [asdict(row) for row in self._done(tasks_in(block))]
+            rows = [vars(row) for row in self._done(tasks_in(block))]
         except EverythingError as error:
             rows = [{"stopped": type(error).__name__, "reason": str(error)}]
         return pa.table({"row": [json.dumps(row) for row in rows]})

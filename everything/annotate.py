@@ -9,9 +9,11 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
 from everything.batching import is_out_of_memory
@@ -182,22 +184,56 @@ def run(annotator: Annotator, tasks: Iterator[Task], emit: Callable[[Row], None]
     def write(visit: Visit) -> None:
         emit(annotator.write(visit))
 
-    written: Future[None] | None = None
-    reader, writer = ThreadPoolExecutor(1, "read"), ThreadPoolExecutor(1, "write")
+    reader, writer = Aside("read"), Aside("write")
     try:
-        ahead = reader.submit(read_next)
-        while (visit := ahead.result()) is not None:
-            ahead = reader.submit(read_next)
+        reader.begin(read_next)
+        is_writing = False
+        while (visit := reader.end()) is not None:
+            reader.begin(read_next)
             annotator.segment(visit)
-            if written is not None:
-                written.result()
-            written = writer.submit(write, visit)
-        if written is not None:
-            written.result()
+            if is_writing:
+                writer.end()
+            writer.begin(partial(write, visit))
+            is_writing = True
+        if is_writing:
+            writer.end()
     finally:
         # Not the reader: it may be waiting for a task that never comes.
-        reader.shutdown(wait=False, cancel_futures=True)
-        writer.shutdown(wait=True)
+        reader.stop()
+        writer.stop(wait=True)
+
+
+class Aside:
+    """A thread that does one thing at a time; to hand one over to an executor takes longer."""
+
+    def __init__(self, name: str) -> None:
+        self._steps, self._ends = SimpleQueue[Any](), SimpleQueue[Any]()
+        self._thread = Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def begin(self, step: Callable[[], Any]) -> None:
+        """Let it do a step; its end is to be waited for before the next one begins."""
+        self._steps.put(step)
+
+    def end(self) -> Any:
+        """Wait for the step that was begun; returns what it returned, raises what it raised."""
+        result, error = self._ends.get()
+        if error is not None:
+            raise error
+        return result
+
+    def stop(self, wait: bool = False) -> None:
+        """Begin nothing more. wait: for the step that was begun."""
+        self._steps.put(None)
+        if wait:
+            self._thread.join()
+
+    def _work(self) -> None:
+        while (step := self._steps.get()) is not None:
+            try:
+                self._ends.put((step(), None))
+            except BaseException as error:  # it is the one who waits that it is for
+                self._ends.put((None, error))
 
 
 def overtime(limit: float | None, how: str) -> str:

@@ -75,6 +75,7 @@ class Folder:
         """
         target = self.path(name)
         temporary = self.root / _PARTIAL / f"{self._writer}-{next(self._numbers)}"
+        is_placed = False
         try:
             with temporary.open("xb") as file:
                 file.writelines(content)
@@ -82,14 +83,16 @@ class Folder:
                 os.fsync(file.fileno())
                 status = os.fstat(file.fileno())
             self._place(temporary, target)
+            is_placed = True
         except OSError as error:
             if error.errno in _ABOUT_THE_NAME:
                 reason = f"its results cannot be named like it ({_reason(error)})"
                 raise ImageError(f"{shown(name)}: {reason}: rename the photo") from error
             self._refuse(error)
         finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+            if not is_placed:
+                with suppress(OSError):
+                    temporary.unlink(missing_ok=True)
         return Stamp(status.st_size, status.st_mtime_ns)
 
     def _place(self, temporary: Path, target: Path) -> None:
@@ -101,12 +104,12 @@ class Folder:
                 (self.root / folder).mkdir(exist_ok=True)
             temporary.replace(target)
 
-    def append(self, name: str, line: bytes) -> None:
-        """Add a line to a file, as a whole unless the process is killed meanwhile."""
+    def append(self, name: str, lines: bytes) -> None:
+        """Add lines to a file, as a whole unless the process is killed meanwhile."""
         try:
             with self.path(name).open("ab", buffering=0) as file:
-                if file.write(line) < len(line):
-                    # A disk takes what it has room for, and the rest of the line is its error.
+                if file.write(lines) < len(lines):
+                    # A disk takes what it has room for, and the rest is its error.
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             self._refuse(error)

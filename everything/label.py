@@ -43,9 +43,10 @@ class Elsewhere(Protocol):
         make: Callable[[], Annotator],
         store: Store,
         tasks: Iterator[Task],
-        emit: Callable[[Row], None],
+        emit: Callable[..., None],
     ) -> None:
-        """Call `emit` here with the row of each task. make: called there, so it is pickled."""
+        """Call `emit` here with the rows of all tasks, one or several at a time: those that are
+        given together are also kept together. make: called there, so it is pickled."""
 
 
 def label(
@@ -182,10 +183,11 @@ class Job:
                 self._store.discard(source.name)
             yield Task(source, attempt=1 if known is None else known.attempt + 1)
 
-    def count(self, row: Row) -> None:
-        """Keep a row."""
-        self.ledger.append(row)
-        self.summary.count(row)
+    def count(self, *rows: Row) -> None:
+        """Keep rows."""
+        self.ledger.append(*rows)
+        for row in rows:
+            self.summary.count(row)
         self.grown()
 
     def end(self) -> None:

@@ -12,7 +12,7 @@ import logging
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import reduce
 from io import BytesIO
 from itertools import islice
@@ -161,23 +161,24 @@ class Ledger:
         self._pending: list[dict[str, Any]] = []
         self._began = self._flushed = time.monotonic()
 
-    def append(self, row: Row) -> None:
-        """Add a row, and a line to errors.jsonl if it failed; raises StoreError.
+    def append(self, *rows: Row) -> None:
+        """Add rows, and a line to errors.jsonl for each that failed; raises StoreError.
 
         In an object store nothing can be appended: rows are kept for a while and then written
         together, at first every few seconds, later less often so that a job of weeks has hundreds
         of shards and not a million. What a kill loses is had again from the results.
         """
         if isinstance(self._folder, Bucket):
-            self._pending.append(_flat(asdict(row)))
+            self._pending += (_flat(vars(row)) for row in rows)
             now = time.monotonic()
             if now - self._flushed > max(_FLUSH_SECONDS, (now - self._began) / _SLOWER):
                 self.flush()
             return
-        self._folder.append(_LEDGER, _line(asdict(row)))
-        if row.status == "failed":
-            error = {"name": row.name, "error": row.error, "attempt": row.attempt}
-            self._folder.append(_ERRORS, _line(error))
+        self._folder.append(_LEDGER, b"".join(_line(vars(row)) for row in rows))
+        failed = [row for row in rows if row.status == "failed"]
+        if failed:
+            errors = ({"name": r.name, "error": r.error, "attempt": r.attempt} for r in failed)
+            self._folder.append(_ERRORS, b"".join(map(_line, errors)))
 
     def flush(self) -> None:
         """Write the rows that are kept, as a shard of the manifest; raises StoreError."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from pathlib import PurePosixPath
 
 _LONGEST = 4096  # characters
+_ELSEWHERE = {"", ".", ".."}  # an absolute name begins with an empty part
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -50,6 +50,4 @@ def is_inside(name: str) -> bool:
         os.fsencode(name)
     except UnicodeEncodeError:
         return False
-    parts = name.split("/")
-    bad = {"", ".", ".."}
-    return not (PurePosixPath(name).is_absolute() or "\0" in name or bad.intersection(parts))
+    return "\0" not in name and _ELSEWHERE.isdisjoint(name.split("/"))

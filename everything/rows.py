@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor
@@ -40,12 +41,16 @@ class Rows:
         if not parts:
             raise ValueError(f"{cls.__name__}.cat needs at least one part")
         first = parts[0]
+        if len(parts) == 1:
+            return first
         columns = {n: [getattr(part, n) for part in parts] for n in first._row_fields()}
         return first._with({name: _join(column) for name, column in columns.items()})
 
-    def _row_fields(self: Rows) -> list[str]:
-        record: DataclassInstance = self  # type: ignore[assignment]
-        return [f.name for f in fields(record) if f.name not in self.shared]
+    @classmethod
+    @cache
+    def _row_fields(cls) -> tuple[str, ...]:
+        record = cast("DataclassInstance", cls)
+        return tuple(f.name for f in fields(record) if f.name not in cls.shared)
 
     def _with(self, columns: dict[str, Any]) -> Self:
         return replace(self, **columns)  # type: ignore[type-var]

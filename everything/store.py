@@ -57,7 +57,7 @@ class Store:
         self.digest = recipe.digest
         self.holds = False
         self._held: dict[str, bytes] = {}
-        self._about_recipe = recipe.model_dump(mode="json") | {"digest": self.digest}
+        self._about_recipe = _json(recipe.model_dump(mode="json") | {"digest": self.digest})
 
     @contextmanager
     def opened(self, overwrite: bool = False) -> Iterator[None]:
@@ -95,11 +95,11 @@ class Store:
             "height": size[0],
             "file_name": name,
         }
-        document = {"image": about, "annotations": annotations, "recipe": self._about_recipe}
-        document |= {"notes": list(notes)} if notes else {}
+        result = _json({"image": about, "annotations": annotations})[:-1]
+        noted = b',"notes":' + _json(list(notes)) if notes else b""
 
         def content() -> Iterator[bytes]:
-            yield _json(document)[:-1] + b',"timing":'
+            yield result + b',"recipe":' + self._about_recipe + noted + b',"timing":'
             yield _json(timing()) + b"}\n"
 
         if self.recipe.output.form == "json":

@@ -20,6 +20,8 @@ def suppress(segments: Segments, scores: Tensor, kind: str, threshold: float) ->
     which more than `threshold` lies inside a better one; "none" drops nothing. A duplicate is
     what exceeds the threshold.
     """
+    if len(segments) == 0:
+        return segments
     return segments[KINDS[kind](segments, scores, threshold)]
 
 
