@@ -9,7 +9,6 @@ The same command again continues a job that was stopped. docs/cluster.md has the
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,7 +27,7 @@ def annotate(
     out: Annotated[str, typer.Option("--out", help="A bucket, or a folder all machines share.")],
     config: Annotated[str | None, typer.Option(help="A recipe.")] = None,
     variant: Annotated[str | None, typer.Option(help="The model.")] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="Its weights, or their URL.")] = None,
     sampler: Annotated[str | None, typer.Option(help="Where to prompt.")] = None,
     sets: Annotated[list[str] | None, typer.Option("--set", help="A.B=C, any setting.")] = None,
     address: Annotated[str | None, typer.Option(help="RAY_ADDRESS if not given.")] = None,

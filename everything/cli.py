@@ -70,8 +70,8 @@ Variant = Annotated[
     typer.Option(help="The model; see [b]everything variants[/b].", rich_help_panel=_RUN),
 ]
 Checkpoint = Annotated[
-    Path | None,
-    typer.Option(help="Its weights, if you have them already.", rich_help_panel=_RUN),
+    str | None,
+    typer.Option(help="Its weights: a path, or a URL.", rich_help_panel=_RUN),
 ]
 Sampler = Annotated[
     str | None,

@@ -33,7 +33,7 @@ def evaluate(
         bool, typer.Option("--prompts", help="Instead, how a model answers clicks and boxes.")
     ] = False,
     variant: Annotated[str | None, typer.Option(help="The model, with --prompts.")] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="Its weights.")] = None,
     as_json: Json = False,
 ) -> None:
     """Score masks against truth: average recall, covering, boundaries; or a model's answers."""

@@ -21,6 +21,7 @@ from everything.pipeline import Pipeline
 from everything.provenance import other_files
 from everything.variants import UNAVAILABLE, VARIANTS, VariantRecord
 from everything.variants.borrowing import completed
+from everything.variants.staging import staged
 from everything.variants.weights import read_state, sha256
 from everything.yaml_text import parse_yaml
 from samplers import SAMPLERS, SamplerRecord, pair
@@ -45,13 +46,12 @@ def load(
     settings: any setting by its own name, as on the command line. Raises ConfigError and
     WeightsError.
     """
-    path = Path(checkpoint) if checkpoint is not None else None
-    return build(resolve(variant, path, sampler, config, (), settings))
+    return build(resolve(variant, checkpoint, sampler, config, (), settings))
 
 
 def resolve(
     variant: str | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: Path | str | None = None,
     sampler: str | None = None,
     config: Path | str | None = None,
     sets: Sequence[str] = (),
@@ -62,7 +62,7 @@ def resolve(
     SAM's defaults, the variant's presets, the sampler's preset, the YAML file `config` (a path or
     a name that `configs` lists), `sets` ("group.key=value"), `flags` (setting names and values,
     None for those not given). Raises ConfigError with the nearest name for one that is unknown,
-    and WeightsError if the checkpoint cannot be read.
+    and WeightsError if the checkpoint, a path or URL, cannot be read.
     """
     given = _merged(*_given(variant, checkpoint, sampler, config, sets))
     variant_name = _text(given.setdefault("variant", DEFAULT_VARIANT), "variant")
@@ -78,12 +78,11 @@ def resolve(
     settings = _validated(sampler_record.load(), chosen, f"sampler {sampler_name}")
     tree = _merged(_plain(record.preset), _plain(sampler_record.preset), given, flag_tree)
     tree["sampler"] = {"name": sampler_name} | settings.model_dump(mode="json")
-    file = tree.get("checkpoint")
-    if file is not None:
-        file = _text(file, "checkpoint")
+    given_file = tree.get("checkpoint")
+    file = staged(_text(given_file, "checkpoint")) if given_file is not None else None
     tree |= {
         "version": version("everything"),
-        "weights": sha256(Path(file)) if file else record.weights.digest(),
+        "weights": sha256(file) if file else record.weights.digest(),
         "others": other_files(record, file, tree["sampler"]),
     }
     return _validated(Recipe, tree, "recipe")
@@ -96,7 +95,8 @@ def build(recipe: Recipe) -> Pipeline:
     that is not here.
     """
     record = _variant(recipe.variant)
-    path = Path(recipe.checkpoint) if recipe.checkpoint else record.weights.path()
+    own = recipe.checkpoint
+    path = staged(own, recipe.weights) if own else record.weights.path()
     module = import_module(f"everything.variants.{record.module}")
     state = completed(read_state(path), record)
     model = module.build(state, str(path), **record.options)
@@ -144,7 +144,7 @@ def _variant(name: str) -> VariantRecord:
 
 def _given(
     variant: str | None,
-    checkpoint: Path | None,
+    checkpoint: Path | str | None,
     sampler: str | None,
     config: Path | str | None,
     sets: Sequence[str],

@@ -13,7 +13,7 @@ from everything.variants.weights import read_state, sha256
 
 
 def other_files(
-    record: VariantRecord, checkpoint: str | None, sampler: Mapping[str, Any]
+    record: VariantRecord, checkpoint: Path | None, sampler: Mapping[str, Any]
 ) -> dict[str, str]:
     """Return the SHA-256 of what decides masks beside the variant's own checkpoint, by what it is.
 
@@ -22,7 +22,7 @@ def other_files(
     """
     found = {f"sampler.{key}": sha256(file) for key, file in _files(sampler)}
     if record.lender:
-        path = Path(checkpoint) if checkpoint else record.weights.path()
+        path = checkpoint or record.weights.path()
         if borrows(record, read_state(path)):
             found[record.lender] = VARIANTS[record.lender].weights.digest()
     return found

@@ -37,7 +37,7 @@ def fetch(url: str, to: Path, sha256: str = "") -> None:
     """
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
-        with _temporary(to) as part:
+        with temporary(to) as part:
             found = _download(url, part)
             if sha256 and found != sha256:
                 raise WeightsError(
@@ -45,7 +45,7 @@ def fetch(url: str, to: Path, sha256: str = "") -> None:
                     f"was kept; try again, or name a file that you trust with --checkpoint"
                 )
             if url.endswith(".zip"):
-                with _temporary(to) as inner:
+                with temporary(to) as inner:
                     _unpack(part, url, inner, to.name)
                     inner.replace(part)
             if not looks_like_weights(part, to.suffix):
@@ -122,7 +122,7 @@ def _unpack(archive: Path, url: str, to: Path, name: str) -> None:
 
 
 @contextmanager
-def _temporary(beside: Path) -> Iterator[Path]:
+def temporary(beside: Path) -> Iterator[Path]:
     """A name beside a file, for this process alone; what is left under it is removed."""
     path = beside.with_name(f"{beside.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
     try:

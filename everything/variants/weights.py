@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import pickle
 import zipfile
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -21,6 +19,7 @@ from torch import Tensor
 from everything.errors import WeightsError
 from everything.names import shown
 from everything.variants.fetching import fetch
+from everything.variants.staging import alone, check
 
 State = dict[str, Tensor]
 PACKAGED = "package:"
@@ -55,38 +54,24 @@ class Weights:
         return Path(torch.hub.get_dir()) / "checkpoints" / name
 
     def path(self) -> Path:
-        """Return the file, downloaded once into torch.hub's cache and checked.
+        """Return the file, downloaded once into torch.hub's cache and checked, also if several
+        processes of a machine ask at once.
 
         Raises WeightsError if it cannot be had or is not the file it should be.
         """
         if self.source.startswith(PACKAGED):
             name = self.source.removeprefix(PACKAGED)
             return Path(str(files("everything") / "weights" / name))
-        if not self.cached.exists():
-            self._download(self.cached)
+        file = self.cached
+        if not file.exists():
+            self._download(file)
         if self.sha256:
-            self._check(self.cached)
-        return self.cached
+            check(file, self.sha256, self.source)
+        return file
 
     def digest(self) -> str:
         """Return the SHA-256 of the weights, without fetching them where it is on record."""
         return self.sha256 or sha256(self.path())
-
-    def _check(self, file: Path) -> None:
-        """Hash a file in the cache unless that was done since it was last written: somebody may
-        have put it there by hand."""
-        state, stamp = file.stat(), file.with_name(file.name + ".checked")
-        seen = {"sha256": self.sha256, "bytes": state.st_size, "written": state.st_mtime_ns}
-        if _read_stamp(stamp) == seen:
-            return
-        found = sha256(file)
-        if found != self.sha256:
-            raise WeightsError(
-                f"{file}: not the file of {self.source}: its SHA-256 is {found}, not "
-                f"{self.sha256}: remove it, or name it with --checkpoint if you trust it"
-            )
-        with suppress(OSError):  # a cache that cannot be written is hashed each time
-            stamp.write_text(json.dumps(seen), encoding="utf-8")
 
     def _download(self, to: Path) -> None:
         if self.by_hand:
@@ -98,14 +83,9 @@ class Weights:
                 f"{to}: not there and HF_HUB_OFFLINE is set: copy {self.source} there, "
                 f"or name a file with --checkpoint"
             )
-        fetch(self.source, to, self.sha256)
-
-
-def _read_stamp(stamp: Path) -> Any:
-    try:
-        return json.loads(stamp.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+        with alone(to):
+            if not to.exists():
+                fetch(self.source, to, self.sha256)
 
 
 def sha256(path: Path) -> str:
