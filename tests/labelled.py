@@ -74,20 +74,21 @@ def write_labels(
                 (photos / name).parent.mkdir(parents=True, exist_ok=True)
                 Image.new("RGB", size[::-1], (90, 90, 90)).save(photos / name)
             store.put(name, size, records(found, scores), lambda: timing)
-            ledger.append(_row(store, photos, name, "done"))
+            ledger.append(row_of(store, photos, name))
         for name, reason in (failures or {}).items():
-            row = _row(store, photos, name, "done")
+            row = row_of(store, photos, name)
             row.fail(reason)
             ledger.append(row)
         ledger.compact()
     return out
 
 
-def _row(store: Store, photos: Path, name: str, status: Any) -> Row:
+def row_of(store: Store, photos: Path, name: str) -> Row:
+    """The row of a photo that is done."""
     now = time.time()
     return Row(
         name=name,
-        status=status,
+        status="done",
         image_id=image_id(name),
         digest=store.digest,
         host="here",
