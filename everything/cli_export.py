@@ -44,13 +44,11 @@ def export(
 ) -> None:
     """Write labels for another tool, and say how close to the masks they are (IoU)."""
     with errors_shown():
-        from rich.progress import Progress
-
         from everything.export import export as write
         from everything.places import located
+        from everything.progress import counted
 
-        with Progress(console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("photos")
+        with counted("photos", Console(stderr=True)) as told:
             tally = write(
                 located(labels),
                 to,
@@ -62,7 +60,7 @@ def export(
                 tolerance=tolerance,
                 url=url,
                 overwrite=overwrite,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
+                progress=told,
             )
     if as_json:
         typer.echo(json.dumps(tally.to_json(), indent=2))
@@ -86,20 +84,13 @@ def import_(
 ) -> None:
     """Bring labels of others into a results folder, for report, evaluate and export."""
     with errors_shown():
-        from rich.progress import Progress
-
         from everything.importing import import_labels
         from everything.places import located
+        from everything.progress import counted
 
         console = Console(stderr=True)
-        with Progress(console=console, transient=True) as bar:
-            task = bar.add_task("bytes")
-            done = import_labels(
-                sources,
-                located(out),
-                photos,
-                lambda read, total: bar.update(task, completed=read, total=total),
-            )
+        with counted("bytes", console) as told:
+            done = import_labels(sources, located(out), photos, told)
     if as_json:
         typer.echo(json.dumps(done.to_json(), indent=2))
     else:

@@ -70,27 +70,27 @@ def report(
     overlays: Annotated[
         bool, typer.Option("--overlays", help="Also a picture of each photo with its masks.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Make a page to look at results, or several side by side; it opens from disk."""
     with errors_shown():
-        from rich.progress import Progress
-
         from everything.places import located
-        from everything.report import write_report
+        from everything.progress import counted
+        from everything.report import REPORT, write_report
 
         folders, home = [located(folder) for folder in labels], located(photos) if photos else None
-        with Progress(console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("photos")
-            page = write_report(
-                folders,
-                out,
-                photos=home,
-                limit=limit,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
-            )
+        console = Console(stderr=True)
+        with counted("photos", console) as told:
+            page = write_report(folders, out, photos=home, limit=limit, progress=told)
         if overlays:
             from everything.overlay import write_overlays
 
             for folder in folders:
-                write_overlays(folder, None if isinstance(folder, Path) else out, home)
-    typer.echo(page)
+                place = None if isinstance(folder, Path) else out
+                with counted("overlays", console) as told:
+                    write_overlays(folder, place, home, told)
+    if as_json:
+        tables = json.loads(page.with_name(REPORT).read_bytes())
+        typer.echo(json.dumps({"page": str(page)} | tables, indent=2))
+    else:
+        typer.echo(page)

@@ -22,6 +22,7 @@ from rich.table import Table
 
 from everything import rle
 from everything.annotations import Annotation, size_of
+from everything.coco import photos_of
 from everything.config import Recipe
 from everything.errors import EverythingError, InputError, StoreError
 from everything.folder import Folder
@@ -106,7 +107,7 @@ def import_labels(
         ledger = Ledger(store.folder)
         for file in files:
             report = _from(before, total, progress)
-            found = _tar(file, photos, done, report) if tars else _coco(file, photos)
+            found = _tar(file, photos, done, report) if tars else _coco(file, photos, report)
             try:
                 for photo in found:
                     _keep(photo, store, ledger, done)
@@ -246,24 +247,13 @@ def _member(
         return None
 
 
-def _coco(file: Path, photos: Path | None) -> Iterator[Found]:
-    """The photos of a COCO file, which is held as a whole."""
-    try:
-        tree = json.loads(file.read_bytes())
-        classes = {row["id"]: row["name"] for row in tree.get("categories", [])}
-        of: dict[Any, list[_Tree]] = {image["id"]: [] for image in tree["images"]}
-        for row in tree["annotations"]:
-            name = classes.get(row.get("category_id"))
-            of[row["image_id"]].append(row | ({"category": name} if name else {}))
-        images = [
-            (str(image["file_name"]), size_of(image), image["id"]) for image in tree["images"]
-        ]
-    except (ValueError, TypeError, LookupError, RecursionError, AttributeError) as error:
-        reason = shown(f"neither a tar nor a COCO file ({type(error).__name__}: {error})")
-        raise InputError(f"{shown(file)}: {reason}: give SA-1B tars or a COCO file") from error
-    home = photos or _beside(file, images[0][0] if images else "")
-    for name, size, key in images:
-        yield Found(name, size, of.pop(key, []), home)
+def _coco(file: Path, photos: Path | None, report: Callable[[int], None]) -> Iterator[Found]:
+    """The photos of a COCO file, with where the first one of them is taken for where all are."""
+    home = photos
+    for number, (name, size, masks) in enumerate(photos_of(file, report)):
+        if number == 0 and photos is None:
+            home = _beside(file, name)
+        yield Found(name, size, masks, home)
 
 
 def _beside(file: Path, name: str) -> Path | None:

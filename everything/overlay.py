@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -66,19 +66,28 @@ def overlay(photo: Pixels, annotations: Sequence[Annotation], fill: float = _FIL
 
 
 def write_overlays(
-    labels: Location, out: Path | None = None, photos: Location | None = None
+    labels: Location,
+    out: Path | None = None,
+    photos: Location | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
     """Write every photo of a results folder with its masks, as PNG; return the files.
 
     labels: what `everything label` wrote, or SA-1B's JSONs beside their photos. out: where the
     pictures go, `labels/overlays` if not given, each under its photo's relative name. photos: the
-    photos' folder if it is not the one of the job. Raises InputError and ImageError.
+    photos' folder if it is not the one of the job. progress: called with photos done and photos in
+    all. Raises InputError and ImageError.
     """
     results = Results(labels, photos)
     if out is None and not isinstance(labels, Path):
         raise InputError(f"{shown(labels)}: is not on this machine: give --out")
     home = out or Path(labels) / "overlays"
-    return [_write_one(results, key, home / f"{key}.png") for key in results.files]
+    written = []
+    for key in results.files:
+        written.append(_write_one(results, key, home / f"{key}.png"))
+        if progress is not None:
+            progress(len(written), len(results))
+    return written
 
 
 def _write_one(results: Results, key: str, target: Path) -> Path:

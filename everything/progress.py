@@ -47,6 +47,28 @@ def progress_of(summary: Summary, console: Console) -> Iterator[Callable[[], Non
         yield grown
 
 
+@contextmanager
+def counted(what: str, console: Console) -> Iterator[Callable[[int, int], None]]:
+    """Show how much of something is done; the function given is to be called with what is done and
+    what there is in all, of `what`: photos, or bytes."""
+    if console.is_terminal:
+        with _bar(console) as bar:
+            bar_id = bar.add_task("", now=what)
+            yield lambda done, total: bar.update(bar_id, completed=done, total=total)
+        return
+    start = last = time.monotonic()
+
+    def told(done: int, total: int) -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last >= _EVERY and done:
+            last = now
+            left = _duration((now - start) / done * (total - done))
+            line = f"{done:,} of {total:,} {what}, {left} left"
+            console.print(line, highlight=False, markup=False)
+
+    yield told
+
+
 def _bar(console: Console) -> Progress:
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[now]}"))
     return Progress(*columns, console=console, transient=True)

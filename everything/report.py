@@ -1,6 +1,7 @@
 """The report: a page without a server where a person looks at masks, photo by photo.
 
 OUT/index.html      the page: styles, script and one line per photo
+OUT/report.json     its tables, for programs
 OUT/thumbs/N.jpg    photo N with its masks, small
 OUT/photos/N.jpg    photo N, at most PREVIEW px
 OUT/data/N.js       the masks of photo N as COCO codes; a script, since pages opened from disk may
@@ -29,25 +30,23 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from everything import rle
-from everything.annotations import Annotation
 from everything.clock import STAGES
 from everything.errors import ImageError, InputError, StoreError
 from everything.names import as_text, shown
-from everything.overlay import PALETTE, colour_of, overlay, palette, photo_of
-from everything.pairing import one_to_one
+from everything.overlay import PALETTE, overlay, palette, photo_of
+from everything.page_masks import script_rows
 from everything.places import Location, Url, located
 from everything.results import Result, Results
 
 PREVIEW, THUMB = 1280, 360  # longest side, px
 _OURS = '<meta name="generator" content="everything report">'
+REPORT = "report.json"
 _PARTS = ("thumbs", "photos", "data")
 # In this order; the last one starts the page.
 _SCRIPTS = (
     *("photos", "grid", "masks", "panes", "zoom"),
     *("drawing", "list", "viewer", "sliders", "timing"),
 )
-SAME = 0.5  # IoU from which masks of two folders are the same one
 Progress = Callable[[int, int], None]
 
 
@@ -76,7 +75,13 @@ def write_report(
     some = keys[:limit]
     entries = list(_entries(results, some, home, progress))
     page = home / "index.html"
-    page.write_text(_page(_names(folders), results, entries, len(keys)), encoding="utf-8")
+    names = _names(folders)
+    about = {
+        "folders": [_folder(*item, entries) for item in zip(names, results, count())],
+        "failures": _failures(names, results),
+    }
+    (home / REPORT).write_text(json.dumps(about, indent=2) + "\n", encoding="ascii")
+    page.write_text(_page(about, entries, len(keys)), encoding="utf-8")
     return page
 
 
@@ -141,7 +146,7 @@ def _one(results: list[Results], number: int, key: str, home: Path) -> _Entry:
         Image.fromarray(small).save(home / "photos" / f"{name}.jpg", quality=85)
     thumb = overlay(_shrunk(small, THUMB), first.annotations)
     Image.fromarray(thumb).save(home / "thumbs" / f"{name}.jpg", quality=80)
-    rows = _rows(found)
+    rows = script_rows(found)
     script = f"everythingPhoto({number},{json.dumps(rows, separators=(',', ':'))})\n"
     (home / "data" / f"{name}.js").write_text(script, encoding="ascii")
     about = {
@@ -182,53 +187,6 @@ def _shrunk(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.array(image)
 
 
-def _rows(found: list[Result | None]) -> list[list[Any] | None]:
-    """The masks of each folder as the script reads them.
-
-    A mask that the first folder has, too, has its colour, its row there and their IoU; the others
-    have colours of their own, and the row -1.
-    """
-    first = next(result for result in found if result is not None)
-    taken = max((colour_of(mask, row) for row, mask in enumerate(first.annotations)), default=-1)
-    rows: list[list[Any] | None] = []
-    for result in found:
-        if result is None:
-            rows.append(None)
-            continue
-        twins = {} if result is first else _twins(result, first)
-        fresh = count(taken + 1)
-        mine = []
-        for row, mask in enumerate(result.annotations):
-            twin, iou = twins.get(row, (-1, 0.0))
-            if result is first:
-                colour = colour_of(mask, row)
-            else:
-                colour = next(fresh) if twin < 0 else colour_of(first.annotations[twin], twin)
-            mine.append(_row(row, mask, colour % PALETTE, twin, iou))
-        rows.append(mine)
-    return rows
-
-
-def _twins(result: Result, first: Result) -> dict[int, tuple[int, float]]:
-    """For masks of a result the row of the same one in another result, and their IoU."""
-    if result.size != first.size:
-        return {}
-    mine, theirs = ([a["segmentation"] for a in one.annotations] for one in (result, first))
-    agreement = rle.iou(mine, theirs).numpy()
-    return {i: (j, float(agreement[i, j])) for i, j in one_to_one(agreement, SAME)}
-
-
-def _row(row: int, annotation: Annotation, colour: int, twin: int, shared: float) -> list[Any]:
-    """A mask as the script reads it."""
-    numbers = (annotation.get(name, 0.0) for name in ("predicted_iou", "stability_score"))
-    iou, stability = (round(float(value), 4) for value in numbers)
-    box = [round(float(value), 1) for value in annotation.get("bbox", ())]
-    points = [[round(float(v), 1) for v in xy] for xy in annotation.get("point_coords", ())]
-    name, area = int(annotation.get("id", row)), int(annotation["area"])
-    code = annotation["segmentation"]["counts"]
-    return [name, colour, iou, stability, area, box, points, code, twin, round(shared, 4)]
-
-
 def _summary(result: Result | None) -> dict[str, Any] | None:
     if result is None:
         return None
@@ -250,13 +208,11 @@ def _names(folders: Sequence[Location]) -> list[str]:
     return [shown(n if last.count(n) == 1 else f) for n, f in zip(last, folders, strict=True)]
 
 
-def _page(names: list[str], results: list[Results], entries: list[_Entry], total: int) -> str:
-    folders = [_folder(f, name, results[f], entries) for f, name in enumerate(names)]
+def _page(about: dict[str, Any], entries: list[_Entry], total: int) -> str:
     script = (
         f'"use strict";\n(() => {{\n{"".join(_asset(f"{name}.js") for name in _SCRIPTS)}}})();\n'
     )
-    style = _asset("report.css")
-    masks = sum(folder["masks"] for folder in folders)
+    masks = sum(folder["masks"] for folder in about["folders"])
     note = ""
     if len(entries) < total:
         note = (
@@ -265,31 +221,29 @@ def _page(names: list[str], results: list[Results], entries: list[_Entry], total
         )
     template = _environment().get_template("report.html")
     return template.render(
-        title=" and ".join(names),
+        **about,
+        title=" and ".join(folder["label"] for folder in about["folders"]),
         summary=f"{len(entries):,} photos, {masks:,} masks",
         limit_note=note,
-        folders=folders,
-        failures=_failures(names, results),
-        index=_index(folders, entries),
+        index=_index(about["folders"], entries),
         script=Markup(script),
         script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        style=Markup(style),
+        style=Markup(_asset("report.css")),
     )
 
 
-def _folder(f: int, name: str, results: Results, entries: list[_Entry]) -> dict[str, Any]:
+def _folder(name: str, results: Results, f: int, entries: list[_Entry]) -> dict[str, Any]:
     found = [summary for entry in entries if (summary := entry.summaries[f]) is not None]
     recipe = next((recipe for entry in entries if (recipe := entry.recipes[f])), {})
     totals = [summary["total"] for summary in found if summary["total"] > 0]
     return {
-        "name": name,
         "label": name,
-        "variant": str(recipe.get("variant", "–")),
-        "sampler": str(recipe.get("sampler", {}).get("name", "–")),
+        "variant": recipe.get("variant"),
+        "sampler": recipe.get("sampler", {}).get("name"),
         "photos": len(found),
         "masks": sum(summary["masks"] for summary in found),
         "failed": len(results.failures),
-        "median": f"{statistics.median(totals):.3f}" if totals else "–",
+        "median_seconds": statistics.median(totals) if totals else None,
     }
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import tarfile
+import tracemalloc
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 
 from everything import rle
 from everything.cli import app
+from everything.coco import photos_of
 from everything.errors import InputError, StoreError
 from everything.evaluate import evaluate
 from everything.export import export
@@ -137,6 +139,71 @@ def test_coco_spellings_crowds_and_classes(tmp_path: Path):
     assert [a.get("iscrowd") for a in found] == [None, 1, None]
     assert {a["category"] for a in found} == {"cat"}
     assert [a["predicted_iou"] for a in found] == [1.0] * 3
+
+
+def test_the_parts_of_a_coco_file_come_in_any_order(tmp_path: Path):
+    annotations = [
+        {"id": n, "image_id": key, "category_id": 7, "segmentation": [[n, 0, n + 3, 0, n, 4]]}
+        for n, key in enumerate([2.0, "2", 1, 2, "2"])
+    ]
+    images = [
+        {"id": key, "file_name": f"{n}.jpg", "width": 10, "height": 8}
+        for n, key in enumerate([2, "2", 1, 4])
+    ]
+    classes = [{"id": 7, "name": "seven"}]
+    parts = {"annotations": annotations, "categories": classes, "images": images}
+    for order in (sorted(parts), sorted(parts, reverse=True)):
+        out = tmp_path / order[0]
+        (tmp_path / "c.json").write_text(json.dumps({part: parts[part] for part in order}))
+        steps: list[tuple[int, int]] = []
+        import_labels([tmp_path / "c.json"], out, progress=lambda *now: steps.append(now))  # noqa: B023
+        found = [Results(out).read(f"{n}.jpg").annotations for n in range(4)]
+        assert [[a["id"] for a in masks] for masks in found] == [[0, 3], [1, 4], [2], []]
+        assert {a["category"] for masks in found for a in masks} == {"seven"}
+        assert steps == sorted(steps)
+        assert steps[-1] == ((tmp_path / "c.json").stat().st_size,) * 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"images": []}',
+        '{"images": [null], "annotations": []}',
+        '{"images": [{"id": 1, "file_name": "x", "width": 4}], "annotations": []}',
+        '{"images": [{"id": 1, "file_name": "x", "width": 4, "height": 4}], "annotations": [3]}',
+        '{"images": [{"id": 1, "file_name": "x", "width": 4, "height": 4}], "annotations": [{}]}',
+        '{"images": [{"id": 1, "file_name": "x", "width": 4, "height": 4}], "annotations": [{"ima',
+        '{"images": [{"id": 1, "file_name": "x", "width": 4, "height": 1e99}]}',
+    ],
+)
+def test_a_coco_file_that_is_none_brings_nothing(tmp_path: Path, text: str):
+    (tmp_path / "c.json").write_text(text)
+    with pytest.raises(InputError, match=r"c\.json: neither a tar nor a COCO file .*give SA-1B"):
+        import_labels([tmp_path / "c.json"], tmp_path / "out")
+    assert len(Results(tmp_path / "out")) == 0
+
+
+def test_memory_does_not_grow_with_a_coco_file(tmp_path: Path):
+    def peak(photos: int) -> int:
+        polygon = [[x % 7 + 0.5, x % 5 + 0.25] for x in range(60)]
+        mask = {"category_id": 1, "segmentation": [[v for xy in polygon for v in xy]]}
+        tree = {
+            "images": [
+                {"id": n, "file_name": f"{n}.jpg", "width": 9, "height": 9} for n in range(photos)
+            ],
+            "annotations": [mask | {"id": n, "image_id": n % photos} for n in range(8 * photos)],
+        }
+        (tmp_path / "c.json").write_text(json.dumps(tree))
+        del tree
+        tracemalloc.start()
+        found = sum(len(masks) for _, _, masks in photos_of(tmp_path / "c.json", lambda _: None))
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert found == 8 * photos
+        return most
+
+    peak(2)
+    assert peak(800) < peak(40) + 300_000  # of 6 MB more in the file
 
 
 @pytest.mark.parametrize("name", ["../x.json", "/tmp/x.json", "a/../../x.json", "../../y.jpg"])

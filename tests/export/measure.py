@@ -1,4 +1,4 @@
-"""How time and memory of exports grow with the photos: `python -m tests.export.measure --out DIR`.
+"""How time and memory of exports and imports grow: `python -m tests.export.measure --out DIR`.
 
 Each format is written by a process of its own, from results with few small masks each; a line of
 JSON says what it took.
@@ -71,6 +71,12 @@ def main() -> None:
             command = [sys.executable, "-m", "everything", "export", str(labels), "--to", to]
             command += ["--out", str(out), "--photos", "none", "--overwrite", "--json"]
             row = {"to": to, "photos": photos, "masks": photos * MASKS}
+            print(json.dumps(row | measured(command)), flush=True)
+        if (coco := arguments.out / f"coco-{photos}").is_dir():
+            file = coco / "annotations" / "instances_default.json"
+            back = arguments.out / f"back-{photos}"
+            command = [sys.executable, "-m", "everything", "import", str(file), "--out", str(back)]
+            row = {"from": "coco", "photos": photos, "bytes": file.stat().st_size}
             print(json.dumps(row | measured(command)), flush=True)
 
 

@@ -1,0 +1,31 @@
+"""How far a command is."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from everything import progress
+
+
+def test_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch):
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    file = io.StringIO()
+    with progress.counted("photos", Console(file=file)) as told:
+        for done in range(0, 2001, 100):
+            told(done, 2000)
+            now[0] += 1
+    assert file.getvalue().splitlines() == [
+        "500 of 2,000 photos, 0:00:15 left",
+        "1,000 of 2,000 photos, 0:00:10 left",
+        "1,500 of 2,000 photos, 0:00:05 left",
+        "2,000 of 2,000 photos, 0:00:00 left",
+    ]
+
+
+def test_a_bar_on_a_terminal():
+    file = io.StringIO()
+    with progress.counted("photos", Console(file=file, force_terminal=True, width=60)) as told:
+        told(3, 12)
+    assert "3/12\x1b[0m photos" in file.getvalue()
