@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from everything import ops
@@ -26,12 +28,14 @@ class Interpolation:
     Interpolation is linear and works on the axes one after the other, so any part of the result
     needs only the matching parts of both matrices. Equal to `to_view` up to float rounding.
     rows: (h, hl). columns: (w, wl). The reaches tell, for a row of `rows` or `columns` and for a
-    column of it, the first and the last entry that is not zero.
+    column of it, the first and the last entry that is not zero. bands: both matrices without
+    their zeros.
     """
 
     rows: Tensor
     columns: Tensor
     reach: tuple[_Reach, _Reach]
+    bands: tuple[Band, Band]
 
     @staticmethod
     def of(frame: Frame, low: Size) -> Interpolation:
@@ -61,6 +65,26 @@ class Interpolation:
         (down, across) = self.reach
         (top, bottom), (left, right) = down.touched(y0, y1), across.touched(x0, x1)
         return left, top, right, bottom
+
+
+@dataclass(frozen=True)
+class Band:
+    """An interpolation matrix (n, m) by its diagonal alone: row i has its entries weights[i],
+    float32 (n, s), from column first[i], int64 (n,), on. sizes: n, m, s."""
+
+    first: NDArray[np.int64]
+    weights: NDArray[np.float32]
+    sizes: tuple[int, int, int]
+
+    @staticmethod
+    def of(matrix: Tensor) -> Band:
+        """Return the band of a matrix that has no other entries."""
+        n, m = matrix.shape
+        first, last = ops.extent(matrix != 0)
+        s = int((last - first).max()) + 1
+        first = first.clamp(max=m - s)
+        weights = matrix.gather(1, first[:, None] + torch.arange(s))
+        return Band(first.numpy(), weights.contiguous().numpy(), (n, m, s))
 
 
 @dataclass(frozen=True)
@@ -96,7 +120,8 @@ class _Reach:
 @lru_cache(maxsize=8)
 def _interpolation(frame: Frame, low: Size) -> Interpolation:
     rows, columns = (_matrix(frame, low, axis) for axis in (0, 1))
-    return Interpolation(rows, columns, (_Reach.of(rows), _Reach.of(columns)))
+    reach, bands = (_Reach.of(rows), _Reach.of(columns)), (Band.of(rows), Band.of(columns))
+    return Interpolation(rows, columns, reach, bands)
 
 
 def _matrix(frame: Frame, low: Size, axis: int) -> Tensor:

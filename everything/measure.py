@@ -1,31 +1,45 @@
-"""What the gate wants to know of a mask at full resolution: stability, box, and its outline.
+"""What the gate wants to know of a mask at full resolution: stability, box, and its run lengths.
 
-On a CPU a mask is brought to full resolution only where it matters: inside its region of interest,
-the cells whose logit exceeds -offset and those that interpolation mixes with them, since all else
-is at most -offset; on large photos only along its outline (blocks.py). Where SAM's own arithmetic
-is asked for, on other devices and for bicubic frames, whose interpolation overshoots the logits,
-whole masks are interpolated.
+On a CPU the compiled kernels interpolate a mask column by column and keep only counts and the
+places where it begins and ends. Without them a mask is brought to full resolution only where it
+matters: inside its region of interest, the cells whose logit exceeds -offset and those that
+interpolation mixes with them, since all else is at most -offset; on large photos only along its
+outline (blocks.py). Where SAM's own arithmetic is asked for, on other devices and for bicubic
+frames, whose interpolation overshoots the logits, whole masks are interpolated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from everything import ops
+from everything import native, ops, rle
 from everything.blocks import Blocks
 from everything.interpolation import Interpolation
-from everything.rle import Outline
-from everything.view import Frame
+from everything.rle import Outline, Rle
+from everything.view import Frame, Size
 
 WORKING_SET = 64 * 2**20  # bytes of full-resolution logits that are held at a time
 LARGE = 2**17  # px of a region, beyond which its outline alone is interpolated
+
+# "auto": by the kernels, where there are any. "torch": without them. "exact": with SAM's own order
+# of additions, which decides the side of pixels that lie on the cut.
+Way = Literal["auto", "torch", "exact"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a view lies in its image: the view's corner (x, y) and the image's size (H, W), px."""
+
+    origin: tuple[int, int]
+    size: Size
 
 
 @dataclass(frozen=True)
@@ -33,9 +47,80 @@ class Measured:
     """N masks measured.
 
     stability: float32 (N,), NaN where nothing is near the cut. areas: int64 (N,) px. boxes:
-    float32 (N, 4) xyxy inclusive, view px; zeros for an empty mask. outlines: N functions that
-    return a mask's outline, with its place in the view; only masks that are kept need theirs.
+    float32 (N, 4) xyxy inclusive, view px; zeros for an empty mask. codes: N functions that return
+    a mask's run lengths over the image; only masks that are kept need theirs.
     """
+
+    stability: Tensor
+    areas: Tensor
+    boxes: Tensor
+    codes: Sequence[Callable[[], Rle]]
+
+
+def measure(
+    logits: Tensor, frame: Frame, offset: float, way: Way = "auto", place: Place | None = None
+) -> Measured:
+    """Return the measures of masks given as logits float32 (N, hl, wl) over the frame's canvas.
+
+    offset: how far the cut is moved for the stability (SAM's stability_score_offset). place: of
+    the view in its image; None: it is the image.
+    """
+    place = place or Place((0, 0), frame.view)
+    if way == "auto" and native.kernels is not None and logits.device.type == "cpu":
+        return _looked(logits, frame, offset, place)
+    parts = list(_parts(logits, frame, offset, way == "exact"))
+    none = _Part(torch.zeros(0), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4), [])
+    return Measured(
+        torch.cat([none.stability, *(part.stability for part in parts)]),
+        torch.cat([none.areas, *(part.areas for part in parts)]),
+        torch.cat([none.boxes, *(part.boxes for part in parts)]),
+        [partial(_code, outline, place) for part in parts for outline in part.outlines],
+    )
+
+
+def _looked(logits: Tensor, frame: Frame, offset: float, place: Place) -> Measured:
+    """What the kernels make of masks."""
+    rows, columns = Interpolation.of(frame, (logits.shape[1], logits.shape[2])).bands
+    counts = np.zeros((len(logits), 7), np.int64)
+    masks = logits.contiguous().numpy()
+    edges: list[bytes] = [b""] * len(masks)
+
+    def run(some: slice) -> None:
+        arrays = [masks[some], rows.first, rows.weights, columns.first, columns.weights]
+        edges[some] = native.kernels.look(
+            len(masks[some]),
+            rows.sizes,
+            columns.sizes,
+            (*place.origin, place.size[0]),
+            offset,
+            frame.interpolation == "bilinear",
+            [*arrays, counts[some]],
+        )
+
+    native.in_threads(run, len(masks))
+    found = torch.from_numpy(counts)
+    return Measured(
+        found[:, 2].int() / found[:, 0],
+        found[:, 1],
+        found[:, 3:].float(),
+        [partial(_code_of_edges, each, place.size) for each in edges],
+    )
+
+
+def _code_of_edges(edges: bytes, size: Size) -> Rle:
+    return rle.encode_edges(np.frombuffer(edges, np.int64), size)
+
+
+def _code(outline: Callable[[], Outline], place: Place) -> Rle:
+    """A mask of a view as run lengths over the image."""
+    found = outline()
+    x, y = found.origin[0] + place.origin[0], found.origin[1] + place.origin[1]
+    return rle.encode_outline(replace(found, origin=(x, y)), place.size)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some masks measured without the kernels: as Measured, but with their outlines in the view."""
 
     stability: Tensor
     areas: Tensor
@@ -43,23 +128,7 @@ class Measured:
     outlines: Sequence[Callable[[], Outline]]
 
 
-def measure(logits: Tensor, frame: Frame, offset: float, exact: bool = False) -> Measured:
-    """Return the measures of masks given as logits float32 (N, hl, wl) over the frame's canvas.
-
-    offset: how far the cut is moved for the stability (SAM's stability_score_offset). exact: with
-    SAM's own order of additions, which decides the side of pixels that lie on the cut.
-    """
-    parts = list(_parts(logits, frame, offset, exact))
-    none = Measured(torch.zeros(0), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4), [])
-    return Measured(
-        torch.cat([none.stability, *(part.stability for part in parts)]),
-        torch.cat([none.areas, *(part.areas for part in parts)]),
-        torch.cat([none.boxes, *(part.boxes for part in parts)]),
-        [outline for part in parts for outline in part.outlines],
-    )
-
-
-def _parts(logits: Tensor, frame: Frame, offset: float, exact: bool) -> Iterator[Measured]:
+def _parts(logits: Tensor, frame: Frame, offset: float, exact: bool) -> Iterator[_Part]:
     low = (logits.shape[1], logits.shape[2])
     if not len(logits):
         return
@@ -74,9 +143,7 @@ def _parts(logits: Tensor, frame: Frame, offset: float, exact: bool) -> Iterator
         yield from (_enlarged(mask, interpolation, blocks, offset) for mask in logits)
 
 
-def _enlarged(
-    logits: Tensor, interpolation: Interpolation, blocks: Blocks, offset: float
-) -> Measured:
+def _enlarged(logits: Tensor, interpolation: Interpolation, blocks: Blocks, offset: float) -> _Part:
     """A mask given as logits (hl, wl)."""
     near = logits.numpy() > -offset
     if not near.any():
@@ -88,10 +155,10 @@ def _enlarged(
     return _region(part.numpy(), offset, origin)
 
 
-def _by_block(logits: Tensor, blocks: Blocks, offset: float) -> Measured:
+def _by_block(logits: Tensor, blocks: Blocks, offset: float) -> _Part:
     looked = blocks.look(logits, offset)
     outer, area, inner = looked.counts
-    return Measured(
+    return _Part(
         torch.tensor([inner], dtype=torch.int32) / outer,
         torch.tensor([area]),
         torch.tensor([looked.box()], dtype=torch.float32),
@@ -99,9 +166,7 @@ def _by_block(logits: Tensor, blocks: Blocks, offset: float) -> Measured:
     )
 
 
-def _region(
-    logits: NDArray[np.float32], offset: float, origin: tuple[int, int] = (0, 0)
-) -> Measured:
+def _region(logits: NDArray[np.float32], offset: float, origin: tuple[int, int] = (0, 0)) -> _Part:
     """A mask of which logits (h, w), at `origin` (x, y) of the view, hold all above -offset.
 
     Counts whole-array comparisons, which is what a large mask costs: numpy's are fast.
@@ -113,7 +178,7 @@ def _region(
     if area:
         box = torch.tensor(_box(mask), dtype=torch.float32)
         box += torch.tensor([*origin, *origin])
-    return Measured(
+    return _Part(
         torch.tensor([inner], dtype=torch.int32) / outer,
         torch.tensor([area]),
         box[None],
@@ -126,9 +191,9 @@ def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
 
 
-def _whole(logits: Tensor, frame: Frame, offset: float) -> Measured:
+def _whole(logits: Tensor, frame: Frame, offset: float) -> _Part:
     full = frame.to_view(logits)
     masks = full > 0
     areas, boxes = masks.flatten(1).sum(1), ops.mask_to_box(masks).float()
     outlines = [partial(Outline.of, mask) for mask in masks.cpu().numpy()]
-    return Measured(ops.stability(full, offset).cpu(), areas.cpu(), boxes.cpu(), outlines)
+    return _Part(ops.stability(full, offset).cpu(), areas.cpu(), boxes.cpu(), outlines)

@@ -56,14 +56,7 @@ def encode(mask: NDArray[np.bool_], origin: tuple[int, int], size: Size) -> Rle:
 
 def encode_outline(outline: Outline, size: Size) -> Rle:
     """Return the code of a mask of an image of (H, W) px."""
-    height, width = size
-    runs = _run_lengths(outline, size)
-    return _text(coco.frPyObjects({"size": [height, width], "counts": runs}, height, width))
-
-
-def _run_lengths(outline: Outline, size: Size) -> list[int]:
-    """Lengths of alternating runs of 0 and 1, column by column, of an image with one mask in it."""
-    (x, y), (height, width) = outline.origin, size
+    (x, y), height = outline.origin, size[0]
     # Where runs start and end, in turn once they are in column order.
     edges = np.concatenate(
         [
@@ -75,9 +68,16 @@ def _run_lengths(outline: Outline, size: Size) -> list[int]:
     edges.sort()
     # A run down to the last pixel of a column goes on at the first pixel of the next one.
     seam = np.flatnonzero(edges[1:-1:2] == edges[2::2]) * 2 + 1
-    edges = np.delete(edges, np.concatenate([seam, seam + 1]))
+    return encode_edges(np.delete(edges, np.concatenate([seam, seam + 1])), size)
+
+
+def encode_edges(edges: NDArray[np.int64], size: Size) -> Rle:
+    """Return the code of a mask of an image of (H, W) px whose runs of ones begin and end, in turn,
+    at `edges` (2 N,), ascending, counted down the columns."""
+    height, width = size
     lengths: list[int] = np.diff(edges, prepend=0, append=height * width).tolist()
-    return lengths if lengths[-1] else lengths[:-1]
+    counts = lengths if lengths[-1] else lengths[:-1]
+    return _text(coco.frPyObjects({"size": [height, width], "counts": counts}, height, width))
 
 
 def runs(code: Rle) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ from everything.batching import Batching
 from everything.clock import Clock
 from everything.config import Recipe
 from everything.masks import Decoded, Masks
+from everything.measure import Way
 from everything.model import Model
 from everything.prompts import Prompts
 from everything.view import Frame, View
@@ -75,9 +76,8 @@ class Scene:
             done += len(batch)
             self._clock.counts["decoder_calls"] += 1
             self._clock.counts["candidates"] += len(drafts.scores)
-            exact = self._recipe.decoding.decoder == "plain"
             yield from select.gate(
-                drafts, batch, self.frame, self.view, self._recipe.filters, self._clock, exact
+                drafts, batch, self.frame, self.view, self._recipe.filters, self._clock, self._way
             )
 
     def accept(self, decoded: Decoded) -> Masks:
@@ -86,4 +86,10 @@ class Scene:
         if self._recipe.filters.pred_iou_thresh > 0:
             decoded = decoded[decoded.scores > self._recipe.filters.pred_iou_thresh]
         with self._clock.stage("select"):
-            return select.accept(decoded, self.view, self._recipe.filters)
+            return select.accept(decoded, self.view, self._recipe.filters, self._way)
+
+    @property
+    def _way(self) -> Way:
+        if self._recipe.decoding.decoder == "plain":
+            return "exact"
+        return "torch" if self._recipe.compute.kernels == "torch" else "auto"

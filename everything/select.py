@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from everything import ops, rle
+from everything import ops
 from everything.clock import Clock
 from everything.config import Filters
 from everything.masks import Decoded, Masks
-from everything.measure import measure
+from everything.measure import Place, Way, measure
 from everything.model import Drafts
 from everything.prompts import Prompts
-from everything.rle import Outline, Rle
 from everything.segments import Segments
 from everything.view import Frame, View
 
@@ -40,12 +38,12 @@ def gate(
     view: View,
     filters: Filters,
     clock: Clock,
-    exact: bool = False,
+    way: Way = "auto",
 ) -> Iterator[Masks]:
     """Yield the drafts that pass as masks, a bounded number at a time.
 
     prompts: P rows, view px, that the drafts answer. Only drafts with a sufficient score are
-    drawn at all. The clock counts what was promising and what was stable. exact: see `measure`.
+    drawn at all. The clock counts what was promising and what was stable. way: see `measure`.
     """
     rows = promising(drafts, filters)
     clock.counts["promising"] += len(rows)
@@ -56,19 +54,20 @@ def gate(
         scores, levels = drafts.scores[some].cpu(), drafts.level[some].cpu()
         decoded = Decoded(logits, scores, levels, prompts[of], frame)
         with clock.stage("select"):
-            masks = accept(decoded, view, filters, exact)
+            masks = accept(decoded, view, filters, way)
         clock.counts["stable"] += len(masks)
         yield masks
 
 
-def accept(decoded: Decoded, view: View, filters: Filters, exact: bool = False) -> Masks:
+def accept(decoded: Decoded, view: View, filters: Filters, way: Way = "auto") -> Masks:
     """Return the decoded masks that are stable and not cut off by a crop's edge.
 
     A stability must reach its threshold, as in SAM; a threshold of 0 lets everything pass but
-    masks without a pixel, which SAM would keep. exact: see `measure`.
+    masks without a pixel, which SAM would keep. way: see `measure`.
     """
-    measured = measure(decoded.logits, decoded.frame, filters.stability_score_offset, exact)
     x, y = view.box[:2]
+    place = Place((x, y), view.image_size)
+    measured = measure(decoded.logits, decoded.frame, filters.stability_score_offset, way, place)
     boxes = measured.boxes + torch.tensor([x, y, x, y])
     passes = (measured.areas > 0) & ~ops.cut_off(boxes, view.box, view.image_size)
     if filters.stability_score_thresh > 0:
@@ -76,7 +75,7 @@ def accept(decoded: Decoded, view: View, filters: Filters, exact: bool = False) 
     keep = passes.nonzero().flatten()
     kept = decoded if len(keep) == len(decoded) else decoded[keep]  # spares a copy of all logits
     segments = Segments(
-        rles=[_code(measured.outlines[row](), view) for row in keep.tolist()],
+        rles=[measured.codes[row]() for row in keep.tolist()],
         boxes=boxes[keep],
         scores=kept.scores,
         stability=measured.stability[keep],
@@ -85,12 +84,6 @@ def accept(decoded: Decoded, view: View, filters: Filters, exact: bool = False) 
         crops=torch.tensor([view.box] * len(keep), dtype=torch.int64).reshape(-1, 4),
     )
     return Masks(kept, segments)
-
-
-def _code(outline: Outline, view: View) -> Rle:
-    """A mask of a view as run lengths over the image."""
-    x, y = outline.origin[0] + view.box[0], outline.origin[1] + view.box[1]
-    return rle.encode_outline(replace(outline, origin=(x, y)), view.image_size)
 
 
 def _first_of_each(identity: Tensor) -> Tensor:

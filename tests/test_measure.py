@@ -1,12 +1,16 @@
+from collections.abc import Iterator
+
+import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from everything import ops, rle
+from everything import native, ops, rle
 from everything.blocks import Blocks
-from everything.measure import Measured, measure
-from everything.rle import Outline
+from everything.measure import Measured, Place, Way, measure
+from everything.native import INSTRUCTIONS
+from everything.rle import Rle
 from everything.view import Frame, padded_frame, stretched_frame
 
 
@@ -32,8 +36,8 @@ def logits_over(frame: Frame, seed: int) -> torch.Tensor:
     return torch.nn.functional.interpolate(logits[None], frame.view)[0]
 
 
-def drawn(outline: Outline, size: tuple[int, int]) -> torch.Tensor:
-    return torch.from_numpy(rle.decode([rle.encode_outline(outline, size)], size)[0])
+def drawn(code: Rle, size: tuple[int, int]) -> torch.Tensor:
+    return torch.from_numpy(rle.decode([code], size)[0])
 
 
 def check(measured: Measured, full: torch.Tensor, offset: float) -> None:
@@ -48,8 +52,59 @@ def check(measured: Measured, full: torch.Tensor, offset: float) -> None:
     expected = ops.stability(full, offset).nan_to_num(7)
     assert torch.equal(measured.stability.nan_to_num(7)[sure], expected[sure])
     assert torch.equal(measured.boxes[sure], ops.mask_to_box(masks).float()[sure])
-    for outline, mask, doubt in zip(measured.outlines, masks, in_doubt[1], strict=True):
-        assert (drawn(outline(), tuple(mask.shape)) ^ mask).sum() <= doubt
+    for code, mask, doubt in zip(measured.codes, masks, in_doubt[1], strict=True):
+        assert (drawn(code(), tuple(mask.shape)) ^ mask).sum() <= doubt
+
+
+@pytest.fixture(params=INSTRUCTIONS)
+def instructions(request: pytest.FixtureRequest) -> Iterator[str]:
+    native.kernels.take(request.param)
+    yield request.param
+    native.kernels.take(INSTRUCTIONS[0])
+
+
+@pytest.mark.usefixtures("instructions")
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(frames, st.integers(0, 2**31), st.floats(0, 2))
+def test_kernels_give_what_whole_masks_give(frame: Frame, seed: int, offset: float):
+    logits = logits_over(frame, seed)
+    check(measure(logits, frame, offset), frame.to_view(logits), offset)
+
+
+@pytest.mark.usefixtures("instructions")
+@pytest.mark.parametrize("size", [(700, 900), (897, 673), (16, 4000), (64, 64), (1, 1)])
+def test_kernels_on_large_and_tiny_photos(size: tuple[int, int]):
+    frame, logits = padded_frame(size, 64), smooth(24, 16, 0)
+    check(measure(logits, frame, 0.7), frame.to_view(logits), 0.7)
+
+
+@pytest.mark.usefixtures("instructions")
+def test_kernels_measure_bicubic_frames_whole():
+    frame, logits = stretched_frame((140, 50), 64, "bicubic"), smooth(8, 16, 3)
+    check(measure(logits, frame, 1.0), frame.to_view(logits), 1.0)
+
+
+@pytest.mark.parametrize("way", ["auto", "torch"])
+def test_runs_that_reach_the_next_column_are_one(way: Way):
+    """A full view of a full image is one run; in a larger image it is one run a column."""
+    frame, full = Frame((6, 5), (6, 5), (0, 0, 5, 6)), torch.ones(1, 6, 5)
+    measured = measure(full, frame, 0.5, way)
+    assert measured.codes[0]() == rle.encode(np.ones((6, 5), bool), (0, 0), (6, 5))
+    measured = measure(full, frame, 0.5, way, Place((2, 3), (9, 8)))
+    expected = np.zeros((9, 8), bool)
+    expected[3:9, 2:7] = True
+    assert np.array_equal(rle.decode([measured.codes[0]()], (9, 8))[0], expected)
+    assert measured.boxes.tolist() == [[0, 0, 4, 5]]
+
+
+@pytest.mark.parametrize("way", ["auto", "torch"])
+def test_logits_that_are_not_numbers_are_no_mask(way: Way):
+    frame = padded_frame((40, 30), 64)
+    measured = measure(torch.full((1, 16, 16), float("nan")), frame, 1.0, way)
+    assert measured.areas.tolist() == [0]
+    assert measured.stability.isnan().all()
 
 
 WAYS = {"regions": (2**40, 64), "blocks": (-1, 2**40)}
@@ -66,7 +121,7 @@ def test_parts_of_masks_give_what_whole_masks_give(
         large, paying = WAYS[way]
         patch.setattr("everything.measure.LARGE", large)
         patch.setattr("everything.blocks.PAYING", paying)
-        measured = measure(logits, frame, offset)
+        measured = measure(logits, frame, offset, "torch")
         check(measured, frame.to_view(logits), offset)
 
 
@@ -75,29 +130,29 @@ def test_parts_of_masks_give_what_whole_masks_give(
 def test_exactly_means_to_the_last_pixel(frame: Frame, seed: int, offset: float):
     logits = logits_over(frame, seed)
     full = frame.to_view(logits)
-    measured = measure(logits, frame, offset, exact=True)
+    measured = measure(logits, frame, offset, "exact")
     expected = ops.stability(full, offset)
     assert torch.equal(measured.stability.nan_to_num(7), expected.nan_to_num(7))
     assert torch.equal(measured.areas, (full > 0).flatten(1).sum(1))
     assert torch.equal(measured.boxes, ops.mask_to_box(full > 0).float())
-    for outline, mask in zip(measured.outlines, full > 0, strict=True):
-        assert torch.equal(drawn(outline(), frame.view), mask)
+    for code, mask in zip(measured.codes, full > 0, strict=True):
+        assert torch.equal(drawn(code(), frame.view), mask)
 
 
 @pytest.mark.parametrize("size", [(700, 900), (897, 673), (16, 4000)])
 def test_large_photos_are_looked_at_block_by_block(size: tuple[int, int]):
     frame, logits = padded_frame(size, 64), smooth(24, 16, 0)
     assert Blocks.of(frame, (16, 16)).pay
-    measured = measure(logits, frame, 0.7)
+    measured = measure(logits, frame, 0.7, "torch")
     check(measured, frame.to_view(logits), 0.7)
-    drawn_by_block = [o for o in measured.outlines if "Looked" in repr(o)]
+    drawn_by_block = [code for code in measured.codes if "Looked" in repr(code)]
     assert drawn_by_block or size == (16, 4000)
 
 
 def test_bicubic_frames_are_measured_whole():
     frame, logits = stretched_frame((40, 50), 64, "bicubic"), smooth(8, 16, 3)
     full = frame.to_view(logits)
-    measured = measure(logits, frame, 1.0)
+    measured = measure(logits, frame, 1.0, "torch")
     expected = ops.stability(full, 1.0)
     assert torch.equal(measured.stability.nan_to_num(7), expected.nan_to_num(7))
     assert torch.equal(measured.boxes, ops.mask_to_box(full > 0).float())
@@ -107,4 +162,4 @@ def test_bicubic_frames_are_measured_whole():
 def test_no_masks(mode: str):
     measured = measure(torch.zeros(0, 16, 16), stretched_frame((9, 9), 64, mode), 1.0)
     assert measured.boxes.shape == (0, 4)
-    assert list(measured.outlines) == []
+    assert list(measured.codes) == []

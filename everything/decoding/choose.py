@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import nn
 
-from everything.decoding.fused import INSTRUCTIONS
 from everything.decoding.interface import Decoder
 from everything.decoding.plain import PlainDecoder
 from everything.decoding.shared import SharedImageDecoder
 from everything.decoding.structure import UnlikeSAM
+from everything.native import INSTRUCTIONS
 
 
 def choose(

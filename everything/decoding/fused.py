@@ -1,17 +1,14 @@
-"""The passes over the image and the drawing as compiled kernels (kernels/), where they can be had.
+"""The passes over the image and the drawing by the compiled kernels, where they can be had.
 
 The algebra is that of passes.py, shared.py and upscale.py, the arithmetic float32: a tile of image
 tokens stays in the processor's inner caches while all of a prompt's steps, and many prompts, look
-at it, and nothing of a prompt's (T h, N) scores or weights is ever in memory. The kernels are built
-when the package is installed, if there is a compiler; they serve processors, float32 and exact
-GELU, and whatever else is asked runs as torch's operations.
+at it, and nothing of a prompt's (T h, N) scores or weights is ever in memory. They serve
+processors, float32 and exact GELU; whatever else is asked runs as torch's operations.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,21 +16,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from everything import native
 from everything.decoding.fold import Folded
 from everything.decoding.image import DrawnSide, ImageSide
 from everything.decoding.passes import FirstUpdate, SecondUpdate, read_rows
 from everything.decoding.rank import against, by_head, merge_heads, rows
 from everything.decoding.structure import Parts, Upscaling
 from everything.errors import ConfigError
-
-kernels: Any
-try:
-    from everything.decoding import _kernels as kernels
-except ImportError:  # no compiler when this was installed
-    kernels = None
-
-INSTRUCTIONS: tuple[str, ...] = () if kernels is None else kernels.INSTRUCTIONS
-TILE: int = 1 if kernels is None else kernels.TILE
+from everything.native import TILE, in_threads
 
 
 def serves(parts: Parts, wish: str) -> bool:
@@ -42,7 +32,7 @@ def serves(parts: Parts, wish: str) -> bool:
     Raises ConfigError if they are wished for and do not, saying why.
     """
     tokens, why = parts.tokens, ""
-    if kernels is None:
+    if native.kernels is None:
         why = "they were not built when this was installed, for want of a C++ compiler"
     elif tokens.device.type != "cpu" or tokens.dtype != torch.float32:
         why = f"they are for processors and float32, not {tokens.device.type} and {tokens.dtype}"
@@ -55,7 +45,7 @@ def serves(parts: Parts, wish: str) -> bool:
 
 @dataclass(frozen=True)
 class FusedSide:
-    """An image's side, tile by tile: see kernels/arguments.hpp for what each kernel takes.
+    """An image's side, tile by tile: kernels/arguments.hpp has what each kernel takes.
 
     first, second, drawn: the arrays of the image that the three kernels begin with. tokens,
     drawn_tokens: how many are not padding of the last tile.
@@ -95,9 +85,9 @@ class FusedSide:
 
         def run(some: slice) -> None:
             arrays = self.first + [x[some] for x in each]
-            kernels.first_pass(self._shape(q1[some]), _numpy(arrays))
+            native.kernels.first_pass(self._shape(q1[some]), _numpy(arrays))
 
-        _in_threads(run, len(q1))
+        in_threads(run, len(q1))
         return self._read(reads, [(gathered, Mv)], f.v1.P), s1
 
     def second_pass(
@@ -115,9 +105,9 @@ class FusedSide:
 
         def run(some: slice) -> None:
             arrays = self.second + [x[some] for x in each]
-            kernels.second_pass(self._shape(qf[some]), f.eps1, _numpy(arrays))
+            native.kernels.second_pass(self._shape(qf[some]), f.eps1, _numpy(arrays))
 
-        _in_threads(run, len(qf))
+        in_threads(run, len(qf))
         return self._read(reads, [(gathered, Mv0), (later, Mv1)], f.vf.P), s2
 
     def draw(
@@ -148,9 +138,9 @@ class FusedSide:
             arrays += [start, places, hyper[first:last], out]
             flags = (self.drawn[4].dim() == 2, self.where.skip is not None)
             shape = self._shape(k0[some], rows_ * columns)
-            kernels.draw(shape, (*sizes, len(out)), flags, norm.eps, _numpy(arrays))
+            native.kernels.draw(shape, (*sizes, len(out)), flags, norm.eps, _numpy(arrays))
 
-        _in_threads(run, len(k0))
+        in_threads(run, len(k0))
 
     def _shape(self, x: Tensor, tokens: int | None = None) -> tuple[int, ...]:
         P, h, T, d = x.shape
@@ -185,16 +175,3 @@ def _padded(x: Tensor, fill: float = 0.0) -> Tensor:
 
 def _numpy(tensors: list[Tensor]) -> list[Any]:
     return [x.contiguous().numpy() for x in tensors]
-
-
-def _in_threads(run: Callable[[slice], None], prompts: int) -> None:
-    """Run over all prompts, a share of them in each of torch's threads."""
-    count = min(torch.get_num_threads(), prompts)
-    ends = [prompts * i // max(count, 1) for i in range(count + 1)]
-    parts = [slice(start, stop) for start, stop in itertools.pairwise(ends)]
-    if len(parts) < 2:
-        for part in parts:
-            run(part)
-        return
-    with ThreadPoolExecutor(len(parts)) as pool:
-        list(pool.map(run, parts))

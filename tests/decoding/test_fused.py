@@ -10,10 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from everything import native
 from everything.config import Compute, Recipe
-from everything.decoding import SharedImageDecoder, choose, fused
-from everything.decoding.fused import INSTRUCTIONS, TILE, tiled, turned, upper
+from everything.decoding import SharedImageDecoder, choose
+from everything.decoding.fused import tiled, turned, upper
 from everything.errors import ConfigError
+from everything.native import INSTRUCTIONS, TILE
 
 # Embeddings of less than a tile, of one tile exactly, of several and a part.
 SHAPES = {
@@ -28,9 +30,9 @@ KINDS = {"point": [1], "box": [2, 3], "three points": [1, 0, -1]}
 
 @pytest.fixture(params=INSTRUCTIONS)
 def instructions(request: Any) -> Iterator[str]:
-    fused.kernels.take(request.param)
+    native.kernels.take(request.param)
     yield request.param
-    fused.kernels.take(INSTRUCTIONS[0])
+    native.kernels.take(INSTRUCTIONS[0])
 
 
 def prompts(ex: Any, kind: str, count: int) -> tuple[Tensor, Tensor]:
@@ -140,7 +142,7 @@ def test_what_they_do_not_serve_goes_through_torch(example: Any, monkeypatch: An
     with pytest.raises(ConfigError, match="exact GELU, not tanh"):
         choose(ex.prompt_encoder, ex.mask_decoder, kernels="fused")
     assert choose(ex.prompt_encoder, ex.mask_decoder)[1].endswith("torch")
-    monkeypatch.setattr(fused, "kernels", None)
+    monkeypatch.setattr(native, "kernels", None)
     with pytest.raises(ConfigError, match="compiler"):
         choose(ex.prompt_encoder, ex.mask_decoder, kernels="fused")
 
@@ -161,7 +163,7 @@ def test_arrays_that_do_not_fit_are_refused(example: Any) -> None:
     with pytest.raises(ValueError, match="array 0 has"):
         replace(image, fused=short).propose(*prompts(ex, "point", 1), True)
     with pytest.raises(ValueError, match="has no"):
-        fused.kernels.take("AVX-1024")
+        native.kernels.take("AVX-1024")
 
 
 def test_tiles() -> None:

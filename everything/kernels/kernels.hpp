@@ -3,3 +3,4 @@
 #include "attention.hpp"
 #include "passes.hpp"
 #include "drawing.hpp"
+#include "measuring.hpp"

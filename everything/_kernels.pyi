@@ -15,3 +15,12 @@ def second_pass(shape: Shape, eps: float, arrays: Arrays) -> None: ...
 def draw(
     shape: Shape, sizes: Shape, flags: tuple[bool, bool], eps: float, arrays: Arrays
 ) -> None: ...
+def look(
+    masks: int,
+    rows: Shape,
+    columns: Shape,
+    place: Shape,
+    offset: float,
+    convex: bool,
+    arrays: Arrays,
+) -> list[bytes]: ...

@@ -1,4 +1,4 @@
-// Python's door to the fused kernels: three functions that take numbers and float32 arrays.
+// Python's door to the kernels: functions that take numbers and arrays, and nothing else.
 //
 // No library is needed to build this, and nothing here is needed to run: without it the same
 // algebra runs as torch's operations. GCC compiles the kernels for AVX-512, for AVX2 and plain, and
@@ -12,7 +12,8 @@
 
 namespace {
 
-const long TILE = 64;
+const long TILE = 64;   // image tokens
+const long CHUNK = 64;  // pixels of a column that are looked at together
 
 // One allocation, handed out in pieces.
 struct Memory {
@@ -67,6 +68,7 @@ struct Kernels {
     bool (*first_pass)(const Shape &, long, const FirstPass &);
     bool (*second_pass)(const Shape &, long, const SecondPass &);
     bool (*draw)(const Shape &, long, const Drawing &);
+    bool (*look)(const Looking &, const float *, long *, Edges &);
 };
 
 // Those that this processor has, the fastest first.
@@ -76,11 +78,14 @@ const Kernels *available() {
 #ifdef SEVERAL
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512dq"))
-        all[count++] = {"AVX-512", avx512::first_pass, avx512::second_pass, avx512::draw};
+        all[count++] = {"AVX-512", avx512::first_pass, avx512::second_pass, avx512::draw,
+                        avx512::look};
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        all[count++] = {"AVX2", avx2::first_pass, avx2::second_pass, avx2::draw};
+        all[count++] = {"AVX2", avx2::first_pass, avx2::second_pass, avx2::draw,
+                        avx2::look};
 #endif
-    all[count] = {"plain", any::first_pass, any::second_pass, any::draw};
+    all[count] = {"plain", any::first_pass, any::second_pass, any::draw,
+                        any::look};
     return all;
 }
 
@@ -95,6 +100,7 @@ class Arrays {
     }
     const float *floats(long count) { return (const float *)next(count * sizeof(float), 0); }
     const long *numbers(long count) { return (const long *)next(count * sizeof(long), 0); }
+    long *counts(long count) { return (long *)next(count * sizeof(long), PyBUF_WRITABLE); }
     float *results(long count) { return (float *)next(count * sizeof(float), PyBUF_WRITABLE); }
     bool ok() const { return !PyErr_Occurred(); }
 
@@ -228,6 +234,58 @@ PyObject *draw(PyObject *, PyObject *args) {
     return answered(of, [&] { return kernels->draw(c.s, prompts, p); });
 }
 
+// The edges of N masks as bytes, which go with them.
+PyObject *as_bytes(Edges *edges, long masks) {
+    PyObject *found = PyList_New(masks);
+    for (long i = 0; i < masks; i++) {
+        const Py_ssize_t size = edges[i].count * sizeof(long);
+        PyObject *item = found ? PyBytes_FromStringAndSize((const char *)edges[i].at, size) : nullptr;
+        free(edges[i].at);
+        if (item != nullptr) PyList_SetItem(found, i, item);
+    }
+    if (PyErr_Occurred()) Py_CLEAR(found);
+    return found;
+}
+
+PyObject *look(PyObject *, PyObject *args) {
+    long masks;
+    int convex;
+    PyObject *sequence;
+    Looking p;
+    if (!PyArg_ParseTuple(args, "l(lll)(lll)(lll)fpO", &masks, &p.rows.pixels, &p.rows.cells,
+                          &p.rows.count, &p.columns.pixels, &p.columns.cells, &p.columns.count, &p.x,
+                          &p.y, &p.height, &p.offset, &convex, &sequence))
+        return nullptr;
+    p.convex = convex != 0;
+    Arrays of(sequence);
+    const long size = p.rows.cells * p.columns.cells;
+    const float *logits = of.floats(masks * size);
+    Axis *axes[] = {&p.rows, &p.columns};
+    for (Axis *axis : axes) {
+        axis->first = of.numbers(axis->pixels);
+        axis->weights = of.floats(axis->pixels * axis->count);
+        if (!of.ok()) return nullptr;
+        for (long i = 0; i < axis->pixels; i++)
+            if (axis->first[i] < 0 || axis->first[i] + axis->count > axis->cells) {
+                PyErr_SetString(PyExc_ValueError, "an axis draws on cells that are not there");
+                return nullptr;
+            }
+    }
+    long *counts = of.counts(masks * 7);
+    if (!of.ok()) return nullptr;
+    Edges *edges = (Edges *)calloc(masks + 1, sizeof(Edges));
+    bool done = edges != nullptr;
+    Py_BEGIN_ALLOW_THREADS;
+    for (long i = 0; i < masks && done; i++)
+        done = kernels->look(p, logits + i * size, counts + i * 7, edges[i]);
+    Py_END_ALLOW_THREADS;
+    PyObject *found = edges == nullptr ? nullptr : as_bytes(edges, masks);
+    free(edges);
+    if (done) return found;
+    Py_XDECREF(found);
+    return PyErr_NoMemory();
+}
+
 PyObject *take(PyObject *, PyObject *args) {
     const char *name;
     if (!PyArg_ParseTuple(args, "s", &name)) return nullptr;
@@ -244,6 +302,7 @@ PyMethodDef methods[] = {
     {"first_pass", first_pass, METH_VARARGS, nullptr},
     {"second_pass", second_pass, METH_VARARGS, nullptr},
     {"draw", draw, METH_VARARGS, nullptr},
+    {"look", look, METH_VARARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -7,6 +7,7 @@
 
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int ivec __attribute__((vector_size(4 * LANES)));
+typedef unsigned char bytes __attribute__((vector_size(LANES)));
 
 inline vec load(const float *p) { return *(const vec *)p; }
 inline void store(float *p, vec x) { *(vec *)p = x; }

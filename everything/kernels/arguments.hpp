@@ -44,3 +44,34 @@ struct Drawing {
     bool flat;
     float eps;
 };
+
+// One axis of an interpolation: pixel i is the sum of weights[i * count + k] of cell first[i] + k.
+struct Axis {
+    long pixels, cells, count;
+    const long *first;
+    const float *weights;
+};
+
+struct Looking {
+    Axis rows, columns;
+    // Where the view begins in the image, and how high that is, px.
+    long x, y, height;
+    float offset;
+    bool convex;  // no interpolated logit exceeds those it is made of
+};
+
+// Where runs of a mask begin and end, in turn: pixels counted down the columns of the image.
+struct Edges {
+    long *at = nullptr, count = 0, room = 0;
+    bool add(long edge) {
+        if (count > 0 && at[count - 1] == edge) return count--, true;
+        if (count == room) {
+            room = 2 * room + 256;
+            long *more = (long *)realloc(at, room * sizeof(long));
+            if (more == nullptr) return false;
+            at = more;
+        }
+        at[count++] = edge;
+        return true;
+    }
+};
