@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -34,6 +36,18 @@ def evaluate(
     ] = False,
     variant: Annotated[str | None, typer.Option(help="The model, with --prompts.")] = None,
     checkpoint: Annotated[str | None, typer.Option(help="Its weights.")] = None,
+    photos: Annotated[
+        Path | None, typer.Option(help="With --prompts: where they are, if not beside the truth.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="With --prompts: only the first so many photos.")
+    ] = None,
+    min_area: Annotated[
+        int,
+        typer.Option(
+            min=1, help="px of a segment that counts, of label maps; of all with --prompts."
+        ),
+    ] = 100,
     as_json: Json = False,
 ) -> None:
     """Score masks against truth: average recall, covering, boundaries; or a model's answers."""
@@ -42,22 +56,39 @@ def evaluate(
 
         if prompts == (labels is not None):
             raise InputError("give a folder of labels, or --prompts and a --variant")
-        if labels is not None:
-            from everything.evaluate import evaluate as score
-            from everything.places import located
+        result: Any
+        with _counted() as progress:
+            if labels is not None:
+                from everything.evaluate import evaluate as score
+                from everything.places import located
 
-            result = score(located(labels), truth, split, boundaries=boundaries)
-            tree, table = result.to_json(), result.table()
-        else:
-            from everything.loading import load
-            from everything.prompted import evaluate_prompts
+                result = score(
+                    located(labels), truth, split,
+                    min_area=min_area, boundaries=boundaries, progress=progress,
+                )  # fmt: skip
+            else:
+                from everything.loading import load
+                from everything.prompted import evaluate_prompts
 
-            answers = evaluate_prompts(load(variant, checkpoint=checkpoint), truth, split)
-            tree, table = answers.to_json(), answers.table()
+                result = evaluate_prompts(
+                    load(variant, checkpoint=checkpoint), truth, split,
+                    min_area=min_area, limit=limit, photos=photos, progress=progress,
+                )  # fmt: skip
     if as_json:
-        typer.echo(json.dumps(tree, indent=2))
+        typer.echo(json.dumps(result.to_json(), indent=2))
     else:
-        Console().print(table, highlight=False)
+        Console().print(result.table(), highlight=False)
+
+
+@contextmanager
+def _counted() -> Iterator[Callable[[int], None]]:
+    """Show on a terminal how many photos are done."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.completed:,} photos"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def report(

@@ -9,7 +9,8 @@ mean without that rule, lets one mask stand for both.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from array import array
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,12 @@ from everything.errors import InputError
 from everything.marked import Marked, Names, compressed, read_marked, some_of
 from everything.names import shown
 from everything.places import Location
+from everything.recall import MAX_MASKS, SIZES, AverageRecall
 from everything.results import Result, Results
 
 MIN_AREA = 100  # px of a segment that counts, of truth that comes as label maps
-MAX_MASKS = (1, 10, 100, 1000)
 _LEVELS = 20
 _IOUS = np.linspace(0.5, 0.95, 10)
-_SIZES = ("small", "medium", "large")
 _Tree = dict[str, Any]
 
 
@@ -71,7 +71,7 @@ class Scores:
         table = Table("score", title=title or None, title_justify="left")
         table.add_column("value", justify="right")
         for name, value in self.ar.items():
-            table.add_row(f"AR {name}" if name in _SIZES else f"AR@{name}", _number(value))
+            table.add_row(f"AR {name}" if name in SIZES else f"AR@{name}", _number(value))
         for name, value in self.shared.items():
             table.add_row(f"recall of shared masks @{name}", _number(value))
         table.add_row("best IoU, mean of segments", _number(self.covering))
@@ -97,6 +97,7 @@ def evaluate(
     *,
     min_area: int = MIN_AREA,
     boundaries: bool = True,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> Scores:
     """Return the scores of a label folder.
 
@@ -104,14 +105,22 @@ def evaluate(
     annotation files, or what everything/training/truth.py reads (a data pack, of which `split` is
     a part, or label maps). Photos are matched by relative path, with or without suffix, else by
     stem. min_area: px below which a segment of a label map does not count. boundaries: also the
-    boundary F, where the truth marks whole photos; it takes seconds per photo.
+    boundary F, where the truth marks whole photos; it takes seconds per photo. progress: called
+    with the number of photos done. A truth in one file is in memory as a whole, of labels one
+    photo is, and the run lengths of some hundred.
     Raises InputError if photos of the truth are not labelled, or of another size.
     """
     marked = read_marked(truth, split, min_area, contours=boundaries)
-    return score(labels, marked, boundaries=boundaries)
+    return score(labels, marked, boundaries=boundaries, progress=progress)
 
 
-def score(labels: Location, marked: Iterable[Marked], *, boundaries: bool = True) -> Scores:
+def score(
+    labels: Location,
+    marked: Iterable[Marked],
+    *,
+    boundaries: bool = True,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Scores:
     """Return the scores of a label folder against photos that are marked; see `evaluate`."""
     results = Results(labels)
     names = Names(results.files)
@@ -124,12 +133,13 @@ def score(labels: Location, marked: Iterable[Marked], *, boundaries: bool = True
         elif not missing:
             tally.add(photo, _scored(results, key))
             names.used.add(key)
+            progress(tally.photos)
     if missing:
         raise InputError(
             f"{shown(str(labels))}: {len(missing)} photos of the truth are not labelled "
             f"({some_of(missing)}): label them, or name the part of the truth that is meant"
         )
-    if not tally.images:
+    if not tally.photos:
         raise InputError(
             f"{shown(str(labels))}: the truth has no photos: name the part that is meant"
         )
@@ -150,7 +160,7 @@ def _scored(results: Results, key: str) -> Result:
 def _levels(results: Results) -> list[float]:
     """Thresholds for contours: as many predicted IoUs as levels, evenly spread over all masks."""
     found = (_scored(results, key) for key in results.files)
-    scores = [float(a["predicted_iou"]) for result in found for a in result.annotations]
+    scores = array("d", (a["predicted_iou"] for result in found for a in result.annotations))
     if not scores:
         return [0.5]
     levels: list[float] = np.unique(np.quantile(scores, np.linspace(0, 1, _LEVELS))).tolist()
@@ -159,12 +169,12 @@ def _levels(results: Results) -> list[float]:
 
 @dataclass
 class _Tally:
-    """What the evaluator is given, and what is added up beside it."""
+    """What is added up, photo by photo; of each, four numbers a segment remain."""
 
     levels: list[float]
-    images: list[_Tree] = field(default_factory=list)
-    truths: list[_Tree] = field(default_factory=list)
-    masks: list[_Tree] = field(default_factory=list)
+    recall: AverageRecall = field(default_factory=AverageRecall)
+    photos: int = 0
+    masks: int = 0
     best: list[NDArray[np.float64]] = field(default_factory=list)
     areas: list[NDArray[np.float64]] = field(default_factory=list)
     is_complete: bool = True
@@ -181,13 +191,11 @@ class _Tally:
                 f"{shown(photo.name)}: {w} x {h} px were labelled, the truth has {width} x "
                 f"{height}: label the same photos"
             )
-        number = len(self.images) + 1
-        height, width = photo.size
-        self.images.append({"id": number, "height": height, "width": width})
         codes = [compressed(row["segmentation"], photo.size) for row in photo.annotations]
-        for row, code in zip(photo.annotations, codes, strict=True):
-            self.truths.append(_truth(len(self.truths) + 1, number, row, code))
-        self.masks += [_mask(number, annotation) for annotation in result.annotations]
+        truths = [_truth(*pair) for pair in zip(photo.annotations, codes, strict=True)]
+        self.recall.add(photo.size, truths, [_mask(a) for a in result.annotations])
+        self.photos += 1
+        self.masks += len(result.annotations)
         self._cover(photo, codes, result)
         if photo.contours is None:
             self.is_complete = False
@@ -214,69 +222,29 @@ class _Tally:
         some = areas.sum() > 0
         recall = (best_of[..., None] >= _IOUS).mean((0, 2)).tolist() if some else [np.nan] * 4
         return Scores(
-            ar=average_recall(self.images, self.truths, self.masks),
+            ar=self.recall.scores(),
             shared={str(n): value for n, value in zip(MAX_MASKS, recall, strict=True)},
             covering=float(best.mean()) if some else float("nan"),
             covering_by_area=float((best * areas).sum() / areas.sum()) if some else float("nan"),
             boundary=self.boundaries.scores() if self.is_complete else None,
-            photos=len(self.images),
+            photos=self.photos,
             segments=len(best),
-            masks=len(self.masks),
+            masks=self.masks,
             unused=unused,
         )
 
 
-def average_recall(
-    images: list[_Tree], truths: list[_Tree], masks: list[_Tree]
-) -> dict[str, float]:
-    """Return AR at 1, 10, 100 and 1000 masks and by size, of COCO's lists of images, annotations
-    and results, whatever their categories (useCats = 0)."""
-    from faster_coco_eval import COCO
-    from faster_coco_eval.core.faster_eval_api import COCOeval_faster
-
-    categories = [{"id": 1, "name": "object"}]
-    truth = COCO({"images": images, "annotations": truths, "categories": categories})
-    evaluator = COCOeval_faster(truth, truth.loadRes(masks), "segm", print_function=_silent)
-    evaluator.params.useCats = 0
-    evaluator.params.maxDets = list(MAX_MASKS)
-    evaluator.evaluate()
-    evaluator.accumulate()
-    # (IoU thresholds, categories, area ranges all/small/medium/large, mask limits)
-    recall = evaluator.eval["recall"]
-    scores = {str(n): _mean(recall[:, :, 0, i]) for i, n in enumerate(MAX_MASKS)}
-    return scores | {name: _mean(recall[:, :, 1 + i, -1]) for i, name in enumerate(_SIZES)}
-
-
-def _mean(recall: NDArray[np.float64]) -> float:
-    """COCO's mean: -1 stands for "no such segment" and does not count."""
-    valid = recall[recall > -1]
-    return float(valid.mean()) if valid.size else float("nan")
-
-
-def _truth(number: int, image: int, row: _Tree, code: rle.Rle) -> _Tree:
+def _truth(row: _Tree, code: rle.Rle) -> _Tree:
     return {
-        "id": number,
-        "image_id": image,
-        "category_id": 1,
         "segmentation": code,
         "area": row["area"],
         "iscrowd": row.get("iscrowd", 0),
-        "ignore": row.get("ignore", 0),
         "bbox": row.get("bbox", [0, 0, 0, 0]),
     }
 
 
-def _mask(image: int, annotation: Annotation) -> _Tree:
-    return {
-        "image_id": image,
-        "category_id": 1,
-        "segmentation": annotation["segmentation"],
-        "score": annotation["predicted_iou"],
-    }
-
-
-def _silent(*_: object) -> None:
-    """What the evaluator has to say is in the scores."""
+def _mask(annotation: Annotation) -> _Tree:
+    return {"segmentation": annotation["segmentation"], "score": annotation["predicted_iou"]}
 
 
 def _or_none(value: float) -> float | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -44,13 +43,14 @@ def read_marked(
     out. contours: with them, where they are known. Raises InputError if no format fits.
     """
     if truth.is_file():
-        return _coco(truth)
-    if (truth / "annotations").is_dir() or _is_sa1b(truth):
+        return read_coco(truth)
+    if (truth / "annotations").is_dir() or is_sa1b(truth):
         return _sa1b(Results(truth))
     return _label_maps(truth, split, min_area, contours)
 
 
-def _is_sa1b(folder: Path) -> bool:
+def is_sa1b(folder: Path) -> bool:
+    """Whether a folder's first JSON is in SA-1B's format."""
     first = next(iter(sorted(folder.rglob("*.json"))), None)
     if first is None:
         return False
@@ -62,8 +62,9 @@ def _is_sa1b(folder: Path) -> bool:
     return isinstance(content, dict) and {"image", "annotations"} <= content.keys()
 
 
-def _coco(file: Path) -> Iterator[Marked]:
-    """As it stands, with areas, polygons and crowds, so that scores are COCO's to the digit."""
+def read_coco(file: Path) -> Iterator[Marked]:
+    """Yield a COCO or LVIS file's photos as they stand, with areas, polygons and crowds, so that
+    scores are COCO's to the digit. Raises InputError if it is another file."""
     try:
         content = json.loads(file.read_bytes())
         of: dict[Any, list[_Tree]] = {image["id"]: [] for image in content["images"]}
@@ -72,7 +73,7 @@ def _coco(file: Path) -> Iterator[Marked]:
         for image in content["images"]:
             size = size_of(image)
             rows = [_coco_row(row, size) for row in of[image["id"]]]
-            yield Marked(str(image["file_name"]), size, rows)
+            yield Marked(_name(image), size, rows)
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         reason = shown(f"not a COCO file ({type(error).__name__}: {error})")
         raise InputError(f"{shown(file)}: {reason}: give one with masks") from error
@@ -86,14 +87,22 @@ def _coco_row(row: _Tree, size: Size) -> _Tree:
     return checked
 
 
+def _name(image: _Tree) -> str:
+    """LVIS names photos by COCO's addresses, http://images.cocodataset.org/val2017/NAME.jpg."""
+    if "file_name" in image:
+        return str(image["file_name"])
+    return "/".join(str(image["coco_url"]).rsplit("/", 2)[-2:])
+
+
 def _sa1b(truth: Results) -> Iterator[Marked]:
     for key in truth.files:
         result = truth.read(key)
         # Its own name for ours, whatever the annotation file says, as for the labels.
-        yield Marked(key, result.size, [_truth_row(a) for a in result.annotations])
+        yield Marked(key, result.size, [truth_row(a) for a in result.annotations])
 
 
-def _truth_row(annotation: Annotation) -> _Tree:
+def truth_row(annotation: Annotation) -> _Tree:
+    """Return what of a result is truth."""
     names = ("segmentation", "area", "iscrowd")
     return {name: annotation[name] for name in names if name in annotation}
 
@@ -101,8 +110,8 @@ def _truth_row(annotation: Annotation) -> _Tree:
 def _label_maps(
     path: Path, split: str | None, min_area: int, with_contours: bool
 ) -> Iterator[Marked]:
-    for photo in _truth(path, split):
-        rows = [_row(mask) for mask in _segments(photo, min_area)]
+    for photo in label_maps(path, split):
+        rows = [_row(mask) for mask in segments_of(photo, min_area)]
         size = (photo.photo.shape[0], photo.photo.shape[1])
         contours = None
         if with_contours and photo.complete:
@@ -110,28 +119,16 @@ def _label_maps(
         yield Marked(photo.name, size, rows, contours)
 
 
-def marked_masks(
-    truth: Path, split: str | None, min_area: int, limit: int | None = None
-) -> Iterator[tuple[NDArray[np.uint8], list[NDArray[np.bool_]]]]:
-    """Yield photos uint8 (H, W, 3) that have segments, with their masks bool (H, W).
-
-    limit: only the first so many photos of the truth. Raises InputError if no format fits.
-    """
-    for photo in islice(_truth(truth, split), limit):
-        masks = list(_segments(photo, min_area))
-        if masks:
-            yield photo.photo, masks
-
-
-def _truth(path: Path, split: str | None) -> Iterator[Truth]:
+def label_maps(path: Path, split: str | None) -> Iterator[Truth]:
+    """Return what training/truth.py reads; raises InputError if no format fits."""
     try:
         return read_truth(path, split)
     except ValueError as error:
         raise InputError(str(error)) from error
 
 
-def _segments(photo: Truth, min_area: int) -> Iterator[NDArray[np.bool_]]:
-    """Every annotator's segments of at least min_area px."""
+def segments_of(photo: Truth, min_area: int) -> Iterator[NDArray[np.bool_]]:
+    """Yield every annotator's segments of at least min_area px."""
     for labels in photo.labels:
         for number in np.flatnonzero(np.bincount(labels.ravel()) >= min_area):
             if number > 0:

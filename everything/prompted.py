@@ -7,7 +7,7 @@ predicted IoU and for the best of the three.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from everything.errors import InputError
-from everything.marked import marked_masks
+from everything.marked_photos import marked_masks
 from everything.pipeline import Pipeline
 from everything.prompts import Prompts
 from everything.view import Frame, View, whole
@@ -73,23 +73,27 @@ def evaluate_prompts(
     *,
     min_area: int = MIN_AREA,
     seed: int = 0,
-    photos: int | None = None,
+    limit: int | None = None,
+    photos: Path | None = None,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> PromptScores:
     """Return how well a model answers one prompt for each segment of the truth.
 
-    truth: what everything/training/truth.py reads, with its photos; every annotator's segments of
-    at least min_area px. Clicks ask for three masks, three points and boxes for one, as SAM's
-    authors advise. seed: of the random points, the same for every model. photos: only the first.
+    truth: as of evaluate.evaluate, with its photos, which are in `photos` if not beside it; the
+    masks of at least min_area px, of every annotator. Clicks ask for three masks, three points
+    and boxes for one, as SAM's authors advise. seed: of the random points, the same for every
+    model. limit: only so many photos. progress: called with the number of photos done.
     Neither sampler nor filters have a part in it. Raises InputError if there are no segments.
     """
     ious: dict[str, list[NDArray[np.float64]]] = {kind: [] for kind in KINDS}
     areas: list[float] = []
     count = 0
-    for photo, masks in marked_masks(truth, split, min_area, photos):
+    for photo, masks in marked_masks(truth, split, min_area, limit, photos):
         count += 1
         areas += [float(mask.sum()) for mask in masks]
         for kind, found in _of_photo(pipeline, photo, masks, seed + count):
             ious[kind].append(found)
+        progress(count)
     if not areas:
         raise InputError(f"{truth}: has no segments of {min_area} px or more: give another truth")
     weights = np.array(areas)

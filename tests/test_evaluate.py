@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import lzma
+from functools import partialmethod
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from everything.errors import InputError
 from everything.evaluate import Scores, evaluate
+from everything.recall import AverageRecall
 from tests.labelled import disc, records, write_labels
 
 SIZE = (160, 200)
@@ -93,6 +95,39 @@ def test_average_recall_is_the_evaluators_to_the_digit(tmp_path: Path):
     assert (ours.photos, ours.segments, ours.masks) == (4, 4 * 11, 4 * 36)
     assert ours.boundary is None
     assert all(ours.shared[n] >= ours.ar[n] for n in ours.shared)
+
+
+def test_photos_in_groups_add_up_to_the_same_digits(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    data = {f"{i}.jpg": scenes(i) for i in range(4)}
+    nothing = [np.zeros(SIZE, bool)]
+    data["no-truth.jpg"], data["no-masks.jpg"] = ([], *scenes(5)[1:]), (scenes(6)[0], nothing, [1])
+    truth = coco_file(tmp_path / "truth.json", {name: d[0] for name, d in data.items()})
+    for name, (_, masks, scores) in data.items():
+        write_labels(tmp_path / "labels", tmp_path / "p", {name: masks}, scores=scores)
+    whole = evaluate(tmp_path / "labels", truth)
+    assert whole.ar == by_hand(truth, {name: (d[1], d[2]) for name, d in data.items()})
+    monkeypatch.setattr(AverageRecall, "__init__", partialmethod(AverageRecall.__init__, 60))
+    done: list[int] = []
+    assert evaluate(tmp_path / "labels", truth, progress=done.append) == whole
+    assert done == [1, 2, 3, 4, 5, 6]
+
+
+def test_lvis_names_photos_by_address(tmp_path: Path):
+    truth = coco_file(tmp_path / "lvis.json", {"000000397133.jpg": scenes(0)[0]})
+    content = json.loads(truth.read_text())
+    for image in content["images"]:
+        image["coco_url"] = f"http://images.cocodataset.org/val2017/{image.pop('file_name')}"
+        image |= {"not_exhaustive_category_ids": [], "neg_category_ids": [2]}
+    for annotation in content["annotations"]:
+        del annotation["iscrowd"]
+    truth.write_text(json.dumps(content))
+    for name in ("val2017/000000397133.jpg", "000000397133.jpg"):
+        labels = write_labels(tmp_path / name, tmp_path / "p", {name: scenes(0)[1]})
+        scores = evaluate(labels, truth)
+        assert (scores.photos, scores.segments, scores.unused) == (1, 12, ())
+        assert scores.ar["1000"] > 0
 
 
 def label_map(masks: list[np.ndarray]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Prompts whose answers are known."""
 
 import io
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from everything.prompts import Prompts
 from everything.view import Frame, Size, View
 from samplers.grid import Grid
 from tests.fakes import RECIPE
-from tests.labelled import disc
+from tests.labelled import disc, records
 
 SIZE = (60, 80)
 
@@ -153,3 +154,51 @@ def test_a_table_for_the_terminal(tmp_path: Path):
     assert "random-3" in text
     assert "2 segments of 1 photos" in text
     assert scores.to_json()["kinds"]["box"]["top"] == 1.0
+
+
+def overlapping(folder: Path) -> tuple[Path, np.ndarray]:
+    """A disc of another colour in a larger one, each marked whole: masks that overlap."""
+    outer, inner = disc(SIZE, (40, 30), 25), disc(SIZE, (45, 30), 10)
+    pixels = np.stack([outer * 100 + inner * 50] * 3, -1).astype(np.uint8)
+    folder.mkdir()
+    Image.fromarray(pixels).save(folder / "x.png")
+    rows = records([outer, inner, np.ones(SIZE, bool)])
+    annotations = [
+        {"id": row["id"], "image_id": 7, "category_id": 1, "iscrowd": int(row["id"] == 2)}
+        | {name: row[name] for name in ("segmentation", "area", "bbox")}
+        for row in rows
+    ]
+    image = {"id": 7, "height": SIZE[0], "width": SIZE[1], "file_name": "x.png"}
+    content = {"images": [image], "annotations": annotations, "categories": []}
+    (folder / "coco.json").write_text(json.dumps(content))
+    sa1b = {"image": {"file_name": "x.png", "height": SIZE[0], "width": SIZE[1]}}
+    (folder / "sa1b").mkdir()
+    Image.fromarray(pixels).save(folder / "sa1b" / "x.png")
+    (folder / "sa1b" / "x.json").write_text(json.dumps(sa1b | {"annotations": rows[:2]}))
+    return folder, np.stack([outer, inner])
+
+
+def test_masks_that_overlap_are_wanted_whole(tmp_path: Path):
+    folder, masks = overlapping(tmp_path / "t")
+    pipeline = Pipeline(OneColour(), Grid(), RECIPE)
+    for truth in (folder / "coco.json", folder / "sa1b"):
+        scores = evaluate_prompts(pipeline, truth)
+        assert (scores.photos, scores.segments) == (1, 2)
+        # The outer disc's deepest point is in the inner one, so that the answer is the inner one.
+        assert scores.kinds["centre"].best == pytest.approx(
+            (1 + masks[1].sum() / masks[0].sum()) / 2
+        )
+
+
+def test_photos_elsewhere_and_photos_that_are_not_there(tmp_path: Path):
+    folder, _ = overlapping(tmp_path / "t")
+    (folder / "x.png").rename(tmp_path / "x.png")
+    pipeline = Pipeline(OneColour(), Grid(), RECIPE)
+    (tmp_path / "deep").mkdir()
+    truth = (folder / "coco.json").rename(tmp_path / "deep" / "coco.json")
+    assert evaluate_prompts(pipeline, truth, photos=tmp_path).segments == 2
+    with pytest.raises(InputError, match=r"x\.png: no such photo in .*: give --photos"):
+        evaluate_prompts(pipeline, truth, photos=folder)
+    Image.new("RGB", (5, 5)).save(folder / "x.png")
+    with pytest.raises(InputError, match="is 5 x 5 px, the truth has 80 x 60"):
+        evaluate_prompts(pipeline, truth, photos=folder)

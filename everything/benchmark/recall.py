@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from everything import rle
 from everything.benchmark.contenders import Key
 from everything.errors import InputError
-from everything.evaluate import MIN_AREA, average_recall
+from everything.evaluate import MIN_AREA
 from everything.marked import Marked, Names, compressed, read_marked, some_of
 from everything.names import shown
+from everything.recall import AverageRecall
 from everything.rle import Rle
 
 _Tree = dict[str, Any]
@@ -38,33 +39,26 @@ def recall_of(
 
     marked: by the photos' names. masks: by contender and photo. NaN where the truth is empty.
     """
-    images, truths = _truth(marked)
     recall = {}
     for key in dict.fromkeys(key for key, _ in masks):
         if all((key, name) in masks for name in marked):
-            found = _found(masks[key, name] for name in marked)
-            recall[key] = average_recall(images, truths, found)["1000"]
+            counts = AverageRecall()
+            for name, photo in marked.items():
+                counts.add(photo.size, _truth(photo), _found(masks[key, name]))
+            recall[key] = counts.scores()["1000"]
     return recall
 
 
-def _truth(marked: Mapping[str, Marked]) -> tuple[list[_Tree], list[_Tree]]:
-    images: list[_Tree] = []
-    truths: list[_Tree] = []
-    for number, photo in enumerate(marked.values(), 1):
-        images.append({"id": number, "height": photo.size[0], "width": photo.size[1]})
-        for row in photo.annotations:
-            code = compressed(row["segmentation"], photo.size)
-            about = {"id": len(truths) + 1, "image_id": number, "category_id": 1}
-            crowd = {name: row.get(name, 0) for name in ("iscrowd", "ignore")}
-            box = rle.boxes([code])[0].tolist()
-            truths.append(about | crowd | {"segmentation": code, "area": row["area"], "bbox": box})
-    return images, truths
+def _truth(photo: Marked) -> list[_Tree]:
+    truths = []
+    for row in photo.annotations:
+        code = compressed(row["segmentation"], photo.size)
+        box = rle.boxes([code])[0].tolist()
+        about = {"area": row["area"], "iscrowd": row.get("iscrowd", 0), "bbox": box}
+        truths.append(about | {"segmentation": code})
+    return truths
 
 
-def _found(of_photos: Iterable[list[Rle]]) -> list[_Tree]:
-    return [
-        # All count among the first 1000, whatever their order.
-        {"image_id": number, "category_id": 1, "segmentation": code, "score": 1 / (1 + row)}
-        for number, codes in enumerate(of_photos, 1)
-        for row, code in enumerate(codes)
-    ]
+def _found(codes: list[Rle]) -> list[_Tree]:
+    # All count among the first 1000, whatever their order.
+    return [{"segmentation": code, "score": 1 / (1 + row)} for row, code in enumerate(codes)]

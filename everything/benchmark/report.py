@@ -63,7 +63,7 @@ class Ratio:
     """How many times a peer's time ours is faster, over pairs of the same photo and round.
 
     image: all of it. after_encoder: without the encoder. per_prompt: of the decoder alone.
-    memory: the peer's peak over ours.
+    memory: the peer's peak over ours; working: the same of what is held above the loaded model.
     """
 
     key: Key
@@ -71,6 +71,7 @@ class Ratio:
     after_encoder: Spread | None
     per_prompt: Spread | None
     memory: float | None
+    working: float | None
     agreement: Agreement | None
 
 
@@ -113,13 +114,15 @@ class Report:
     def _ratio(self, theirs: Key, ours: Key) -> Ratio:
         place = {(s.photo, s.round): s for s in self._of(ours)}
         pairs = [(s, place[s.photo, s.round]) for s in self._of(theirs)]
-        peaks = [self.memory.get(key, Peak()).peak for key in (theirs, ours)]
+        memory = [self.memory.get(key, Peak()) for key in (theirs, ours)]
+        peaks, working = [m.peak for m in memory], [m.peak - m.ready for m in memory]
         return Ratio(
             theirs,
             Spread.of(t.latency / o.latency for t, o in pairs),
             _spread((_after_encoder(t), _after_encoder(o)) for t, o in pairs),
             _spread((_per_prompt(t), _per_prompt(o)) for t, o in pairs),
             peaks[0] / peaks[1] if all(peaks) else None,
+            working[0] / working[1] if all(working) else None,
             self.agreement.get(theirs),
         )
 

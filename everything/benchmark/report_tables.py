@@ -225,14 +225,14 @@ def _ratios(report: Report) -> Table:
     return Table(
         "Peers' time and memory as multiples of ours: median (10th, 90th percentile) of pairs in "
         "the same round",
-        [*header, "peak memory", "same masks (mean IoU)"],
+        [*header, "peak memory", "above the loaded model", "same masks (mean IoU)"],
         [
             [
                 str(ratio.key),
                 _spread(ratio.image, 1, ".2f"),
                 _spread(ratio.after_encoder, 1, ".2f"),
                 _spread(ratio.per_prompt, 1, ".2f"),
-                "-" if ratio.memory is None else f"{ratio.memory:.2f}",
+                *("-" if x is None else f"{x:.2f}" for x in (ratio.memory, ratio.working)),
                 _agreement(ratio.agreement),
             ]
             for ratio in report.ratios()

@@ -86,6 +86,7 @@ def test_ratios_are_of_pairs(report: Report):
     assert ratio.per_prompt is not None
     assert ratio.per_prompt.p10 == pytest.approx(ratio.after_encoder.p10)
     assert ratio.memory == 4
+    assert ratio.working == 7
     assert ratio.agreement == Agreement(0.75, 0.9)
 
 
