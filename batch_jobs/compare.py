@@ -25,11 +25,12 @@ from rich.console import Console
 from batch_jobs.cluster import connected
 from everything.benchmark import bench
 from everything.benchmark.report import Report
-from everything.cli_cluster import photos_in
 from everything.cli_errors import errors_shown
 from everything.errors import InputError, JobError
 from everything.images import Limits
 from everything.inputs import Source
+from everything.listing import list_photos
+from everything.places import located
 from everything.sources import read_source
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -54,7 +55,13 @@ def compare(
     """
     if not photos:
         raise InputError("no photos to measure with: name some")
-    how = {"repeats": repeats, "thread_count": threads, "sets": tuple(sets), "memory": False}
+    how = {
+        "repeats": repeats,
+        "thread_count": threads,
+        "sets": tuple(sets),
+        "memory": False,
+        "apart": True,  # a pair that dies of its memory is a note, and not tried for ever
+    }
     pairs = [{"variant": v, "sampler": s} for v, s in product(variants, samplers)]
     with connected(address):
         import ray
@@ -143,7 +150,7 @@ def main(
     """Time every variant with every sampler on a Ray cluster."""
     with errors_shown():
         report = compare(
-            list(islice(photos_in(inputs, "")(), limit)),
+            list(islice(list_photos([located(text) for text in inputs]), limit)),
             variants.split(","),
             samplers.split(","),
             repeats=repeats,

@@ -5,11 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 _KEY = 16
+
+
+def repeated(names: Iterable[str]) -> Callable[[str], bool]:
+    """Return what says of a name whether it is more than once among these; 16 bytes each."""
+    keys = np.frombuffer(bytearray().join(map(_key, names)), f"S{_KEY}")
+    keys = np.sort(keys)
+    more = set(keys[1:][keys[1:] == keys[:-1]].tolist())
+    return lambda name: bool(more) and _key(name) in more
 
 
 class Numbers:

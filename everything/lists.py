@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from everything.compact import repeated
 from everything.errors import EverythingError, InputError
 from everything.inputs import Source
-from everything.names import shown
+from everything.names import as_text, shown
 from everything.places import Location, Url, opened
 
 LISTS = (".parquet", ".csv", ".jsonl", ".txt")
@@ -22,7 +23,31 @@ COLUMNS = ("uri", "url", "path", "file", "image", "file_name", "filename")
 
 
 def list_entries(place: Location) -> Iterator[Source]:
-    """Yield the photos of a list, in its order, row by row; raises InputError if it is none."""
+    """Yield the photos of a list, in its order, each once; raises InputError if it is none, or if
+    two of its photos have one name.
+
+    The list is read twice, row by row: names are kept as 16 bytes each to know which come again.
+    """
+    is_repeated = repeated(as_text(source.name) for source in _entries(place))
+    first: dict[str, Source] = {}
+    for source in _entries(place):
+        if is_repeated(as_text(source.name)):
+            other = first.setdefault(source.name, source)
+            if _where(other) != _where(source):
+                raise InputError(
+                    f"{shown(str(place))}: {other.shown} and {source.shown} would have results of "
+                    f"one name ({shown(source.name)}): give names in a column `name`"
+                )
+            if other is not source:
+                continue
+        yield source
+
+
+def _where(source: Source) -> str:
+    return str(source.file).removeprefix("file://")
+
+
+def _entries(place: Location) -> Iterator[Source]:
     home = place.parent if isinstance(place, Url) else place.absolute().parent
     try:
         with _opened(place) as file:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 
-from everything.compact import Numbers
+from everything.compact import Numbers, repeated
 
 
 def test_numbers_by_name() -> None:
@@ -21,3 +21,10 @@ def test_nothing_and_names_that_are_not_utf_8() -> None:
     assert Numbers([], 1).get("a") is None
     name = os.fsdecode(b"\xff.jpg")
     assert Numbers([(name, (7,))], 1).get(name) == [7]
+
+
+def test_names_that_come_again() -> None:
+    is_repeated = repeated(f"{n % 900}.jpg" for n in range(1000))
+    assert [n for n in range(900) if is_repeated(f"{n}.jpg")] == list(range(100))
+    assert not repeated(["a", "b"])("a")
+    assert not repeated([])("a")

@@ -109,12 +109,23 @@ def test_lists_of_lines_and_of_strings(tmp_path: Path, bucket: Bucket) -> None:
     (tmp_path / "list.txt").write_text(f"a.jpg\n\n{tmp_path}/a.jpg\nfile://{tmp_path}/a.jpg\n")
     whole = f"{tmp_path}/a.jpg".lstrip("/")
     found = list(list_photos([tmp_path / "list.txt"]))
-    assert [source.name for source in found] == ["a.jpg", whole, whole]
+    assert [source.name for source in found] == ["a.jpg", whole]
     assert len({read_source(source, LIMITS) for source in found}) == 1
     bucket.write("l/list.jsonl", [b'"a.jpg"\n"/b.jpg"'])
     bucket.write("l/a.jpg", [b"a"])
     bucket.write("l/b.jpg", [b"b"])
     assert contents(bucket.root / "l/list.jsonl") == {"a.jpg": b"a", "b.jpg": b"b"}
+
+
+def test_what_a_list_has_twice_is_listed_once(tmp_path: Path) -> None:
+    (tmp_path / "l.txt").write_text("b.jpg\na.jpg\nb.jpg\nb.jpg\ns3://x/c.jpg\ns3://x/c.jpg\n")
+    assert names(tmp_path / "l.txt") == ["b.jpg", "a.jpg", "x/c.jpg"]
+    (tmp_path / "l.txt").write_text("s3://x/c.jpg\na.jpg\ngs://x/c.jpg\n")
+    with pytest.raises(InputError, match=r"s3://x/c.jpg and gs://x/c.jpg would have .* column"):
+        names(tmp_path / "l.txt")
+    half = [{"uri": "\ud800.jpg"}, {"uri": "\ud800.jpg"}]  # JSON has half characters
+    (tmp_path / "l.jsonl").write_text("".join(json.dumps(row) + "\n" for row in half))
+    assert names(tmp_path / "l.jsonl") == ["\ud800.jpg"]
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,9 @@ _ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",  # or it writes a token into the home folder
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "PYTHONPATH": str(Path(__file__).parents[2]),
+    "PYTHONPATH": os.pathsep.join(
+        filter(None, [str(Path(__file__).parents[2]), os.getenv("PYTHONPATH")])
+    ),
 }
 # A machine that is gone is missed after seconds; one that is only slow has time to answer.
 _PATIENCE = {
@@ -77,6 +79,7 @@ def machines(tries: Path) -> Iterator[Machines]:
     try:
         cluster.fill()
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        os.environ["RAY_ADDRESS"] = cluster.address
         yield cluster
     finally:
         ray.shutdown()
