@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,18 +51,19 @@ def evaluate(
     """Score masks against truth: average recall, covering, boundaries; or a model's answers."""
     with errors_shown():
         from everything.errors import InputError
+        from everything.progress import counted
 
         if prompts == (labels is not None):
             raise InputError("give a folder of labels, or --prompts and a --variant")
         result: Any
-        with _counted() as progress:
+        with counted("photos", Console(stderr=True)) as told:
             if labels is not None:
                 from everything.evaluate import evaluate as score
                 from everything.places import located
 
                 result = score(
                     located(labels), truth, split,
-                    min_area=min_area, boundaries=boundaries, progress=progress,
+                    min_area=min_area, boundaries=boundaries, progress=told,
                 )  # fmt: skip
             else:
                 from everything.loading import load
@@ -72,23 +71,12 @@ def evaluate(
 
                 result = evaluate_prompts(
                     load(variant, checkpoint=checkpoint), truth, split,
-                    min_area=min_area, limit=limit, photos=photos, progress=progress,
+                    min_area=min_area, limit=limit, photos=photos, progress=told,
                 )  # fmt: skip
     if as_json:
         typer.echo(json.dumps(result.to_json(), indent=2))
     else:
         Console().print(result.table(), highlight=False)
-
-
-@contextmanager
-def _counted() -> Iterator[Callable[[int], None]]:
-    """Show on a terminal how many photos are done."""
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.completed:,} photos"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done: bar.update(task, completed=done)
 
 
 def report(

@@ -97,7 +97,7 @@ def evaluate(
     *,
     min_area: int = MIN_AREA,
     boundaries: bool = True,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Scores:
     """Return the scores of a label folder.
 
@@ -106,8 +106,8 @@ def evaluate(
     a part, or label maps). Photos are matched by relative path, with or without suffix, else by
     stem. min_area: px below which a segment of a label map does not count. boundaries: also the
     boundary F, where the truth marks whole photos; it takes seconds per photo. progress: called
-    with the number of photos done. A truth in one file is in memory as a whole, of labels one
-    photo is, and the run lengths of some hundred.
+    with the number of photos done, and of those labelled. A truth in one file is in memory as a
+    whole; of labels one photo is, and the run lengths of some hundred.
     Raises InputError if photos of the truth are not labelled, or of another size.
     """
     marked = read_marked(truth, split, min_area, contours=boundaries)
@@ -119,7 +119,7 @@ def score(
     marked: Iterable[Marked],
     *,
     boundaries: bool = True,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Scores:
     """Return the scores of a label folder against photos that are marked; see `evaluate`."""
     results = Results(labels)
@@ -133,7 +133,7 @@ def score(
         elif not missing:
             tally.add(photo, _scored(results, key))
             names.used.add(key)
-            progress(tally.photos)
+            progress(tally.photos, len(results))
     if missing:
         raise InputError(
             f"{shown(str(labels))}: {len(missing)} photos of the truth are not labelled "

@@ -48,9 +48,9 @@ def progress_of(summary: Summary, console: Console) -> Iterator[Callable[[], Non
 
 
 @contextmanager
-def counted(what: str, console: Console) -> Iterator[Callable[[int, int], None]]:
+def counted(what: str, console: Console) -> Iterator[Callable[[int, int | None], None]]:
     """Show how much of something is done; the function given is to be called with what is done and
-    what there is in all, of `what`: photos, or bytes."""
+    what there is in all, of `what`: photos, or bytes; None: nobody knows."""
     if console.is_terminal:
         with _bar(console) as bar:
             bar_id = bar.add_task("", now=what)
@@ -58,12 +58,14 @@ def counted(what: str, console: Console) -> Iterator[Callable[[int, int], None]]
         return
     start = last = time.monotonic()
 
-    def told(done: int, total: int) -> None:
+    def told(done: int, total: int | None) -> None:
         nonlocal last
         if (now := time.monotonic()) - last >= _EVERY and done:
             last = now
-            left = _duration((now - start) / done * (total - done))
-            line = f"{done:,} of {total:,} {what}, {left} left"
+            line = f"{done:,} {what}"
+            if total is not None:
+                left = _duration((now - start) / done * (total - done))
+                line = f"{done:,} of {total:,} {what}, {left} left"
             console.print(line, highlight=False, markup=False)
 
     yield told

@@ -75,15 +75,16 @@ def evaluate_prompts(
     seed: int = 0,
     limit: int | None = None,
     photos: Path | None = None,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> PromptScores:
     """Return how well a model answers one prompt for each segment of the truth.
 
     truth: as of evaluate.evaluate, with its photos, which are in `photos` if not beside it; the
     masks of at least min_area px, of every annotator. Clicks ask for three masks, three points
     and boxes for one, as SAM's authors advise. seed: of the random points, the same for every
-    model. limit: only so many photos. progress: called with the number of photos done.
-    Neither sampler nor filters have a part in it. Raises InputError if there are no segments.
+    model. limit: only so many photos. progress: called with the number of photos done,
+    and `limit`. Neither sampler nor filters have a part in it.
+    Raises InputError if there are no segments.
     """
     ious: dict[str, list[NDArray[np.float64]]] = {kind: [] for kind in KINDS}
     areas: list[float] = []
@@ -93,7 +94,7 @@ def evaluate_prompts(
         areas += [float(mask.sum()) for mask in masks]
         for kind, found in _of_photo(pipeline, photo, masks, seed + count):
             ious[kind].append(found)
-        progress(count)
+        progress(count, limit)
     if not areas:
         raise InputError(f"{truth}: has no segments of {min_area} px or more: give another truth")
     weights = np.array(areas)

@@ -18,6 +18,7 @@ from everything.errors import InputError
 from everything.evaluate import Scores, evaluate
 from everything.recall import AverageRecall
 from tests.labelled import disc, records, write_labels
+from tests.test_cli import everything
 
 SIZE = (160, 200)
 
@@ -109,9 +110,9 @@ def test_photos_in_groups_add_up_to_the_same_digits(
     whole = evaluate(tmp_path / "labels", truth)
     assert whole.ar == by_hand(truth, {name: (d[1], d[2]) for name, d in data.items()})
     monkeypatch.setattr(AverageRecall, "__init__", partialmethod(AverageRecall.__init__, 60))
-    done: list[int] = []
-    assert evaluate(tmp_path / "labels", truth, progress=done.append) == whole
-    assert done == [1, 2, 3, 4, 5, 6]
+    done: list[tuple[int, int]] = []
+    assert evaluate(tmp_path / "labels", truth, progress=lambda *n: done.append(n)) == whole
+    assert done == [(n, 6) for n in range(1, 7)]
 
 
 def test_lvis_names_photos_by_address(tmp_path: Path):
@@ -258,3 +259,14 @@ def test_a_table_for_the_terminal(maps: Path, tmp_path: Path):
     text = console.export_text()
     assert f"{scores.ar['1000']:.3f}" in text
     assert "boundary F (ODS)" in text
+
+
+def test_the_commands_tables_are_json_too(maps: Path, tmp_path: Path):
+    labels = write_labels(tmp_path / "o", tmp_path / "p", {"x.png": [disc(SIZE, (60, 80), 30)]})
+    scored = everything("evaluate", labels, "--truth", maps, "--json", "--no-boundaries")
+    assert json.loads(scored) == evaluate(labels, maps, boundaries=False).to_json()
+    prompts = ("evaluate", "--prompts", "--variant", "ucm", "--truth", maps, "--limit", 1)
+    answered = json.loads(everything(*prompts, "--min-area", 2000, "--json"))
+    assert (answered["photos"], answered["segments"]) == (1, 5)
+    assert set(answered["kinds"]) == {"centre", "random-1", "random-3", "box"}
+    assert "give a folder of labels, or --prompts" in everything(*prompts, labels, code=2)

@@ -29,3 +29,14 @@ def test_a_bar_on_a_terminal():
     with progress.counted("photos", Console(file=file, force_terminal=True, width=60)) as told:
         told(3, 12)
     assert "3/12\x1b[0m photos" in file.getvalue()
+
+
+def test_what_nobody_knows_in_all(monkeypatch: pytest.MonkeyPatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    for terminal in (False, True):
+        file = io.StringIO()
+        with progress.counted("photos", Console(file=file, force_terminal=terminal)) as told:
+            now[0] += 60
+            told(1234, None)
+        assert (file.getvalue() == "1,234 photos\n") or ("1234/?" in file.getvalue() and terminal)
