@@ -53,7 +53,7 @@ def counted(what: str, console: Console) -> Iterator[Callable[[int, int | None],
     what there is in all, of `what`: photos, or bytes; None: nobody knows."""
     if console.is_terminal:
         with _bar(console) as bar:
-            bar_id = bar.add_task("", now=what)
+            bar_id = bar.add_task("", total=None, now=what)
             yield lambda done, total: bar.update(bar_id, completed=done, total=total)
         return
     start = last = time.monotonic()
