@@ -28,7 +28,7 @@ def export(
     ] = None,
     level: Annotated[
         Literal["all", "whole", "part", "subpart"],
-        typer.Option(help="Only masks inside no other, inside one, or deeper inside."),
+        typer.Option(help="Only masks that are wholes, parts of wholes, or deeper inside."),
     ] = "all",
     polygons: Annotated[bool, typer.Option("--polygons", help="In COCO, not run lengths.")] = False,
     tolerance: Annotated[

@@ -116,7 +116,7 @@ class Output(Settings):
         False, description="each annotation has parent_id: the smallest mask around it, or null"
     )
     level: Level = Field(
-        "all", description="only masks inside no other, inside one, or deeper inside"
+        "all", description="only masks that are wholes, parts of wholes, or deeper inside"
     )
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from everything.batching import Batching
 from everything.clock import Clock
-from everything.config import Recipe
+from everything.config import Level, Recipe
 from everything.model import Model, Sampler
 from everything.nesting import levels_of
 from everything.scene import Scene
@@ -58,12 +58,17 @@ def segment(image: NDArray[np.uint8], pipeline: Pipeline, clock: Clock | None = 
         if recipe.tidy.min_mask_region_area > 0:
             threshold = max(nms.box_nms_thresh, nms.crop_nms_thresh)
             segments = tidy(segments, recipe.tidy.min_mask_region_area, threshold, size)
-        if recipe.output.level != "all":
-            levels = levels_of(segments.rles)
-            wanted = [level == recipe.output.level for level in levels]
-            segments = segments[torch.tensor(wanted, dtype=torch.bool)]
+        segments = of_level(segments, recipe.output.level)
     clock.counts["masks"] += len(segments)
     return segments
+
+
+def of_level(segments: Segments, level: Level) -> Segments:
+    """Return the segments of one level (everything/nesting.py)."""
+    if level == "all":
+        return segments
+    levels = levels_of(segments.rles, segments.scores.tolist())
+    return segments[torch.tensor([one == level for one in levels], dtype=torch.bool)]
 
 
 def _of_view(view: View, pipeline: Pipeline, clock: Clock) -> Segments:

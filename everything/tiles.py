@@ -7,14 +7,15 @@ by regions (everything/raster.py), and never a mask of the whole photo.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from everything.clock import Clock
-from everything.config import Tiles
-from everything.pipeline import Pipeline, segment
+from everything.config import Recipe, Tiles
+from everything.pipeline import Pipeline, of_level, segment
 from everything.raster import Raster
 from everything.seams import Edge, edge, joined, links, overlap, placed
 from everything.segments import Segments
@@ -47,13 +48,22 @@ def segment_tiles(raster: Raster, pipeline: Pipeline, clock: Clock | None = None
     """
     clock = clock or Clock()
     before = clock.counts["masks"]
+    level = pipeline.recipe.output.level
+    # Of a whole a tile may see only a part.
+    of_tile = pipeline if level == "all" else replace(pipeline, recipe=_all_levels(pipeline.recipe))
 
     def look(pixels: NDArray[np.uint8]) -> Segments:
-        return segment(pixels, pipeline, clock)
+        return segment(pixels, of_tile, clock)
 
     result = over_tiles(raster, pipeline.recipe.tiles, look, clock)
+    with clock.stage("finish"):
+        result = of_level(result, level)
     clock.counts["masks"] = before + len(result)
     return result
+
+
+def _all_levels(recipe: Recipe) -> Recipe:
+    return recipe.model_copy(update={"output": recipe.output.model_copy(update={"level": "all"})})
 
 
 def over_tiles(

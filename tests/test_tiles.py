@@ -22,6 +22,7 @@ from everything.config import Tiles
 from everything.errors import ConfigError, ImageError
 from everything.inputs import Source
 from everything.loading import resolve
+from everything.nesting import LEVELS, levels_of
 from everything.pipeline import Pipeline
 from everything.prompts import Prompts
 from everything.raster import Pixels, open_tiff
@@ -279,6 +280,25 @@ def test_a_job_takes_tiles_when_it_is_told_to(tmp_path: Path, suffix: str):
     assert document["annotations"] == expected
     assert len(expected) == row.counts["masks"]
     assert {tuple(a["crop_box"][2:]) for a in expected} == {(200, 200)}
+
+
+def test_levels_are_those_of_the_photo_and_not_of_its_tiles():
+    sets = ["tiles.tile_side=200", "tiles.tile_overlap=80"]
+    flags = {"pred_iou_thresh": 0.5, "stability_score_thresh": 0.5}
+
+    def found(level: str) -> Segments:
+        recipe = resolve(
+            "sam-vit-b", sampler="grid", sets=[*sets, f"output.level={level}"], flags=flags
+        )
+        pipeline = Pipeline(SamModel(blob_sam()), Grid(points_per_side=3), recipe)
+        return segment_tiles(Pixels(photo("coffee")), pipeline)
+
+    everything = found("all")
+    levels = levels_of(everything.rles, everything.scores.tolist())
+    for level in LEVELS:
+        expected = [code for code, its in zip(everything.rles, levels, strict=True) if its == level]
+        assert found(level).rles == expected
+    assert len(set(levels)) > 1
 
 
 def test_settings_of_tiles_are_no_part_of_recipes_without_them():

@@ -132,7 +132,8 @@ def labelled(results: Results, tally: Tally, level: Level = "all") -> Iterator[L
             raise InputError(f"{where}: its photo's name leads out of the folder: rename it")
         found = _with_pixels(result)
         if level != "all":
-            levels = levels_of([annotation["segmentation"] for annotation in found])
+            scores = [float(one.get("predicted_iou", 1.0)) for one in found]
+            levels = levels_of([one["segmentation"] for one in found], scores)
             found = [one for one, its in zip(found, levels, strict=True) if its == level]
         tally.left_out += len(result.annotations) - len(found)
         tally.photos += 1
