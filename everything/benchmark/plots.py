@@ -80,7 +80,7 @@ def _against_prompts(rows: list[Row]) -> Any:
     axes.set_ylabel("ms an image, encoder included")
     axes.set_xlim(left=0)
     axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
-    axes.legend(frameon=False, loc="lower right")
+    figure.legend(loc="outside lower center", ncols=6, frameon=False)
     return figure
 
 
@@ -94,10 +94,20 @@ def _against_recall(rows: list[Row], recall: dict[Key, float]) -> Any:
         for row, point in zip(mine, points, strict=True):
             name = row.key.sampler if row.key.by == OURS else f"{row.key.sampler}, {row.key.by}"
             axes.annotate(name, point, (5, 4), textcoords="offset points", fontsize=8)
+    _spread_out(axes, [r.latency.median for r in rows if r.key in recall and r.latency])
     axes.set_xlabel("ms an image, median")
     axes.set_ylabel("AR@1000")
-    axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
-    axes.margins(0.15)
-    axes.legend(frameon=False, loc="lower right")
+    axes.margins(0.15)  # for the names beside the points
+    figure.legend(loc="outside lower center", ncols=6, frameon=False)
     return figure
+
+
+def _spread_out(axes: Any, latencies: list[float]) -> None:
+    """Give an axis of latencies that differ by factors a logarithmic scale."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    if max(latencies) > 5 * min(latencies):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
