@@ -14,7 +14,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
@@ -25,6 +25,21 @@ _log = logging.getLogger(__name__)
 CHUNK = 2**20  # bytes
 TIMEOUT = 60  # seconds without a byte
 _KINDS = (b"PK\3\4", b"\x80")  # of PyTorch's archives, and of the pickles that it wrote before
+
+
+class OnlySecure(HTTPRedirectHandler):
+    """Follows a redirection of https to https alone; raises WeightsError for others."""
+
+    def redirect_request(
+        self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Request | None:
+        """Return the request of a redirection."""
+        if req.full_url.startswith("https:") and not newurl.startswith("https:"):
+            raise WeightsError(
+                f"{req.full_url}: leads to {newurl}, which nobody vouches for: nothing was kept; "
+                f"name a file that you trust with --checkpoint"
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def fetch(url: str, to: Path, sha256: str = "") -> None:
@@ -89,7 +104,8 @@ def _download(url: str, to: Path) -> str:
     """Write what is at a URL; return its SHA-256. Raises URLError if it ends early."""
     digest, got = hashlib.sha256(), 0
     request = Request(url, headers={"User-Agent": "everything"})
-    with urlopen(request, timeout=TIMEOUT) as answer, to.open("wb") as file:
+    opener = build_opener(OnlySecure)
+    with opener.open(request, timeout=TIMEOUT) as answer, to.open("wb") as file:
         length = answer.headers.get("Content-Length")
         total = int(length) if length else None
         with _bar() as progress:
