@@ -7,7 +7,7 @@ import io
 import json
 import shutil
 import tarfile
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from urllib.request import Request
 
@@ -66,7 +66,7 @@ def test_names_of_members_and_rows_stay_inside(tmp_path: Path, make, name: str) 
     home, out = tmp_path / "deep" / "home", tmp_path / "deep" / "out"
     home.mkdir(parents=True)
     make(home / name)
-    before = {path for path in tmp_path.rglob("*")}
+    before = set(tmp_path.rglob("*"))
     summary = label(
         partial(list_photos, [home / name], out), out, RECIPE, build=build, preview=False,
         console=Console(file=io.StringIO()),
@@ -117,6 +117,7 @@ REFUSED = {
 }  # fmt: skip
 
 
+@cache
 def calls() -> list[tuple[str, str, ast.Call]]:
     """Every call in the package: file, dotted name, and how."""
     found = []
