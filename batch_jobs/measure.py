@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import resource
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -21,17 +20,18 @@ from typing import Annotated, Any
 
 import numpy as np
 import psutil  # type: ignore[import-untyped]
-import pyarrow as pa
-import pyarrow.parquet as pq
 import typer
 from PIL import Image
 from rich.console import Console
 
 from batch_jobs.cluster import Cluster, connected
 from everything import loading
+from everything.benchmark.memory import peak_resident, resident
 from everything.config import Recipe
+from everything.errors import JobError
 from everything.inputs import Source
 from everything.label import Job, label
+from everything.ledger import Ledger, Row
 from everything.listing import list_photos
 from everything.masks import Masks
 from everything.pipeline import Pipeline
@@ -40,7 +40,6 @@ from everything.store import Store
 from everything.summary import Summary
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-_COLUMNS = ("name", "source_bytes", "bytes", "mtime_ns")
 _QUIET = {"preview": False, "console": Console(file=io.StringIO())}
 
 
@@ -188,18 +187,20 @@ def resume(images: int = 1_000_000) -> None:
         photos = Path(folder, "photos")
         _as_if_done(photos, store, images)
         listing = partial(list_photos, [photos])
-        before = psutil.Process().memory_info().rss
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew: Linux only
+        before = resident()
         with store.opened():
             times = [time.monotonic()]
             summary = Summary(photos, images=sum(1 for _ in listing()))
             times.append(time.monotonic())
             left = sum(1 for _ in Job(store, listing, summary).tasks())
             times.append(time.monotonic())
+        if left:
+            raise JobError(f"{left} photos would be done again: what was made up is no manifest")
         listed, compared = np.diff(times).round(1).tolist()
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        peak = peak_resident()
         print(json.dumps({
             "images": summary.images,
-            "left": left,
             "seconds_to_list": listed,
             "seconds_to_compare": compared,
             "memory_before_mb": before // 2**20,
@@ -211,7 +212,7 @@ def _as_if_done(photos: Path, store: Store, images: int) -> None:
     """A folder of photos and its results, each of them one of few files under many names."""
     store.folder.create()
     annotations = Path(store.folder.root, "annotations")
-    rows = []
+    rows, ledger = list[Row](), Ledger(store.folder)
     for number in range(images):
         name = f"{number // 1000:04}/{number:07}.jpg"
         if number % 1000 == 0:
@@ -224,13 +225,13 @@ def _as_if_done(photos: Path, store: Store, images: int) -> None:
             os.link(photo, photos / name)
             os.link(result, annotations / f"{name}.json")
         stamp = result.stat()
-        rows.append((name, 7, stamp.st_size, stamp.st_mtime_ns))
-    same = {"status": "done", "digest": store.digest}
-    columns: dict[str, Any] = dict(zip(_COLUMNS, zip(*rows, strict=True), strict=True))
-    columns |= {key: [value] * images for key, value in same.items()}
-    table = pa.table(columns | {"attempt": pa.array([1] * images, pa.int32())})
-    (Path(store.folder.root) / "manifest").mkdir()
-    pq.write_table(table, Path(store.folder.root) / "manifest/part-00000.parquet")
+        row = Row(name, "done", number, store.digest, "here", 1, 0.0, 0.0, source_bytes=7)
+        row.bytes, row.mtime_ns = stamp.st_size, stamp.st_mtime_ns
+        rows.append(row)
+        if len(rows) == 1000 or number == images - 1:
+            ledger.append(*rows)
+            rows.clear()
+    ledger.compact()
 
 
 if __name__ == "__main__":
