@@ -11,7 +11,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import reduce
 from io import BytesIO
@@ -189,14 +189,18 @@ class Ledger:
 
     def known(self, digest: str) -> Past:
         """Return what earlier runs have left, and whether it is of the recipe of this digest."""
-        return Past(self.table().select(_KNOWN), digest)
+        shards = self._folder.list("manifest", ".parquet")
+        return Past(self._merged(shards, {*_KNOWN, *_ALWAYS}).select(_KNOWN), digest)
 
     def table(self) -> pa.Table:
         """Return the rows, one for each name, in the order of the names."""
         return self._merged(self._folder.list("manifest", ".parquet"))
 
-    def _merged(self, shards: list[str]) -> pa.Table:
-        table = pa.concat_tables([*map(self._shard, shards), *self._batches()])
+    def _merged(self, shards: list[str], columns: Container[str] = _SCHEMA.names) -> pa.Table:
+        """The rows of shards and of the ledger; of a million of them few columns are held."""
+        wanted = [name for name in _SCHEMA.names if name in columns]
+        parts = (*(self._shard(name, wanted) for name in shards), *self._batches())
+        table = pa.concat_tables([part.select(wanted) for part in parts])
         table = table.filter(reduce(pc.and_, (pc.is_valid(table[name]) for name in _ALWAYS)))
         numbered = pa.table({"name": table["name"], "row": np.arange(table.num_rows)})
         last = numbered.group_by("name").aggregate([("row", "max")]).sort_by("name")
@@ -209,6 +213,8 @@ class Ledger:
         """
         self.flush()
         shards = self._folder.list("manifest", ".parquet")
+        if self._is_compact(shards):
+            return
         table = self._merged(shards)
         # On disk one job at a time is here; elsewhere another one may write shards meanwhile.
         whole = _shard_name() if isinstance(self._folder, Bucket) else _MANIFEST
@@ -216,15 +222,21 @@ class Ledger:
         self._folder.write(_ERRORS, _error_lines(table))
         self._folder.remove(_LEDGER, *(name for name in shards if name != whole))
 
+    def _is_compact(self, shards: list[str]) -> bool:
+        whole = isinstance(self._folder, Bucket) or shards == [_MANIFEST]
+        others = self._folder.stamp(_LEDGER), self._folder.stamp(_ERRORS)
+        return len(shards) == 1 and whole and others[0] is None and others[1] is not None
+
     def _write(self, name: str, table: pa.Table) -> None:
         buffer = BytesIO()
         pq.write_table(table, buffer, compression="zstd")
         self._folder.write(name, [buffer.getvalue()])
 
-    def _shard(self, name: str) -> pa.Table:
+    def _shard(self, name: str, columns: list[str]) -> pa.Table:
         content = self._folder.read(name) or b""
         try:
-            table = pq.read_table(BytesIO(content))
+            file = pq.ParquetFile(BytesIO(content))
+            table = file.read([name for name in file.schema_arrow.names if name in columns])
             empty = _SCHEMA.empty_table()
             table = pa.concat_tables([empty, table], promote_options="default").cast(_SCHEMA)
             table.validate(full=True)  # text that is none would be an error much later
