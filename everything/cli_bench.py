@@ -99,7 +99,9 @@ def bench(
             split=split,
             config=config,
             sets=sets or (),
-            say=lambda line: console.print(line, style="dim", highlight=False, markup=False),
+            say=lambda line: console.print(
+                line, style="dim", highlight=False, markup=False, soft_wrap=True
+            ),
         )
         if out is not None:
             report.save(out)

@@ -88,7 +88,9 @@ def compare(
             config=config,
             sets=sets or (),
             out=out,
-            say=lambda line: console.print(line, style="dim", highlight=False, markup=False),
+            say=lambda line: console.print(
+                line, style="dim", highlight=False, markup=False, soft_wrap=True
+            ),
             console=console,
         )
     if as_json:

@@ -18,7 +18,7 @@ Truth = Annotated[
     typer.Option(
         "--truth",
         metavar="T",
-        help="A COCO file, a folder of SA-1B JSON, of label maps, or a data pack.",
+        help="A COCO or LVIS file, a folder of SA-1B JSON, of label maps, or a data pack.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
