@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from everything.benchmark.contenders import BOXES, OURS, Key
+from everything.benchmark.contest import READ
 from everything.benchmark.report_tables import SHOWN
 
 if TYPE_CHECKING:
     from everything.benchmark.report import Report, Row
 
-_WIDTH, _BAR = 9.0, 0.42  # inches
+_WIDTH, _BAR = 9.0, 0.3  # inches
+_BETWEEN = 1.6  # bars
 
 
 def save_plots(report: Report, folder: Path) -> list[Path]:
@@ -43,25 +45,49 @@ def _figure(height: float) -> tuple[Any, Any]:
 
 
 def _stage_bars(rows: list[Row]) -> Any:
-    figure, axes = _figure(1.3 + _BAR * len(rows))
-    labels = [str(row.key) for row in rows]
+    """Variants one below the other, each with a scale of its own: they differ by factors."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    of: dict[str, list[Row]] = {}
+    for row in rows:
+        of.setdefault(row.key.variant, []).append(row)
+    heights = [len(some) + _BETWEEN for some in of.values()]
+    figure = Figure((_WIDTH, 0.6 + _BAR * sum(heights)), layout="constrained")
+    parts = figure.subplots(len(of), squeeze=False, height_ratios=heights)[:, 0]
+    colours = dict(zip(SHOWN, (f"C{i}" for i in range(len(SHOWN))), strict=True))
+    for axes, (variant, some) in zip(parts, of.items(), strict=True):
+        _bars(axes, some, colours)
+        axes.set_title(variant, loc="left", fontsize=10)
+    axes.set_xlabel("seconds an image, medians of each stage")
+    drawn = [stage for stage in SHOWN if stage != READ]
+    handles = [Rectangle((0, 0), 1, 1, color=colours[stage]) for stage in drawn]
+    figure.legend(
+        handles, drawn, loc="outside lower center", ncols=len(drawn), frameon=False, fontsize=8
+    )
+    return figure
+
+
+def _bars(axes: Any, rows: list[Row], colours: dict[str, str]) -> None:
+    labels = [_short(row.key) for row in rows]
     left = [0.0] * len(rows)
     for stage in SHOWN:
-        if stage == "read":
+        if stage == READ:
             continue  # it is no part of the latency
         lengths = [row.seconds.get(stage, 0.0) for row in rows]
-        if any(lengths):
-            axes.barh(labels, lengths, left=left, label=stage, height=0.7)
+        axes.barh(labels, lengths, left=left, color=colours[stage], height=0.7)
         left = [a + b for a, b in zip(left, lengths, strict=True)]
     for at, (row, end) in enumerate(zip(rows, left, strict=True)):
         # The median of the whole is not the sum of the medians: it is what counts.
         total = f" {row.latency.median:.3g} s" if row.latency else ""
         axes.text(end, at, total, va="center", fontsize=8)
-    axes.margins(x=0.1)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.1, y=0.02)
     axes.invert_yaxis()
-    axes.set_xlabel("seconds an image, medians of each stage")
-    figure.legend(loc="outside lower center", ncols=len(SHOWN), frameon=False, fontsize=8)
-    return figure
+
+
+def _short(key: Key) -> str:
+    return key.sampler if key.by == OURS else f"{key.sampler}, {key.by}"
 
 
 def _against_prompts(rows: list[Row]) -> Any:
@@ -92,8 +118,7 @@ def _against_recall(rows: list[Row], recall: dict[Key, float]) -> Any:
         if points:
             axes.plot(*zip(*points, strict=True), marker="o", linestyle="", label=variant)
         for row, point in zip(mine, points, strict=True):
-            name = row.key.sampler if row.key.by == OURS else f"{row.key.sampler}, {row.key.by}"
-            axes.annotate(name, point, (5, 4), textcoords="offset points", fontsize=8)
+            axes.annotate(_short(row.key), point, (5, 4), textcoords="offset points", fontsize=8)
     _spread_out(axes, [r.latency.median for r in rows if r.key in recall and r.latency])
     axes.set_xlabel("ms an image, median")
     axes.set_ylabel("AR@1000")
