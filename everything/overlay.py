@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 
@@ -18,11 +19,15 @@ from everything.errors import ImageError, InputError
 from everything.images import Limits, decode_image
 from everything.names import shown
 from everything.places import Location
+from everything.raster import Tiff, open_tiff
 from everything.results import Result, Results
 from everything.sources import read_source
+from everything.view import Size
 
 PALETTE = 4096
+_LARGE = 4  # times the side that is wanted: from there on, photos are read by regions
 _GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))
+_FEW = 8  # so many times fewer pixels are shown than a mask's box has: only they are looked at
 _FILL, _CONTOUR = 0.35, 0.95  # the photo is to be seen, too
 Pixels = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
@@ -98,22 +103,46 @@ def _write_one(results: Results, key: str, target: Path) -> Path:
     return target
 
 
-def photo_of(results: Results, key: str, result: Result) -> Pixels:
+def photo_of(results: Results, key: str, result: Result, side: int | None = None) -> Pixels:
     """Return the upright photo uint8 (H, W, 3) RGB of a result.
 
-    Raises ImageError if it is not found, not readable or not of the size that was labelled.
+    side: px of the longer side that are enough; photos that are much larger and can be read by
+    regions are made smaller while they are read. Raises ImageError if it is not found, not readable
+    or not of the size that was labelled.
     """
     source, limits = results.photo(key, result.name), Limits()
     if source is None:
         raise ImageError(f"{shown(result.name)}: the photo is not there any more: give --photos")
+    raster = None if side is None else open_tiff(source.location, larger_than=_LARGE * side)
+    if raster is not None and side is not None:
+        with closing(raster):
+            _check_size(raster.size, result, source.shown)
+            return _reduced(raster, max(raster.size) // (2 * side))
     pixels = decode_image(read_source(source, limits), source.shown, limits).pixels
-    if pixels.shape[:2] != result.size:
-        (h, w), (height, width) = pixels.shape[:2], result.size
+    _check_size((pixels.shape[0], pixels.shape[1]), result, source.shown)
+    return pixels
+
+
+def _check_size(size: Size, result: Result, where: str) -> None:
+    if size != result.size:
+        (h, w), (height, width) = size, result.size
         raise ImageError(
-            f"{source.shown}: is {w} x {h} px, but {width} x {height} px when it was labelled: "
+            f"{where}: is {w} x {h} px, but {width} x {height} px when it was labelled: "
             "label it again"
         )
-    return pixels
+
+
+def _reduced(raster: Tiff, factor: int) -> Pixels:
+    """A photo with sides `factor` times shorter, read strip by strip: means of its pixels."""
+    height, width = raster.size
+    step = factor * max(1, 1024 // factor)
+    strips = [
+        np.asarray(
+            Image.fromarray(raster.read((0, y, width, min(height, y + step)))).reduce(factor)
+        )
+        for y in range(0, height, step)
+    ]
+    return np.concatenate(strips)
 
 
 def _largest_first(
@@ -121,12 +150,16 @@ def _largest_first(
 ) -> Iterator[tuple[int, NDArray[np.bool_], Box]]:
     """Every mask's colour, its pixels inside a box that is a little larger than it, the box."""
     order = sorted(range(len(annotations)), key=lambda i: -float(annotations[i]["area"]))
+    boxes = rle.boxes([annotation["segmentation"] for annotation in annotations]).astype(int)
     for row in order:
         code = annotations[row]["segmentation"]
-        mask, (x, y) = rle.cut(code)
-        rows, y0 = _samples(code["size"][0], size[0], y, mask.shape[0])
-        columns, x0 = _samples(code["size"][1], size[1], x, mask.shape[1])
-        mask = mask[np.ix_(rows, columns)]
+        x, y, w, h = boxes[row].tolist()
+        rows, y0 = _samples(code["size"][0], size[0], y, h)
+        columns, x0 = _samples(code["size"][1], size[1], x, w)
+        if len(rows) * len(columns) * _FEW < w * h:
+            mask = rle.sampled(code, rows, columns)
+        else:
+            mask = rle.cut(code)[0][np.ix_(rows - y, columns - x)]
         if mask.any():
             # One more pixel on each side, so that contours are seen as such and not as the box's
             # edge; at the border of the photo there is none.
@@ -140,13 +173,13 @@ def _largest_first(
 
 def _samples(of: int, n: int, first: int, length: int) -> tuple[NDArray[np.intp], int]:
     """Of `of` pixels in a row that are shown by n, those that are shown and lie in `length` pixels
-    from `first` on, counted from there; and by which of the n the first of them is shown.
+    from `first` on; and by which of the n the first of them is shown.
 
     Shown are the pixels whose centres are nearest to the centres of n equal parts.
     """
     shown_at = ((np.arange(n) + 0.5) * of / n).astype(np.intp)
     start, end = np.searchsorted(shown_at, [first, first + length])
-    return shown_at[start:end] - first, int(start)
+    return shown_at[start:end], int(start)
 
 
 def _blended(photo: Pixels, colours: NDArray[np.int16], opacity: float) -> Pixels:

@@ -170,7 +170,7 @@ def _photo(
     for folder, result in zip(results, found, strict=True):
         if result is not None:
             try:
-                return photo_of(folder, key, result), ""
+                return photo_of(folder, key, result, PREVIEW), ""
             except ImageError as error:
                 reasons.append(shown(str(error)))
     first = next(result for result in found if result is not None)

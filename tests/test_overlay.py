@@ -1,5 +1,6 @@
 """Overlays: what is drawn where."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,12 @@ import pytest
 from PIL import Image
 from skimage.color import rgb2lab
 
+from everything import rle
 from everything.errors import ImageError
-from everything.overlay import overlay, palette, write_overlays
+from everything.overlay import overlay, palette, photo_of, write_overlays
+from everything.results import Results
 from tests.labelled import disc, records, write_labels
+from tests.photos import photo
 
 GREY = np.full((60, 80, 3), 90, np.uint8)
 
@@ -71,6 +75,47 @@ def test_a_smaller_photo_shows_the_same_masks():
     drawn = overlay(GREY, records([mask]))
     share = (drawn != GREY).any(2).mean()
     assert share == pytest.approx(mask.mean(), rel=0.02)
+
+
+def test_a_mask_of_a_huge_photo_is_drawn_without_its_pixels():
+    size = (30_000, 40_000)
+    code = rle.encode_outline(framed(size), size)
+    tracemalloc.start()
+    drawn = overlay(GREY, [record(code, 0)])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6  # its box has 600 million pixels
+    changed = (drawn != GREY).any(2)
+    assert changed[:, 20:60].all()
+    assert not changed[:, :19].any()
+    assert not changed[:, 61:].any()
+
+
+def framed(size: tuple[int, int]) -> rle.Outline:
+    """Of all columns from a quarter of the width to three quarters."""
+    columns = np.arange(size[1] // 4, size[1] * 3 // 4)
+    nothing = np.zeros(0, np.int64)
+    return rle.Outline(nothing, nothing, columns, columns, size[0])
+
+
+def record(code: rle.Rle, number: int) -> dict:
+    return {"id": number, "segmentation": code, "area": int(rle.areas([code]).item())}
+
+
+def test_large_tiffs_are_read_by_regions(tmp_path: Path):
+    pixels = np.asarray(Image.fromarray(photo("chelsea")).resize((1300, 900)))
+    Image.fromarray(pixels).save(tmp_path / "x.tif")
+    write_labels(tmp_path / "out", tmp_path, {"x.tif": [disc((900, 1300), (400, 300), 90)]})
+    results = Results(tmp_path / "out")
+    result = results.read("x.tif")
+    assert (photo_of(results, "x.tif", result, 400) == pixels).all()
+    small = photo_of(results, "x.tif", result, 100)
+    assert small.shape == (150, 217, 3)
+    expected = np.asarray(Image.fromarray(pixels).reduce(6))
+    assert np.abs(small.astype(int) - expected).max() <= 1
+    Image.fromarray(pixels[:-1]).save(tmp_path / "x.tif")
+    with pytest.raises(ImageError, match="when it was labelled"):
+        photo_of(results, "x.tif", result, 100)
 
 
 def test_neighbours_in_the_palette_are_told_apart():
