@@ -29,6 +29,7 @@ from everything import loading
 from everything.benchmark.memory import peak_resident, resident
 from everything.config import Recipe
 from everything.errors import JobError
+from everything.folder import Folder
 from everything.inputs import Source
 from everything.label import Job, label
 from everything.ledger import Ledger, Row
@@ -40,7 +41,7 @@ from everything.store import Store
 from everything.summary import Summary
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-_QUIET = {"preview": False, "console": Console(file=io.StringIO())}
+_QUIET: dict[str, Any] = {"preview": False, "console": Console(file=io.StringIO())}
 
 
 @app.command()
@@ -51,23 +52,50 @@ def throughput(
     workers: int = 2,
     rounds: Annotated[int, typer.Option(min=1, help="Of both, in turns.")] = 1,
 ) -> None:
-    """Images/s of a job on Ray against as many local processes, from the first to the last."""
+    """Images/s of a job on Ray against as many local processes, in turns.
+
+    Of the whole command, with loading the model in each process (Ray runs already); from the
+    first photo's start to the last one's end; and once a quarter of the photos is done, when all
+    processes surely work.
+    """
     recipe = loading.resolve(variant, sampler=sampler)
     listing = partial(list_photos, photos)
     cluster = Cluster(cpus=1, max_workers=workers, min_workers=workers)
-    rates: dict[str, list[float]] = {"local": [], "ray": []}
+    ways: dict[str, dict[str, Any]] = {
+        "local": _QUIET | {"workers": workers},
+        "ray": _QUIET | {"elsewhere": cluster.run},
+    }
+    rates: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
     with connected(None):
         for _ in range(rounds):
-            for name, how in (
-                ("local", {"workers": workers}),
-                ("ray", {"elsewhere": cluster.run}),
-            ):
-                with TemporaryDirectory() as out:
-                    summary = label(listing, Path(out, "out"), recipe, **how, **_QUIET)  # type: ignore[arg-type]
-                rates[name].append(summary.images_per_second)
-                print(json.dumps({name: round(rates[name][-1], 4), "images": summary.done}))
-    ratio = float(np.median(rates["ray"]) / np.median(rates["local"]))
-    print(json.dumps({"variant": variant, "sampler": sampler, "ratio": round(ratio, 3)}))
+            for name, how in ways.items():
+                rates[name].append(_rates(partial(label, listing, recipe=recipe, **how)))
+                print(json.dumps({name: rates[name][-1]}))
+    ratios = {
+        kind: round(_median(rates["ray"], kind) / _median(rates["local"], kind), 3)
+        for kind in rates["ray"][0]
+    }
+    print(json.dumps({"variant": variant, "sampler": sampler, "ratios": ratios}))
+
+
+def _rates(job: Callable[..., Summary]) -> dict[str, float]:
+    with TemporaryDirectory() as folder:
+        out, began = Path(folder, "out"), time.time()
+        summary = job(out=out)
+        seconds = time.time() - began
+        finished = np.sort(Ledger(Folder(out)).table()["finished"].cast("int64").to_numpy()) / 1000
+    quarter = len(finished) // 4
+    steady = (len(finished) - 1 - quarter) / (finished[-1] - finished[quarter])
+    rates = {
+        "with_loading": summary.done / seconds,
+        "first_to_last": summary.images_per_second,
+        "steady": float(steady),
+    }
+    return {name: round(rate, 4) for name, rate in rates.items()}
+
+
+def _median(rates: list[dict[str, float]], kind: str) -> float:
+    return float(np.median([one[kind] for one in rates]))
 
 
 @app.command()
@@ -96,7 +124,7 @@ def _run(
         variant="nothing", sampler={"name": "nothing", "ms": milliseconds}, version="1", weights=""
     )
     cluster = Cluster(cpus=1, max_workers=workers, min_workers=workers, block=128)
-    return label(names, folder / "out", recipe, build=build, elsewhere=cluster.run, **_QUIET)  # type: ignore[arg-type]
+    return label(names, folder / "out", recipe, build=build, elsewhere=cluster.run, **_QUIET)
 
 
 def build(recipe: Recipe) -> Pipeline:
