@@ -20,7 +20,7 @@ def resized(photos: Sequence[Source], megapixels: float, folder: Path) -> list[S
         image = Image.fromarray(read_image(photo.path).pixels)
         scale = math.sqrt(1e6 * megapixels / (image.width * image.height))
         size = (max(1, round(scale * image.width)), max(1, round(scale * image.height)))
-        source = Source(str(folder), f"{photo.name}.png")
+        source = Source(str(folder), f"{photo.name.removesuffix('.png')}.png")
         source.path.parent.mkdir(parents=True, exist_ok=True)
         image.resize(size, Image.Resampling.LANCZOS).save(source.path, compress_level=1)
         made.append(source)
