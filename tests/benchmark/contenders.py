@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from everything.benchmark.contenders import MALLOC
 from everything.config import Recipe
 from everything.errors import ConfigError
 from everything.pipeline import Pipeline
@@ -52,18 +53,8 @@ def build_killed(recipe: Recipe) -> Pipeline:
     return Pipeline(Killed(blob_sam()), Grid(), recipe)
 
 
-def build_refusing(recipe: Recipe) -> Pipeline:
-    """No model at all."""
-    raise ConfigError("not today")
-
-
-class Telling(SamModel):
-    """Says what it has heard of malloc."""
-
-    def encode(self, view: View) -> Any:
-        raise ConfigError(str({k: v for k, v in os.environ.items() if k.startswith("MALLOC_")}))
-
-
-def build_telling(recipe: Recipe) -> Pipeline:
-    """A model that tells."""
-    return Pipeline(Telling(blob_sam()), Grid(), recipe)
+def build_tuned(recipe: Recipe) -> Pipeline:
+    """The small SAM, but in processes with malloc tuned only."""
+    if not MALLOC.items() <= os.environ.items():
+        raise ConfigError("malloc is as it is")
+    return Pipeline(SamModel(blob_sam()), Grid(), recipe)
