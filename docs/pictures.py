@@ -1,0 +1,159 @@
+"""The README's pictures: `python docs/pictures.py LABELS OTHERS OUT`, with Chromium and playwright.
+
+LABELS and OTHERS are what `everything label --demo --out LABELS` and `everything label --demo
+--sampler all-instance --out OTHERS` have written.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools.coco import COCO
+
+from everything.export import export
+from everything.nesting import LEVELS, levels_of
+from everything.overlay import overlay, palette, photo_of
+from everything.report import write_report
+from everything.results import Results
+
+Pixels = NDArray[np.uint8]
+GAP = 6  # px
+COFFEE, ZIDANE, ROCKET = (
+    "skimage/data/coffee.png",
+    "ultralytics/assets/zidane.jpg",
+    "skimage/data/rocket.jpg",
+)
+
+
+def main(labels: Path, others: Path, out: Path) -> None:
+    """Make all of them, JPEGs of some 100 kB."""
+    saved(levels(Results(labels)), out / "levels.jpg")
+    with TemporaryDirectory() as work:
+        saved(handed(Results(labels), Path(work)), out / "export.jpg")
+        saved(report([labels, others], Path(work) / "page"), out / "report.jpg")
+
+
+def levels(results: Results) -> Pixels:
+    """Photos with their wholes, their parts and what is deeper inside, side by side."""
+    rows = []
+    for key in (COFFEE, ZIDANE, ROCKET):
+        result = results.read(key)
+        photo = photo_of(results, key, result)
+        scores = [float(a["predicted_iou"]) for a in result.annotations]
+        found = levels_of([a["segmentation"] for a in result.annotations], scores)
+        rows.append(
+            [
+                overlay(
+                    photo,
+                    [a for a, its in zip(result.annotations, found, strict=True) if its == level],
+                )
+                for level in LEVELS
+            ]
+        )
+    return stacked(rows, 900)
+
+
+def handed(results: Results, work: Path) -> Pixels:
+    """A photo with its masks as they are, and as read from COCO, from panoptic PNGs, from YOLO."""
+    photo = photo_of(results, COFFEE, results.read(COFFEE))
+    readers: dict[str, Callable[[Path, Pixels], Pixels]] = {
+        "coco": from_coco,
+        "panoptic": from_panoptic,
+        "yolo-seg": from_yolo,
+    }
+    seen = [overlay(photo, results.read(COFFEE).annotations)]
+    for to, read in readers.items():
+        export(results.root, to, work / to)
+        seen.append(read(work / to, photo))
+    return stacked([seen[:2], seen[2:]], 760)
+
+
+def from_coco(home: Path, photo: Pixels) -> Pixels:
+    """What pycocotools reads, drawn."""
+    coco = COCO(home / "annotations" / "instances_default.json")
+    (image,) = (image for image in coco.dataset["images"] if image["file_name"] == COFFEE)
+    rows = coco.loadAnns(coco.getAnnIds(imgIds=image["id"]))
+    records: list[dict[str, Any]] = []
+    for number, row in enumerate(rows):
+        code = coco.annToRLE(row)
+        code["counts"] = (
+            code["counts"] if isinstance(code["counts"], str) else code["counts"].decode()
+        )
+        records.append({"id": number, "segmentation": code, "area": row["area"]})
+    return overlay(photo, records)
+
+
+def from_panoptic(home: Path, photo: Pixels) -> Pixels:
+    """Ids as colours."""
+    rgb = np.asarray(Image.open((home / "panoptic" / COFFEE).with_suffix(".png"))).astype(int)
+    ids = rgb @ [1, 256, 65536]
+    return np.where(ids[..., None] > 0, palette()[ids - 1], photo).astype(np.uint8)
+
+
+def from_yolo(home: Path, photo: Pixels) -> Pixels:
+    """Outlines over the photo."""
+    drawn, (height, width) = photo.copy(), photo.shape[:2]
+    lines = (home / "labels" / COFFEE).with_suffix(".txt").read_text().splitlines()
+    for number, line in enumerate(lines):
+        corners = np.array(line.split()[1:], float).reshape(-1, 2) * [width, height]
+        cv2.polylines(drawn, [corners.astype(np.int32)], True, palette()[number].tolist(), 2)
+    return drawn
+
+
+def report(folders: Sequence[Path], home: Path) -> Pixels:
+    """The page as it is seen, with two samplers side by side and one mask kept."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        page = browser.new_page(viewport={"width": 1360, "height": 800}, device_scale_factor=1)
+        page.goto(write_report(folders, home).as_uri())
+        page.wait_for_timeout(1000)
+        page.screenshot(path=home / "grid.png")
+        page.locator("#grid a").filter(has_text="coffee").click()
+        page.wait_for_timeout(1000)
+        page.locator("#list button").first.focus()
+        page.wait_for_timeout(500)
+        page.screenshot(path=home / "viewer.png")
+        browser.close()
+    seen = [
+        np.asarray(Image.open(home / f"{name}.png").convert("RGB")) for name in ("grid", "viewer")
+    ]
+    return stacked([[one] for one in seen], 800)
+
+
+def stacked(rows: Sequence[Sequence[Pixels]], width: int) -> Pixels:
+    """Pictures in rows, each row of one height and all of the same width; on white."""
+    lines = []
+    for row in rows:
+        shapes = [one.shape[1] / one.shape[0] for one in row]
+        height = round((width - GAP * (len(row) - 1)) / sum(shapes))
+        line, at = np.full((height, width, 3), 255, np.uint8), 0
+        for one, shape in zip(row, shapes, strict=True):
+            across = min(round(height * shape), width - at)
+            image = Image.fromarray(one).resize((across, height), Image.Resampling.LANCZOS)
+            line[:, at : at + across] = np.asarray(image)
+            at += across + GAP
+        lines += [line, np.full((GAP, width, 3), 255, np.uint8)]
+    return np.concatenate(lines[:-1])
+
+
+def saved(pixels: Pixels, path: Path) -> None:
+    """Write a JPEG."""
+    Image.fromarray(pixels).save(path, quality=82, optimize=True)
+    print(f"{path}: {path.stat().st_size // 1000} kB")
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:4]))
