@@ -14,6 +14,8 @@ from torch import Tensor
 
 from everything.view import Size
 
+_TEXT = 2**20  # characters that are checked together, at some 60 bytes each
+
 
 class Rle(TypedDict):
     """A mask as COCO's compressed run lengths: size [height, width] and ASCII counts."""
@@ -94,8 +96,12 @@ def runs(code: Rle) -> NDArray[np.int64]:
 def check(codes: Sequence[Rle]) -> None:
     """Raise ValueError unless each text is a code of its size; for pycocotools many others are,
     too."""
-    if codes:
-        _lengths(codes)
+    start = text = 0
+    for end, code in enumerate(codes, 1):
+        text += len(code["counts"])
+        if text > _TEXT or end == len(codes):
+            _lengths(codes[start:end])
+            start, text = end, 0
 
 
 def _lengths(codes: Sequence[Rle]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -75,3 +75,15 @@ def test_iou_and_containment():
 def test_areas_of_many_masks():
     code = rle.encode(np.ones((2, 3), bool), (0, 0), (2, 3))
     assert rle.areas([code] * 1000).tolist() == [6] * 1000
+
+
+def test_codes_are_checked_whichever_block_they_are_in(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(rle, "_TEXT", 20)
+    code = rle.encode(np.eye(6, dtype=bool), (0, 0), (6, 6))
+    rle.check([])
+    rle.check([code] * 9)
+    for place in range(9):
+        codes = [code] * 9
+        codes[place] = {"size": [6, 7], "counts": code["counts"]}
+        with pytest.raises(ValueError, match="6"):
+            rle.check(codes)
