@@ -195,5 +195,15 @@ def _whole(logits: Tensor, frame: Frame, offset: float) -> _Part:
     full = frame.to_view(logits)
     masks = full > 0
     areas, boxes = masks.flatten(1).sum(1), ops.mask_to_box(masks).float()
-    outlines = [partial(Outline.of, mask) for mask in masks.cpu().numpy()]
+    outlines = [partial(_outline, mask) for mask in masks]
     return _Part(ops.stability(full, offset).cpu(), areas.cpu(), boxes.cpu(), outlines)
+
+
+def _outline(mask: Tensor) -> Outline:
+    """A mask's outline, found where the mask is: a device sends edges, not pixels."""
+    if mask.device.type == "cpu":
+        return Outline.of(mask.numpy())
+    changes = (mask[1:] != mask[:-1]).nonzero().T
+    edges = [changes[0] + 1, changes[1], mask[0].nonzero()[:, 0], mask[-1].nonzero()[:, 0]]
+    rows, columns, top, bottom = (edge.cpu().numpy() for edge in edges)
+    return Outline(rows, columns, top, bottom, len(mask))

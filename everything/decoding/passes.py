@@ -2,8 +2,8 @@
 
 A prompt's update of the keys is a few rows (rank.py), so a pass forms only (T h, N) scores and
 (K, N) weights, which stay in the processor's cache, and no (N, C) tensor. Products are batched
-over heads. On an accelerator the loops over prompts are what to batch: every operation here
-also exists with a leading dimension of prompts.
+over heads. The same with a leading dimension of prompts, for accelerators, is batched.py; the same
+compiled, fused.py.
 """
 
 from __future__ import annotations
@@ -102,6 +102,12 @@ class InTorch:
     folded: Folded
     image: ImageSide
     work: Workspace
+
+    @classmethod
+    def of(cls, folded: Folded, image: ImageSide, tokens: Tensor) -> InTorch:
+        """Return the passes for prompts with tokens (P, T, C)."""
+        work = Workspace.like(image.n0, len(tokens), folded.heads, tokens.shape[1])
+        return cls(folded, image, work)
 
     def first_pass(self, update: FirstUpdate, q1: Tensor) -> tuple[Tensor, Tensor]:
         """Return what `first_pass` returns."""

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from everything.decoding.fold import Folded, fold
-from everything.decoding.fused import FusedSide, serves
+from everything.decoding.fused import serves
 from everything.decoding.image import Cells, Skips, image_side
 from everything.decoding.plain import PlainDrafts, numbering
-from everything.decoding.shared import SharedImage
+from everything.decoding.shared import SharedImage, side_of
 from everything.decoding.structure import (
     ChannelNorm,
     CrossAttention,
@@ -166,8 +166,8 @@ class SharedSam2Decoder:
         def encode(points: Tensor, labels: Tensor) -> Tensor:
             return encode_sam2(self.prompt_encoder, points, labels)[0]
 
-        fused = FusedSide.of(self.parts, self.folded, image) if self.fused else None
-        return SharedImage(self.parts, self.folded, image, encode, plain, fused)
+        side = side_of(self.parts, self.folded, image, self.fused)
+        return SharedImage(self.parts, self.folded, image, encode, plain, side)
 
 
 def _drafts(logits: Tensor, scores: Tensor) -> PlainDrafts:

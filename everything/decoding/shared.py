@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from everything.decoding import upscale
+from everything.decoding.batched import BatchedSide
 from everything.decoding.fold import Folded, fold
 from everything.decoding.fused import FusedSide, serves
 from everything.decoding.image import Cells, ImageSide, image_side
@@ -23,6 +24,7 @@ from everything.decoding.structure import Parts, read_sam
 from everything.model import Drafts
 
 CHUNK = 16  # prompts whose weights are held together: 13 MB for SAM
+BATCH = 64  # prompts that an accelerator does at once: some 300 MB for SAM
 NOT_DRAWN = -32.0  # logit of cells outside the content: SAM 2's lowest, surely no mask
 
 
@@ -31,8 +33,8 @@ class SharedImage:
     """An image ready for prompts. It is not changed by them and may be used from several threads.
 
     encode: makes prompt tokens (P, T', C) of points and labels. plain: the same image for the
-    plain decoder, which answers what the shared one cannot. fused: the image's side for the
-    compiled kernels, or None where torch's operations do all.
+    plain decoder, which answers what the shared one cannot. side: the same image for the compiled
+    kernels or an accelerator's batches, or None where torch does one prompt after the other.
     """
 
     parts: Parts
@@ -40,7 +42,7 @@ class SharedImage:
     image: ImageSide
     encode: Callable[[Tensor, Tensor], Tensor]
     plain: PreparedImage
-    fused: FusedSide | None
+    side: FusedSide | BatchedSide | None
 
     @property
     def embedding(self) -> Tensor:
@@ -69,8 +71,8 @@ class SharedImage:
         tokens = torch.cat([learned, sparse], 1)
         solved = Solved.cat(
             [
-                solve(parts, self.folded, self.image, chunk, self.fused)
-                for chunk in torch.split(tokens, CHUNK)
+                solve(parts, self.folded, self.image, chunk, self.side)
+                for chunk in torch.split(tokens, CHUNK if tokens.device.type == "cpu" else BATCH)
             ]
         )
         slots = range(1, len(parts.hypernetworks)) if multimask_output else range(1)
@@ -109,8 +111,8 @@ class SharedDrafts:
         bottom, right = 4 * drawn.cells[0], 4 * drawn.cells[1]
         logits[:, bottom:] = NOT_DRAWN
         logits[:, :bottom, right:] = NOT_DRAWN
-        if self.image.fused is not None:
-            self._draw_fused(self.image.fused, rows, hyper, logits)
+        if self.image.side is not None:
+            self._draw_with(self.image.side, rows, hyper, logits)
             return logits
         for p, positions in _grouped(self.prompt[rows].tolist()).items():
             parts = torch.matmul(hyper[positions], self._features(p))
@@ -118,13 +120,15 @@ class SharedDrafts:
                 upscale.assemble_(parts[:, :, k], logits[position, :bottom, :right])
         return logits
 
-    def _draw_fused(self, fused: FusedSide, rows: Tensor, hyper: Tensor, out: Tensor) -> None:
+    def _draw_with(
+        self, side: FusedSide | BatchedSide, rows: Tensor, hyper: Tensor, out: Tensor
+    ) -> None:
         """Draw rows, of the weights `hyper` (K, G), into `out` (K, 4 h, 4 w)."""
         order = torch.argsort(self.prompt[rows], stable=True)
         prompts, of = torch.unique_consecutive(self.prompt[rows][order], return_inverse=True)
         s = self.solved
         each = [x[prompts] for x in (s.k0, s.v0, s.k1, s.v1, s.Mk, s.s1, s.s2)]
-        fused.draw(each, hyper[order], of, order, out)
+        side.draw(each, hyper[order], of, order, out)
 
     def _hypernetworks(self, rows: Tensor) -> Tensor:
         """The mask features' weights (K, G) of every candidate."""
@@ -204,8 +208,18 @@ class SharedImageDecoder:
         def encode(points: Tensor, labels: Tensor) -> Tensor:
             return encode_sam(self.prompt_encoder, points, labels)[0]
 
-        fused = FusedSide.of(self.parts, self.folded, image) if self.fused else None
-        return SharedImage(self.parts, self.folded, image, encode, plain, fused)
+        side = side_of(self.parts, self.folded, image, self.fused)
+        return SharedImage(self.parts, self.folded, image, encode, plain, side)
+
+
+def side_of(
+    parts: Parts, folded: Folded, image: ImageSide, fused: bool
+) -> FusedSide | BatchedSide | None:
+    """Return an image's side for what is to work with it: kernels, an accelerator, or neither."""
+    if fused:
+        return FusedSide.of(parts, folded, image)
+    on_cpu = image.n0.device.type == "cpu"
+    return None if on_cpu else BatchedSide(folded, parts.upscaling, image)
 
 
 def _grouped(prompts: list[int]) -> dict[int, list[int]]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from everything.decoding.fold import Folded
-from everything.decoding.fused import FusedSide
 from everything.decoding.image import ImageSide
-from everything.decoding.passes import FirstUpdate, InTorch, SecondUpdate, Workspace
+from everything.decoding.passes import FirstUpdate, InTorch, SecondUpdate
 from everything.decoding.rank import split_heads
 from everything.decoding.structure import Parts
 from everything.decoding.tokens import (
@@ -20,6 +20,20 @@ from everything.decoding.tokens import (
     keys,
     queries,
 )
+
+
+class Passes(Protocol):
+    """The two passes over an image for P prompts, in whatever way: see passes.py."""
+
+    def first_pass(self, update: FirstUpdate, q1: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what passes.first_pass returns."""
+        ...
+
+    def second_pass(
+        self, updates: tuple[FirstUpdate, SecondUpdate], s1: Tensor, qf: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return what passes.second_pass returns."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -47,16 +61,16 @@ class Solved:
 
 
 def solve(
-    parts: Parts, folded: Folded, image: ImageSide, tokens: Tensor, fused: FusedSide | None = None
+    parts: Parts, folded: Folded, image: ImageSide, tokens: Tensor, side: Passes | None = None
 ) -> Solved:
     """Return prompts' tokens (P, T, C), learned ones and their own, after the transformer.
 
     As in SAM, the tokens are both the first queries and the position added to all later ones.
-    fused: the same image's side for the compiled kernels, which then do the passes.
+    side: what does the passes over the image instead of torch's operations, prompt by prompt.
     """
     f, h, position = folded, folded.heads, tokens
     first, second, final = parts.first, parts.second, parts.final
-    passes = fused or InTorch(f, image, Workspace.like(image.n0, len(tokens), h, tokens.shape[1]))
+    passes = side or InTorch.of(f, image, tokens)
 
     x = attend_to_self(first, tokens, position)
     read = attend_to_shared_image(first.to_image, x + position, image.K0, image.V0)

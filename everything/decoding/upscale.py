@@ -10,14 +10,14 @@ from everything.decoding.structure import Upscaling
 
 
 def mask_features(u: Tensor, upscaling: Upscaling, skip: Tensor | None) -> Tensor:
-    """Return the mask features (4, 4, G, n) of the first transposed convolution's outputs.
+    """Return the mask features (…, 4, 4, G, n) of the first transposed convolution's outputs.
 
-    u (4, F, n): F channels at the four sub-cells of n cells, centred over F, overwritten. Both
+    u (…, 4, F, n): F channels at the four sub-cells of n cells, centred over F, overwritten. Both
     transposed convolutions have stride 2 and no overlap, so each is one product: the result holds
     G channels at four by four sub-cells. skip (4, 4 G, n): added before the last GELU.
     """
     norm, conv = upscaling.norm, upscaling.second
-    scale = u.square().mean(1, keepdim=True).add_(norm.eps).rsqrt_()
+    scale = u.square().mean(-2, keepdim=True).add_(norm.eps).rsqrt_()
     u.mul_(scale).mul_(norm.weight[:, None]).add_(norm.bias[:, None])
     gelu_(u, upscaling.gelu)
     weight = conv.weight.detach().permute(2, 3, 1, 0).flatten(0, 2)
@@ -26,7 +26,7 @@ def mask_features(u: Tensor, upscaling: Upscaling, skip: Tensor | None) -> Tenso
         features += conv.bias.detach().repeat(4)[:, None]
     if skip is not None:
         features += skip
-    return torch.unflatten(gelu_(features, upscaling.gelu), 1, (4, -1))
+    return torch.unflatten(gelu_(features, upscaling.gelu), -2, (4, -1))
 
 
 def gelu_(x: Tensor, approximate: str) -> Tensor:

@@ -47,8 +47,8 @@ def drafts(ex: Any, kernels: str, question: Any, **prepared: Any) -> Any:
 
 
 def assert_same(found: Any, expected: Any, rows: Tensor) -> None:
-    assert found.image.fused is not None
-    assert expected.image.fused is None
+    assert found.image.side is not None
+    assert expected.image.side is None
     close = {"rtol": 1e-5, "atol": 1e-5}
     torch.testing.assert_close(found.scores, expected.scores, **close)
     torch.testing.assert_close(found.solved.tokens, expected.solved.tokens, **close)
@@ -134,7 +134,7 @@ def test_weights_that_are_not_numbers_stay_so(example: Any, instructions: str) -
 
 def test_what_they_do_not_serve_goes_through_torch(example: Any, monkeypatch: Any) -> None:
     ex = example()
-    assert drafts(ex.double(), "auto", (*prompts(ex, "point", 1), True)).image.fused is None
+    assert drafts(ex.double(), "auto", (*prompts(ex, "point", 1), True)).image.side is None
     with pytest.raises(ConfigError, match="float64"):
         SharedImageDecoder.of(ex.prompt_encoder, ex.double().mask_decoder, "fused")
     for i in (2, 4):
@@ -159,9 +159,9 @@ def test_the_setting_is_left_out_of_recipes_at_its_default() -> None:
 def test_arrays_that_do_not_fit_are_refused(example: Any) -> None:
     ex = example()
     image = SharedImageDecoder.of(ex.prompt_encoder, ex.mask_decoder).prepare(ex.embedding)
-    short = replace(image.fused, first=[x[:, :1] for x in image.fused.first])
+    short = replace(image.side, first=[x[:, :1] for x in image.side.first])
     with pytest.raises(ValueError, match="array 0 has"):
-        replace(image, fused=short).propose(*prompts(ex, "point", 1), True)
+        replace(image, side=short).propose(*prompts(ex, "point", 1), True)
     with pytest.raises(ValueError, match="has no"):
         native.kernels.take("AVX-1024")
 
