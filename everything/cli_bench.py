@@ -32,7 +32,7 @@ def bench(
         typer.Option(
             metavar="A,B",
             help="segment-anything, transformers, ultralytics; or other ways of this program: "
-            "plain, fp32, bf16, fp16, compile. NAME+malloc: with glibc's malloc tuned.",
+            "plain, fp32, bf16, fp16, compile, torch. NAME+malloc: with glibc's malloc tuned.",
         ),
     ] = "",
     repeats: Annotated[int, typer.Option(min=1, help="Rounds over all photos.")] = 3,

@@ -7,8 +7,9 @@ and numpy do as well, in some more time; nothing is computed by them alone.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,6 +22,17 @@ except ImportError:  # no compiler when this was installed
 
 INSTRUCTIONS: tuple[str, ...] = () if kernels is None else kernels.INSTRUCTIONS
 TILE: int = 1 if kernels is None else kernels.TILE
+
+
+@contextmanager
+def set_aside() -> Iterator[None]:
+    """Do without the kernels meanwhile, on images not yet prepared: to count torch's operations."""
+    global kernels
+    kept, kernels = kernels, None
+    try:
+        yield
+    finally:
+        kernels = kept
 
 
 def in_threads(run: Callable[[slice], None], count: int) -> None:

@@ -33,6 +33,7 @@ WAYS: dict[str, dict[str, dict[str, object]]] = {
     "bf16": {"compute": {"precision": "bf16"}},
     "fp16": {"compute": {"precision": "fp16"}},
     "compile": {"compute": {"compile": True}},
+    "torch": {"compute": {"kernels": "torch"}},
 }
 # NAME+malloc: in a process whose glibc keeps memory instead of giving it back to the system, which
 # can be half of a program's time.

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode, addmm_flop, baddbmm_flop
 
+from everything import native
 from everything.batching import is_out_of_memory
 from everything.benchmark.contenders import Contender
 from everything.clock import Clock
@@ -34,12 +35,13 @@ class Work:
 
 def work_of(contender: Contender, pixels: NDArray[np.uint8]) -> Work | None:
     """Return what a contender computes for a photo, uint8 (H, W, 3): matrix products and
-    convolutions, as torch counts them; None if memory is not enough."""
+    convolutions, as torch counts them; None if memory is not enough. The compiled kernels, which
+    torch does not see, are set aside: its operations do the same algebra."""
     counter = FlopCounterMode(display=False, custom_mapping=_IN_PLACE)
     by_stage: Counter[str] = Counter()
     clock = _CountingClock(counter, by_stage)
     try:
-        with counter, clock.stage("other"):
+        with native.set_aside(), counter, clock.stage("other"):
             contender.run(pixels, clock)
     except Exception as error:
         if is_out_of_memory(error):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from everything import native
 from everything.decoding import upscale
 from everything.decoding.batched import BatchedSide
 from everything.decoding.fold import Folded, fold
@@ -216,7 +217,7 @@ def side_of(
     parts: Parts, folded: Folded, image: ImageSide, fused: bool
 ) -> FusedSide | BatchedSide | None:
     """Return an image's side for what is to work with it: kernels, an accelerator, or neither."""
-    if fused:
+    if fused and native.kernels is not None:
         return FusedSide.of(parts, folded, image)
     on_cpu = image.n0.device.type == "cpu"
     return None if on_cpu else BatchedSide(folded, parts.upscaling, image)

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from everything.benchmark.contenders import Contender, Key
+from everything import load, native
+from everything.benchmark.contenders import Contender, Key, ours
 from everything.benchmark.flops import products_per_second, work_of
+from tests import photos
 
 PIXELS = np.zeros((4, 5, 3), np.uint8)
 
@@ -36,6 +38,18 @@ def test_every_product_is_counted_where_it_happens(of: str):
     assert work.by_stage["decode"] == 2 * 2 * 3 * 5 * 7
     assert work.by_stage["encode"] == 2 * 2 * 2 * 2
     assert work.total == sum(work.by_stage.values())
+
+
+def test_what_the_kernels_compute_is_counted_as_torchs_operations():
+    pixels = photos.photo("chelsea")[:96, :128]
+    counted = []
+    for kernels in ("auto", "torch"):
+        pipeline = load("nano", "grid", points_per_side=2, kernels=kernels)
+        counted.append(work_of(Contender(Key("nano", "grid"), ours(pipeline)), pixels))
+    assert native.kernels is not None
+    assert counted[0] is not None
+    assert counted[0] == counted[1]
+    assert counted[0].by_stage["decode"] > 4 * 1e7
 
 
 def test_no_memory_is_no_figure_and_other_errors_are_raised():
