@@ -142,10 +142,8 @@ class _Pool:
     def _start(self) -> None:
         here, there = _context.Pipe()
         arguments = (there, self._build, self._threads)
-        process = _context.Process(target=_work, args=arguments, daemon=True)
-        process.start()
+        self._workers.append(_Worker(_started(arguments), here))
         there.close()  # so that the end of the process is the end of the pipe
-        self._workers.append(_Worker(process, here))
 
     def _feed(self, worker: _Worker) -> None:
         while worker.takes_more:
@@ -224,6 +222,19 @@ def patience(limit: float) -> float:
     """Return after how many seconds without a row a process hangs, where photos have `limit`: it
     may be late, in a long step or in writing to a bucket that has a bad minute."""
     return 2 * limit + _LATE
+
+
+def _started(arguments: tuple[object, ...]) -> ForkServerProcess:
+    """Start a process; if the server that makes them dies meanwhile, another one takes over."""
+    for _ in range(RETRIES + 1):
+        process = _context.Process(target=_work, args=arguments, daemon=True)
+        try:
+            process.start()
+        except (EOFError, ConnectionError):
+            time.sleep(_LOOK)  # until its death is known
+            continue
+        return process
+    raise JobError("worker processes cannot be started, what makes them dies: use fewer --workers")
 
 
 def _once_more(task: Task) -> Task:
