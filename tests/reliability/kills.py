@@ -143,13 +143,13 @@ def _kill_job(
     _note(out, kills)
     leader = process.pid or 0
     if workers == 1 or rng.random() < 0.5:
-        # It may not have a group of its own yet.
-        with suppress(ProcessLookupError):
-            os.killpg(leader, signal.SIGKILL)
-        os.kill(leader, signal.SIGKILL)
+        for kill in (os.killpg, os.kill):  # it may not have a group of its own yet, or be gone
+            with suppress(ProcessLookupError):
+                kill(leader, signal.SIGKILL)
         kills.what[f"a job of {workers} worker{'s' * (workers > 1)}, all of it"] += 1
     else:
-        os.kill(leader, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(leader, signal.SIGKILL)
         kills.what["the first process of a job, alone"] += 1
     process.join()
     deadline = time.monotonic() + 30

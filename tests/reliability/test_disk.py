@@ -6,6 +6,7 @@ import io
 import os
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -201,11 +202,12 @@ def test_permissions_that_go_away(photos: Path, undisturbed: Path) -> None:
 def test_a_folder_that_is_deleted(
     photos: Path, undisturbed: Path, tmp_path: Path, what: str
 ) -> None:
-    out = tmp_path / "out"
+    out, deleted = tmp_path / "out", threading.Event()
 
-    def delete() -> None:
+    def delete() -> None:  # in a thread that reads ahead, which the job may leave behind
         while (out / what).exists():
             shutil.rmtree(out / what, ignore_errors=True)
+        deleted.set()
 
     if what == "annotations":  # is made again: its results are missing, and had by the next run
         run(photos, out, delete)
@@ -213,6 +215,7 @@ def test_a_folder_that_is_deleted(
         with pytest.raises(StoreError) as caught:
             run(photos, out, delete)
         one_line(caught.value, "the folder has gone", out)
+        assert deleted.wait(60)
         assert out.exists() is (what != ".")
     assert run(photos, out).exit_code == 3
     assert tree(out) == tree(undisturbed)
