@@ -106,8 +106,8 @@ def torment(
 ) -> None:
     """Run the job, killed `most` times at most, until it ends; check the folder after each kill.
 
-    life: of an undisturbed process, seconds, within half of which one is killed; what is left may
-    end before. With workers every other
+    life: of an undisturbed process, seconds; one is killed at any moment of it, if it has not ended
+    before. With workers every other
     kill is of one process that the job has started, after which it must go on by itself.
     """
     kills.runs += 1
@@ -117,10 +117,10 @@ def torment(
         process.start()
         kills.starts += 1
         if left:
-            process.join(rng.uniform(0, life / 2))
+            process.join(rng.uniform(0, 1.2 * life))
         if left and workers > 1 and left % 2 and process.exitcode is None:
             left -= _kill_one(process, rng, out, kills)
-            process.join(rng.uniform(0, life / 2))
+            process.join(rng.uniform(0, 1.2 * life))
         if left and process.exitcode is None:
             left -= 1
             _kill_job(process, rng, workers, out, kills)
@@ -207,4 +207,4 @@ def life_of(photos: Path, out: Path, workers: int, real: bool = False) -> float:
 
 def prepare() -> None:
     """Have all that a job imports imported once; before the first process is started."""
-    _context.set_forkserver_preload([__name__, "samplers", "everything.variants.ucm"])
+    _context.set_forkserver_preload([__name__, "samplers", "everything.variants.ucm", "pandas"])
