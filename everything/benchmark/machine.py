@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from everything.native import INSTRUCTIONS
+
 _LIBRARIES = ("everything", "torch", "torchvision", "numpy")
 # glibc and torch read these when a process begins; each can change times by a factor.
 _VARIABLES = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD", "OMP_", "MKL_", "PYTORCH_")
@@ -23,6 +25,7 @@ def machine(libraries: tuple[str, ...] = ()) -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cores": _usable_cores(),
         "threads": torch.get_num_threads(),
+        "kernels": next(iter(INSTRUCTIONS), None),  # of SAM's decoder; None: they were not built
         "memory_bytes": _memory(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": platform.platform(terse=True),

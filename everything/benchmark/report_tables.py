@@ -60,6 +60,10 @@ def conditions(report: Report) -> Iterator[str]:
     )
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     yield f"Python {about['python']}, {versions}"
+    if kernels := about.get("kernels"):
+        yield f"the decoder's kernels: {kernels}"
+    else:
+        yield "the decoder's kernels were not built: torch does their work, more slowly"
     if about["environment"]:
         yield ", ".join(f"{name}={value}" for name, value in about["environment"].items())
     yield f"load of the machine: {about['load']} at the start, {about['load_after']} at the end"
