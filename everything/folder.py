@@ -25,6 +25,7 @@ from everything.names import is_inside, shown
 # what a killed run leaves is cleaned without a walk through a million names.
 _PARTIAL = ".partial"
 _LOCK = ".lock"
+_ATTEMPTS = 100  # to put a file into a folder that is being removed
 # The name of one photo is at fault, all others can be written.
 _ABOUT_THE_NAME = {
     errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EILSEQ, errno.EINVAL
@@ -96,13 +97,18 @@ class Folder:
         return Stamp(status.st_size, status.st_mtime_ns)
 
     def _place(self, temporary: Path, target: Path) -> None:
-        try:
-            temporary.replace(target)
-        except FileNotFoundError:
-            # Not the root itself: if that has gone, somebody has a reason.
-            for folder in reversed(target.relative_to(self.root).parents[:-1]):
-                (self.root / folder).mkdir(exist_ok=True)
-            temporary.replace(target)
+        # Not the root itself: if that has gone, and the temporary file with it, somebody has a
+        # reason. More than once: who removes a folder may still be at it when it is made again.
+        folders = [self.root / name for name in reversed(target.relative_to(self.root).parents[:-1])]
+        for attempt in range(_ATTEMPTS):
+            try:
+                for folder in folders if attempt else ():
+                    folder.mkdir(exist_ok=True)
+                temporary.replace(target)
+                return
+            except FileNotFoundError:
+                if attempt == _ATTEMPTS - 1 or not temporary.exists():
+                    raise
 
     def append(self, name: str, lines: bytes) -> None:
         """Add lines to a file, as a whole unless the process is killed meanwhile."""
