@@ -99,7 +99,8 @@ class Folder:
     def _place(self, temporary: Path, target: Path) -> None:
         # Not the root itself: if that has gone, and the temporary file with it, somebody has a
         # reason. More than once: who removes a folder may still be at it when it is made again.
-        folders = [self.root / name for name in reversed(target.relative_to(self.root).parents[:-1])]
+        inside = reversed(target.relative_to(self.root).parents[:-1])
+        folders = [self.root / folder for folder in inside]
         for attempt in range(_ATTEMPTS):
             try:
                 for folder in folders if attempt else ():

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torchvision.ops import nms as box_nms
 
 from everything import rle
+from everything.box_nms import box_nms
 from everything.segments import Segments
 
 
@@ -26,8 +26,7 @@ def suppress(segments: Segments, scores: Tensor, kind: str, threshold: float) ->
 
 
 def _by_box(segments: Segments, scores: Tensor, threshold: float) -> Tensor:
-    kept: Tensor = box_nms(segments.boxes, scores, threshold)
-    return kept
+    return box_nms(segments.boxes, scores, threshold)
 
 
 def _by_mask(segments: Segments, scores: Tensor, threshold: float) -> Tensor:

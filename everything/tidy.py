@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from torchvision.ops import nms as box_nms
 
 from everything import rle
+from everything.box_nms import box_nms
 from everything.segments import Segments
 from everything.view import Size
 

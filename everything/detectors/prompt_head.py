@@ -14,8 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import nms
 
+from everything.box_nms import box_nms
 from everything.errors import WeightsError
 from everything.view import Frame, Size
 
@@ -104,7 +104,7 @@ def propose(
         [middle[:, 0] - left, middle[:, 1] - up, middle[:, 0] + right, middle[:, 1] + down], 1
     )
     boxes = _on_view(boxes, frame)
-    kept = nms(boxes, heat[sure], iou)[:max_boxes]
+    kept = box_nms(boxes, heat[sure], iou)[:max_boxes]
     return Proposals(frame.from_canvas(points), boxes[kept])
 
 

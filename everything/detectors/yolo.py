@@ -18,8 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import box_convert, box_iou, nms
+from torchvision.ops import box_convert, box_iou
 
+from everything.box_nms import box_nms
 from everything.detectors.known import KNOWN
 from everything.detectors.shells import read_network
 from everything.errors import WeightsError
@@ -103,7 +104,7 @@ class Yolo:
         scores = classes.amax(1)
         sure = (scores > conf).nonzero().flatten()
         boxes = box_convert(boxes[sure], "cxcywh", "xyxy")
-        kept = nms(boxes, scores[sure], iou)[:max_det]
+        kept = box_nms(boxes, scores[sure], iou)[:max_det]
         rows = sure[kept]
         boxes = _on_view(_snapped(boxes[kept], frame.canvas), frame)
         return YoloFound(boxes, scores[rows], coefficients[rows], prototypes, frame)
