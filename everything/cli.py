@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +18,7 @@ from everything.cli_cluster import WithRay, address_of, home_of, photos_in, stat
 from everything.cli_compare import compare
 from everything.cli_errors import errors_shown
 from everything.cli_export import export, import_
+from everything.cli_options import Json
 from everything.cli_quantize import quantize
 from everything.cli_results import evaluate, report
 from everything.cli_train import train
@@ -44,11 +44,6 @@ app.add_typer(train, name="train")
 app.command()(status)
 
 _RUN, _SAM, _JOB = "What finds the masks", "SAM's settings, by SAM's names", "The job"
-Inputs = Annotated[
-    list[Path] | None,
-    typer.Argument(metavar="INPUT", help="Photos, and folders of photos at any depth."),
-]
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the results go.")]
 Place = Annotated[str, typer.Option("--out", metavar="DIR", help="Where the results go.")]
 Places = Annotated[
     list[str] | None,
@@ -130,7 +125,6 @@ Demo = Annotated[
         "--demo", help="Label the photos that come with the program's parts.", rich_help_panel=_JOB
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 _Int = int | None
 _Float = float | None
 _Text = str | None

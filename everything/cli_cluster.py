@@ -13,6 +13,7 @@ from rich.console import Console
 from typer.core import TyperCommand
 
 from everything.cli_errors import errors_shown
+from everything.cli_options import Json
 
 HERE = "here"
 _ADDRESS = re.compile(r"auto|here|(ray://)?[\w.-]+:\d+")
@@ -44,7 +45,7 @@ def address_of(ray: str) -> str | None:
 
 def status(
     out: Annotated[str, typer.Argument(metavar="DIR", help="What a job writes, also a bucket.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Say how far a job is, running or ended, from any machine that can read its results."""
     with errors_shown():

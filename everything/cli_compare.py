@@ -9,16 +9,24 @@ import typer
 from rich.console import Console
 
 from everything.cli_errors import errors_shown
+from everything.cli_options import (
+    Config,
+    Demo,
+    Inputs,
+    Json,
+    RandomWeights,
+    Sets,
+    Split,
+    Warmup,
+    photos_of,
+    say,
+    split_names,
+)
 
 
 def compare(
-    inputs: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="INPUT", help="Photos, and folders of photos at any depth."),
-    ] = None,
-    demo: Annotated[
-        bool, typer.Option("--demo", help="The photos that come with the program's parts.")
-    ] = False,
+    inputs: Inputs = None,
+    demo: Demo = False,
     truth: Annotated[
         Path | None,
         typer.Option(
@@ -27,7 +35,7 @@ def compare(
             "a data pack.",
         ),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Of a data pack that has splits.")] = None,
+    split: Split = None,
     names: Annotated[
         str, typer.Option("--variants", metavar="A,B", help="Models whose masks are scored.")
     ] = "ucm",
@@ -39,42 +47,27 @@ def compare(
     ] = "",
     timed: Annotated[int, typer.Option(min=1, help="Photos to time on, evenly spread.")] = 4,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds over these.")] = 3,
-    warmup: Annotated[int, typer.Option(min=0, help="Untimed ones, of the first photo.")] = 1,
+    warmup: Warmup = 1,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Only so many photos, evenly spread.")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Of torch.")] = 1,
-    random_weights: Annotated[
-        int | None,
-        typer.Option(
-            metavar="SEED", help="Make up weights to time that do not come with the program."
-        ),
-    ] = None,
-    config: Annotated[str | None, typer.Option(metavar="YAML", help="A recipe for all.")] = None,
-    sets: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="A.B=C", help="Any setting of the recipe; repeatable."),
-    ] = None,
+    random_weights: RandomWeights = None,
+    config: Config = None,
+    sets: Sets = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="For tables, labels, pictures; resumes there."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Compare samplers: prompts, masks, recall and seconds beside the dense grid's; a picture."""
     with errors_shown():
         from everything.benchmark.compare import compare as measure
         from everything.benchmark.compare import spread
-        from everything.demo import demo_photos
-        from everything.errors import InputError
-        from everything.inputs import list_inputs
 
-        if demo == bool(inputs):
-            raise InputError("give photos or folders, or --demo")
-        photos = demo_photos() if demo else list(list_inputs(inputs or [], out))
-        console = Console(stderr=True)
         found = measure(
-            spread(photos, limit),
+            spread(list(photos_of(inputs, demo, out)), limit),
             split_names(names),
             split_names(ways),
             truth=truth,
@@ -88,17 +81,10 @@ def compare(
             config=config,
             sets=sets or (),
             out=out,
-            say=lambda line: console.print(
-                line, style="dim", highlight=False, markup=False, soft_wrap=True
-            ),
-            console=console,
+            say=say,
+            console=Console(stderr=True),
         )
     if as_json:
         typer.echo(found.to_json())
     else:
         found.print_to(Console())
-
-
-def split_names(names: str) -> list[str]:
-    """Return the names of a list with commas."""
-    return [name.strip() for name in names.split(",") if name.strip()]

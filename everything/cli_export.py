@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 
 from everything.cli_errors import errors_shown
-from everything.cli_results import WROTE, Json
+from everything.cli_options import Json
+from everything.cli_results import WROTE
 
 _FORMATS = "coco, yolo-seg, label-studio, cvat, voc-png, panoptic or geojson"
 

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from everything.cli_errors import errors_shown
+from everything.cli_options import Json, Split
 
 WROTE = "What [b]everything label[/b] wrote, also in a bucket."
 Folders = Annotated[list[str], typer.Argument(metavar="LABELS", help=WROTE)]
@@ -21,13 +22,12 @@ Truth = Annotated[
         help="A COCO or LVIS file, a folder of SA-1B JSON, of label maps, or a data pack.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 def evaluate(
     truth: Truth,
     labels: Annotated[str | None, typer.Argument(metavar="LABELS", help=WROTE)] = None,
-    split: Annotated[str | None, typer.Option(help="Of a data pack that has splits.")] = None,
+    split: Split = None,
     boundaries: Annotated[bool, typer.Option(help="Also the boundary F: seconds a photo.")] = True,
     prompts: Annotated[
         bool, typer.Option("--prompts", help="Instead, how a model answers clicks and boxes.")
