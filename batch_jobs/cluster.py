@@ -75,14 +75,13 @@ class Cluster:
             deaths = left_behind(store.folder)
             blocks = list(_blocks(tasks, deaths, self.block, fits))
             if blocks:
-                self._run(blocks, make, store, emit, fits)
+                self._run(blocks, make, emit, fits)
                 store.folder.remove(ATTEMPTS)
 
     def _run(
         self,
         blocks: list[Any],
         make: Callable[[], Annotator],
-        store: Store,
         emit: Callable[..., None],
         fits: int,
     ) -> None:
@@ -98,7 +97,7 @@ class Cluster:
         )
         rows = ray.data.from_blocks(blocks).map_batches(
             Worker,
-            fn_constructor_args=(make, store.folder.root, self.threads),
+            fn_constructor_args=(make, self.threads),
             compute=pool,
             batch_size=None,
             batch_format="pyarrow",

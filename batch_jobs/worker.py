@@ -16,8 +16,6 @@ from everything.annotate import Annotator, Task, lost, row_of, run, settle
 from everything.errors import EverythingError
 from everything.inputs import Source
 from everything.ledger import Row
-from everything.places import Location
-from everything.store import folder_at
 from everything.workers import ALONE, patience, run_in_processes
 
 _STDERR = 2
@@ -27,14 +25,14 @@ _LOST = "the processes that had it died {deaths} times (a crash, memory, or a lo
 class Worker:
     """Annotates blocks of photos; an actor of Ray Data's, with the model loaded once.
 
-    make: returns the annotator. out: where the results go. threads: of torch.
+    make: returns the annotator. threads: of torch.
     """
 
-    def __init__(self, make: Callable[[], Annotator], out: Location, threads: int) -> None:
+    def __init__(self, make: Callable[[], Annotator], threads: int) -> None:
         import torch
 
         torch.set_num_threads(threads)
-        self._make, self._folder, self._threads = make, folder_at(out), threads
+        self._make, self._threads = make, threads
         self._failed: EverythingError | None = None
         try:
             self._annotator = make()
@@ -55,7 +53,7 @@ class Worker:
 
     def _done(self, tasks: list[Task]) -> list[Row]:
         rows: list[Row] = []
-        attempts = Attempts(self._folder, tasks)
+        attempts = Attempts(self._annotator.store.folder, tasks)
         if attempts.begin():
             tasks = list(self._undone(tasks, attempts, rows))
         fresh = [task for task in tasks if not task.deaths]

@@ -1,33 +1,46 @@
 """A folder of results in an object store, with the methods of everything/folder.py.
 
-An object appears whole when its one PUT ends, so nothing is written under another name first.
-There is no lock: two jobs in one place do work twice and write the same.
+An object appears whole when its one PUT ends, so nothing is written under another name first. Other
+jobs are kept out by a lease (everything/lease.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import NoReturn
 
 from everything.compact import Numbers
 from everything.errors import StoreError
 from everything.folder import Stamp
+from everything.lease import Lease, Permit
 from everything.names import is_inside, shown
 from everything.places import Url, filesystem, patiently
 from everything.walk import walk
 
+_LEASE = ".lock"
+
 
 class Bucket:
-    """Objects by their names below `root`, with "/"."""
+    """Objects by their names below `root`, with "/".
+
+    permit: of the job on whose behalf they are written, as its own bucket has it while `locked`.
+    """
 
     appends = False
 
-    def __init__(self, root: Url) -> None:
+    def __init__(self, root: Url, permit: str = "") -> None:
         self.root = root
         self._files, self._home = filesystem(root)
         self._stock: dict[str, Numbers] = {}
+        lease = (self._files, self.url(_LEASE), root)
+        self._permit = Permit(*lease, permit) if permit else None
+
+    @property
+    def permit(self) -> str:
+        """What lets other processes write for the job that holds the bucket; "" if none does."""
+        return self._permit.job if self._permit is not None else ""
 
     def create(self) -> None:
         """Do nothing: there are no folders."""
@@ -37,8 +50,19 @@ class Bucket:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Let other jobs in: see above."""
-        yield
+        """Keep other jobs out until left; raises StoreError if one is in here.
+
+        One that was killed on this machine is followed at once, elsewhere after lease.STALE s.
+        """
+        lease = Lease(self._files, self.url(_LEASE), self.root)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(lease.held())
+            except OSError as error:
+                self._refuse(error)
+            self._permit = lease
+            stack.callback(setattr, self, "_permit", None)
+            yield
 
     def url(self, name: str) -> str:
         """Return the path of an object; raises StoreError for a name that leads elsewhere."""
@@ -50,6 +74,7 @@ class Bucket:
         """Put an object in place; raises StoreError."""
         path, data = self.url(name), b"".join(content)
         try:
+            self._check()
             patiently(lambda: self._files.pipe_file(path, data))
         except OSError as error:
             self._refuse(error)
@@ -93,7 +118,7 @@ class Bucket:
     def names(self, folder: str = "") -> Iterator[str]:
         """Yield the names of all objects in a folder, at any depth."""
         prefix = f"{folder}/" if folder else ""
-        yield from (prefix + name for name, _ in self.walk(folder))
+        yield from (prefix + name for name, _ in self.walk(folder) if prefix + name != _LEASE)
 
     def walk(self, folder: str) -> Iterator[tuple[str, int]]:
         """Yield the names in a folder, relative to it, at any depth, and their sizes in bytes."""
@@ -111,6 +136,7 @@ class Bucket:
         """Delete one object if it is there."""
         path = self.url(name)
         try:
+            self._check()
             patiently(lambda: self._files.rm_file(path))
         except FileNotFoundError:
             pass
@@ -122,6 +148,7 @@ class Bucket:
         for name in names:
             inside = [self.url(f"{name}/{inner}") for inner, _ in self.walk(name)]
             try:
+                self._check()
                 if inside:
                     patiently(partial(self._files.rm, inside))  # by the thousand
             except FileNotFoundError:
@@ -129,6 +156,10 @@ class Bucket:
             except OSError as error:
                 self._refuse(error)
             self.delete(name)
+
+    def _check(self) -> None:
+        if self._permit is not None:
+            self._permit.check()
 
     def _refuse(self, error: OSError) -> NoReturn:
         reason = shown(" ".join((error.strerror or str(error)).split()))

@@ -96,7 +96,7 @@ def label(
             job.grown = grown
             try:
                 tasks, count = job.tasks(), job.count
-                make = partial(_annotator, build, recipe, out, limits)
+                make = partial(_annotator, build, recipe, out, limits, store.folder.permit)
                 if elsewhere is not None:
                     elsewhere(make, store, tasks, count)
                 elif here and pipeline is not None:
@@ -131,8 +131,10 @@ def _torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _annotator(build: Build, recipe: Recipe, out: Location, limits: Limits) -> Annotator:
-    return Annotator(build(recipe), Store(out, recipe), limits)
+def _annotator(
+    build: Build, recipe: Recipe, out: Location, limits: Limits, permit: str
+) -> Annotator:
+    return Annotator(build(recipe), Store(out, recipe, permit), limits)
 
 
 class Job:

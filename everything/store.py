@@ -39,20 +39,26 @@ _IMAGE_KEYS = {"image_id", "width", "height", "file_name"}
 _Document = dict[str, Any]
 
 
-def folder_at(root: Location) -> Folder | Bucket:
-    """Return what writes there; raises InputError for a URL whose package is not installed."""
+def folder_at(root: Location, permit: str = "") -> Folder | Bucket:
+    """Return what writes there, for the job whose permit is given.
+
+    Raises InputError for a URL whose package is not installed.
+    """
     if not isinstance(root, Url):
         return Folder(root)
     if root.startswith("http"):
         raise InputError(f"{shown(root)}: results cannot be written to the web: give a bucket")
-    return Bucket(root)
+    return Bucket(root, permit)
 
 
 class Store:
-    """The results of one recipe in one folder, on disk or in an object store."""
+    """The results of one recipe in one folder, on disk or in an object store.
 
-    def __init__(self, root: Location, recipe: Recipe) -> None:
-        self.folder = folder_at(root)
+    permit: of the job that has the folder open in another process.
+    """
+
+    def __init__(self, root: Location, recipe: Recipe, permit: str = "") -> None:
+        self.folder = folder_at(root, permit)
         self.recipe = recipe
         self.digest = recipe.digest
         self.holds = False

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver
+from threading import Lock
+from typing import Any
 
 from everything import places
 
@@ -19,8 +21,16 @@ _KEYS = {
 @contextmanager
 def s3_server() -> Iterator[str]:
     """Give its address; meanwhile what this process and those that it starts call S3 is there."""
+    from moto.s3.responses import S3Response
     from moto.server import ThreadedMotoServer
 
+    put, lock = S3Response.put_object, Lock()
+
+    def put_object(self: Any) -> Any:
+        with lock:  # S3 looks whether there is an object and puts one in a single step
+            return put(self)
+
+    S3Response.put_object = put_object  # type: ignore[method-assign]
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -37,6 +47,7 @@ def s3_server() -> Iterator[str]:
         os.environ |= before
         _forget()
         server.stop()
+        S3Response.put_object = put  # type: ignore[method-assign]
 
 
 def _forget() -> None:

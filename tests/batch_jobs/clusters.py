@@ -93,7 +93,7 @@ def in_one_worker(
 ) -> None:
     """Take the place of a cluster: blocks of two, one after the other."""
     block = list(tasks)
-    one = Worker(make, store.folder.root, 1)
+    one = Worker(make, 1)
     for at in range(0, len(block), 2):
         for row in rows_in(one(block_of(block[at : at + 2]))):
             emit(row)

@@ -31,7 +31,7 @@ def annotator(recipe: Recipe, out: Path) -> Annotator:
 
 def worker(out: Path, recipe: Recipe = RECIPE) -> Worker:
     Folder(out).create()
-    return Worker(partial(annotator, recipe, out), out, 1)
+    return Worker(partial(annotator, recipe, out), 1)
 
 
 def tasks(folder: Path, count: int = 4) -> list[Task]:
@@ -102,7 +102,7 @@ def test_what_stops_a_worker_is_told(tmp_path: Path) -> None:
     def make() -> Annotator:
         return Annotator(build_nothing(RECIPE), Store(tmp_path, RECIPE))
 
-    stopped = Worker(make, tmp_path, 1)
+    stopped = Worker(make, 1)
     with pytest.raises(WeightsError, match=r"discs\.pth"):
         list(rows_in(stopped(block_of([]))))
 

@@ -75,7 +75,7 @@ def annotator(out: Path, recipe: Recipe = ONE_BY_ONE) -> Annotator:
 
 def block_on_ray(out: Path, block: object, rows: Path) -> None:
     workers._LATE = 1.0
-    done = on_ray.Worker(partial(annotator, out), out, 1)(block)
+    done = on_ray.Worker(partial(annotator, out), 1)(block)
     rows.write_text(json.dumps({row.name: row.error for row in on_ray.rows_in(done)}))
 
 
