@@ -29,7 +29,7 @@ from everything.progress import progress_of
 from everything.status import JobState, write_state
 from everything.store import Store
 from everything.summary import Summary
-from everything.workers import run_in_processes
+from everything.workers import run_in_processes, usable_cores
 
 _log = logging.getLogger(__name__)
 Build = Callable[[Recipe], Pipeline]
@@ -116,7 +116,7 @@ def label(
 
 
 def _tell_of_idle_cores(used: int, images: int) -> None:
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     if used < cores and images > 1:
         _log.info("%d of %d cores are in use: --workers %d is faster", used, cores, cores)
 

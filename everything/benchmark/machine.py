@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from everything.native import INSTRUCTIONS
+from everything.workers import usable_cores
 
 _LIBRARIES = ("everything", "torch", "torchvision", "numpy")
 # glibc and torch read these when a process begins; each can change times by a factor.
@@ -23,7 +24,7 @@ def machine(libraries: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the machine, its load now, the thread count, and the versions of libraries."""
     return {
         "cpu": _cpu_model(),
-        "cores": _usable_cores(),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "kernels": next(iter(INSTRUCTIONS), None),  # of SAM's decoder; None: they were not built
         "memory_bytes": _memory(),
@@ -60,12 +61,6 @@ def _cpu_model() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _memory() -> int:
