@@ -26,10 +26,9 @@ def test_a_system_that_tells_of_all_cores_only(
     monkeypatch.setattr(os, "cpu_count", lambda: 7)
     for name in "ab":
         save_photo(tmp_path / f"photos/{name}.jpg")
-    job = partial(label, partial(list_inputs, [tmp_path / "photos"]), tmp_path / "out", RECIPE)
+    listing, quiet = partial(list_inputs, [tmp_path / "photos"]), Console(file=io.StringIO())
+    job = partial(label, build=build, preview=False, console=quiet)
     with caplog.at_level(logging.INFO):
-        summary = label(
-            listing, tmp_path / "out", RECIPE, build=build, preview=False, console=quiet
-        )
+        summary = job(listing, tmp_path / "out", RECIPE)
     assert summary.done == 2
     assert "1 of 7 cores are in use: --workers 7 is faster" in caplog.text
