@@ -6,18 +6,17 @@ Nothing heavy is imported before a command runs, so that --help is there at once
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from everything.cli_bench import bench
 from everything.cli_cluster import WithRay, address_of, home_of, photos_in, status
 from everything.cli_compare import compare
 from everything.cli_errors import errors_shown
 from everything.cli_export import export, import_
+from everything.cli_lists import configs, samplers, variants
 from everything.cli_options import Json
 from everything.cli_quantize import quantize
 from everything.cli_results import evaluate, report
@@ -42,6 +41,8 @@ app.command(name="import")(import_)
 app.command()(quantize)
 app.add_typer(train, name="train")
 app.command()(status)
+for lists in (variants, samplers, configs):
+    app.command()(lists)
 
 _RUN, _SAM, _JOB = "What finds the masks", "SAM's settings, by SAM's names", "The job"
 Place = Annotated[str, typer.Option("--out", metavar="DIR", help="Where the results go.")]
@@ -234,31 +235,6 @@ def label(
     raise typer.Exit(summary.exit_code)
 
 
-@app.command()
-def variants(as_json: Json = False) -> None:
-    """List the models."""
-    from everything import loading
-
-    columns = ("name", "family", "parameters", "input", "licence", "status")
-    _list(loading.variants(), columns, as_json)
-
-
-@app.command()
-def samplers(as_json: Json = False) -> None:
-    """List the ways of choosing prompts."""
-    from everything import loading
-
-    _list(loading.samplers(), ("name", "summary", "source", "settings"), as_json)
-
-
-@app.command()
-def configs(as_json: Json = False) -> None:
-    """List the recipes that come with the program."""
-    from everything import loading
-
-    _list(loading.configs(), ("name", "summary"), as_json)
-
-
 def _show_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
@@ -299,21 +275,3 @@ def _licence(variant: str) -> str:
     from everything import loading
 
     return str(next(row["licence"] for row in loading.variants() if row["name"] == variant))
-
-
-def _list(records: Sequence[Mapping[str, Any]], columns: Sequence[str], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(records, indent=2))
-        return
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, no_wrap=column == "name", overflow="fold")
-    for record in records:
-        table.add_row(*(_cell(record[column]) for column in columns))
-    Console().print(table, highlight=False)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key}={inner}" for key, inner in value.items())
-    return f"{value:,}" if isinstance(value, int) else str(value or "")

@@ -168,6 +168,14 @@ def test_lists(what: str) -> None:
     assert all(record["name"] in table for record in records)
 
 
+def test_models_are_listed_by_how_they_come() -> None:
+    lines = everything("variants").splitlines()
+    assert lines[0].strip() == "comes with the program"
+    assert lines[1].split()[:3] == ["ucm", "2.3", "M"]
+    downloaded = [line.strip() for line in lines].index("downloaded at first use")
+    assert lines[downloaded + 1].startswith("sam-vit-b ")
+
+
 def test_the_demo_needs_no_network(tmp_path: Path) -> None:
     """The README's first command, but for its grid: real photos, the real model."""
     environment = os.environ | {"http_proxy": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "1"}
