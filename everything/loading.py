@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from importlib.resources import files
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from everything.config import Recipe
 from everything.errors import ConfigError
 from everything.names import shown
+from everything.nearest import nearest
 from everything.pipeline import Pipeline
 from everything.provenance import other_files
 from everything.variants import UNAVAILABLE, VARIANTS, VariantRecord
@@ -139,7 +139,7 @@ def configs() -> list[Tree]:
 def _variant(name: str) -> VariantRecord:
     if name in UNAVAILABLE:
         raise ConfigError(f"variant {name!r} is no model: {UNAVAILABLE[name].status}")
-    return _look_up(VARIANTS, name, "variant")
+    return _look_up(VARIANTS, name, "variant", UNAVAILABLE)
 
 
 def _given(
@@ -174,7 +174,7 @@ def _read_yaml(config: Path | str) -> Tree:
     try:
         tree = parse_yaml(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        hint = _nearest(str(config), named)
+        hint = nearest(str(config), named)
         raise ConfigError(f"{config}: no such file or named config{hint}") from error
     except (OSError, ValueError) as error:
         reason = shown(" ".join(str(error).split()))
@@ -210,7 +210,7 @@ def _grouped(flags: Mapping[str, object], sampler: SamplerRecord) -> Tree:
             continue
         if name not in homes:
             raise ConfigError(
-                f"{_cut(name)}: this sampler has no such setting{_nearest(name, homes)}"
+                f"{_cut(name)}: this sampler has no such setting{nearest(name, homes)}"
             )
         tree.setdefault(homes[name], {})[name] = value
     return tree
@@ -255,7 +255,7 @@ def _explain(error: ValidationError, kind: type[BaseModel], where: str) -> str:
     if first["type"] != "extra_forbidden":
         return f"{where}: {path} = {_cut(first['input'])}: {first['msg']}"
     known = _paths(kind)
-    return f"{where}: {path}: no such setting{_nearest(path, known)}"
+    return f"{where}: {path}: no such setting{nearest(path, known)}"
 
 
 def _paths(kind: type[BaseModel], prefix: str = "") -> list[str]:
@@ -267,18 +267,28 @@ def _paths(kind: type[BaseModel], prefix: str = "") -> list[str]:
     return paths
 
 
-def _look_up(registry: Mapping[str, _Entry], name: str, kind: str) -> _Entry:
+def _look_up(
+    registry: Mapping[str, _Entry], name: str, kind: str, others: Iterable[str] = ()
+) -> _Entry:
     if name not in registry:
         names = ", ".join(registry)
-        near = _nearest(name, registry)
+        near = nearest(name, [*registry, *others])
         raise ConfigError(f"{kind} '{_cut(name)}' is not known{near}; known: {names}")
     return registry[name]
 
 
 def _sampler(name: str) -> SamplerRecord:
     """The record of a sampler, or of two as in "object-aware+grid-32"."""
-    first, *rest = (_look_up(SAMPLERS, part, "sampler") for part in name.split("+"))
+    first, *rest = (_one_sampler(part) for part in name.split("+"))
     return functools.reduce(pair, rest, first)
+
+
+def _one_sampler(name: str) -> SamplerRecord:
+    for known, record in SAMPLERS.items():
+        if name not in SAMPLERS and name.lower() in record.source.lower().split():
+            near = f"did you mean {known}, of {record.source}?"
+            raise ConfigError(f"sampler {name!r} is not known; {near}")
+    return _look_up(SAMPLERS, name, "sampler")
 
 
 def _suited(name: str, variant: VariantRecord) -> Tree:
@@ -287,11 +297,6 @@ def _suited(name: str, variant: VariantRecord) -> Tree:
     if plus:
         return {"first": _suited(first, variant), "then": _suited(then, variant)}
     return _merged(SAMPLERS[name].settings, variant.samplers.get(name, {}))
-
-
-def _nearest(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
-    near = difflib.get_close_matches(name[:_SHOWN], list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _config_files() -> list[tuple[str, Traversable]]:

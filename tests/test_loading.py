@@ -66,6 +66,13 @@ def test_a_resolved_recipe_resolves_to_itself(tmp_path: Path):
     ("arguments", "message"),
     [
         ({"variant": "sam-vit-x"}, "did you mean sam-vit-"),
+        ({"variant": "sam"}, "did you mean sam-vit-b?"),
+        ({"variant": "SAM2_hiera"}, "did you mean sam2-hiera-t?"),
+        ({"variant": "FastSAM"}, "did you mean fastsam-s?"),
+        ({"variant": ""}, "variant '' is not known; known: ucm"),
+        ({"sampler": "TinySAM"}, "did you mean hierarchical, of TinySAM (Shu et al., 2023)?"),
+        ({"sampler": "grid-16+yolo"}, "sampler 'yolo' is not known; known: grid"),
+        ({"sets": ["filters.pred=0.5"]}, "did you mean filters.pred_iou_thresh?"),
         ({"sampler": "grids"}, "did you mean grid"),
         ({"sets": ["filters.pred_iou_tresh=0.5"]}, "did you mean filters.pred_iou_thresh"),
         ({"sets": ["sampler.points_per_sid=5"]}, "did you mean points_per_side"),

@@ -51,6 +51,8 @@ def read_truth(path: Path, split: str | None = None) -> Iterator[Truth]:
     (H, W) or (K, H, W)). split: of a data pack, the only one to read.
     Raises InputError if no format fits.
     """
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder: give what holds the truth")
     if path.is_file():
         return _coco(path)
     if (path / "annotations.json.xz").is_file():

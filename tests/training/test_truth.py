@@ -143,3 +143,8 @@ def test_a_folder_without_truth_is_refused(tmp_path: Path) -> None:
 def test_labels_of_another_size_are_refused() -> None:
     with pytest.raises(ValueError, match="labels are"):
         Truth("a", np.zeros((4, 4, 3), np.uint8), np.zeros((1, 4, 5), np.int16))
+
+
+def test_truth_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere\.json: no such file or folder"):
+        read_truth(tmp_path / "nowhere.json")
