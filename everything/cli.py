@@ -16,7 +16,7 @@ from everything.cli_cluster import WithRay, address_of, home_of, photos_in, stat
 from everything.cli_compare import compare
 from everything.cli_errors import errors_shown
 from everything.cli_export import export, import_
-from everything.cli_lists import configs, samplers, variants
+from everything.cli_lists import configs, samplers, settings, variants
 from everything.cli_options import Json
 from everything.cli_quantize import quantize
 from everything.cli_results import evaluate, report
@@ -41,7 +41,7 @@ app.command(name="import")(import_)
 app.command()(quantize)
 app.add_typer(train, name="train")
 app.command()(status)
-for lists in (variants, samplers, configs):
+for lists in (variants, samplers, configs, settings):
     app.command()(lists)
 
 _RUN, _SAM, _JOB = "What finds the masks", "SAM's settings, by SAM's names", "The job"
@@ -272,6 +272,6 @@ def _elsewhere(ray: str | None, workers: int | None, threads: int, time_limit: f
 
 
 def _licence(variant: str) -> str:
-    from everything import loading
+    from everything.variants import VARIANTS
 
-    return str(next(row["licence"] for row in loading.variants() if row["name"] == variant))
+    return VARIANTS[variant].licence

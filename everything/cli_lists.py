@@ -1,24 +1,25 @@
-"""What there is: `everything variants`, `everything samplers` and `everything configs`."""
+"""What there is to choose from: `everything variants`, `samplers`, `configs` and `settings`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from everything.cli_options import Json
+from everything.cli_errors import errors_shown
+from everything.cli_options import Config, Json, Sets
 
 
 def variants(as_json: Json = False) -> None:
     """List the models."""
-    from everything import loading
+    from everything import catalogue
 
-    records = loading.variants()
+    records = catalogue.variants()
     if as_json:
         typer.echo(json.dumps(records, indent=2))
         return
@@ -39,16 +40,55 @@ def variants(as_json: Json = False) -> None:
 
 def samplers(as_json: Json = False) -> None:
     """List the ways of choosing prompts."""
-    from everything import loading
+    from everything import catalogue
 
-    _list(loading.samplers(), ("name", "summary", "source", "settings"), as_json)
+    _list(catalogue.samplers(), ("name", "summary", "source", "settings"), as_json)
 
 
 def configs(as_json: Json = False) -> None:
     """List the recipes that come with the program."""
-    from everything import loading
+    from everything import catalogue
 
-    _list(loading.configs(), ("name", "summary"), as_json)
+    _list(catalogue.configs(), ("name", "summary"), as_json)
+
+
+def settings(
+    variant: Annotated[str | None, typer.Option(help="With this model's presets.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="With this sampler's, and its own.")] = None,
+    config: Config = None,
+    sets: Sets = None,
+    as_json: Json = False,
+) -> None:
+    """List every setting, what it is with these choices, and what it means."""
+    with errors_shown():
+        from everything import catalogue
+
+        records = catalogue.settings(variant, sampler, config, sets or ())
+    if as_json:
+        typer.echo(json.dumps(records, indent=2))
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("--set", no_wrap=True, min_width=max(len(each["name"]) for each in records))
+    for column in ("value", "meaning"):
+        table.add_column(column, overflow="fold")
+    group = ""
+    for each in records:
+        if group != (group := each["name"].partition(".")[0]):
+            table.add_row()
+        table.add_row(each["name"], _text(each["value"]), _meaning(each))
+    Console().print(table, highlight=False, markup=False)
+
+
+def _meaning(setting: Mapping[str, Any]) -> str:
+    choices, default = setting["choices"], setting["default"]
+    text = setting["meaning"] + (f": {', '.join(choices)}" if choices else "")
+    return text if setting["value"] == default else f"{text} (default {_text(default)})"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return json.dumps(value) if isinstance(value, bool) or value is None else str(value)
 
 
 def _millions(parameters: int | None) -> str:

@@ -64,20 +64,7 @@ def resolve(
     None for those not given). Raises ConfigError with the nearest name for one that is unknown,
     and WeightsError if the checkpoint, a path or URL, cannot be read.
     """
-    given = _merged(*_given(variant, checkpoint, sampler, config, sets))
-    variant_name = _text(given.setdefault("variant", DEFAULT_VARIANT), "variant")
-    record = _variant(variant_name)
-    chosen = given.pop("sampler", {})
-    if not isinstance(chosen, dict):
-        raise ConfigError(f"sampler = {_cut(chosen)}: must be a name, or a mapping with one")
-    sampler_name = _text(chosen.pop("name", DEFAULT_SAMPLER), "sampler.name")
-    sampler_record = _sampler(sampler_name)
-    # Flags have no group: where each belongs is known once the sampler is.
-    flag_tree = _grouped(flags or {}, sampler_record)
-    chosen = _merged(_suited(sampler_name, record), chosen, flag_tree.pop("sampler", {}))
-    settings = _validated(sampler_record.load(), chosen, f"sampler {sampler_name}")
-    tree = _merged(_plain(record.preset), _plain(sampler_record.preset), given, flag_tree)
-    tree["sampler"] = {"name": sampler_name} | settings.model_dump(mode="json")
+    record, tree = composed(variant, checkpoint, sampler, config, sets, flags)
     given_file = tree.get("checkpoint")
     file = staged(_text(given_file, "checkpoint")) if given_file is not None else None
     tree |= {
@@ -85,7 +72,33 @@ def resolve(
         "weights": sha256(file) if file else record.weights.digest(),
         "others": other_files(record, file, tree["sampler"]),
     }
-    return _validated(Recipe, tree, "recipe")
+    return validated(Recipe, tree, "recipe")
+
+
+def composed(
+    variant: str | None,
+    checkpoint: Path | str | None,
+    sampler: str | None,
+    config: Path | str | None,
+    sets: Sequence[str],
+    flags: Mapping[str, object] | None,
+) -> tuple[VariantRecord, Tree]:
+    """Return the variant, and a recipe but for what is read from files: see `resolve`."""
+    given = _merged(*_given(variant, checkpoint, sampler, config, sets))
+    variant_name = _text(given.setdefault("variant", DEFAULT_VARIANT), "variant")
+    record = _variant(variant_name)
+    chosen = given.pop("sampler", {})
+    if not isinstance(chosen, dict):
+        raise ConfigError(f"sampler = {_cut(chosen)}: must be a name, or a mapping with one")
+    sampler_name = _text(chosen.pop("name", DEFAULT_SAMPLER), "sampler.name")
+    kind = sampler_record(sampler_name)
+    # Flags have no group: where each belongs is known once the sampler is.
+    flag_tree = _grouped(flags or {}, kind)
+    chosen = _merged(_suited(sampler_name, record), chosen, flag_tree.pop("sampler", {}))
+    settings = validated(kind.load(), chosen, f"sampler {sampler_name}")
+    tree = _merged(_plain(record.preset), _plain(kind.preset), given, flag_tree)
+    tree["sampler"] = {"name": sampler_name} | settings.model_dump(mode="json")
+    return record, tree
 
 
 def build(recipe: Recipe) -> Pipeline:
@@ -108,32 +121,8 @@ def build(recipe: Recipe) -> Pipeline:
             )
         model.decode_plainly()
     settings = {key: value for key, value in recipe.sampler.items() if key != "name"}
-    sampler = _sampler(recipe.sampler["name"]).load()(**settings)
+    sampler = sampler_record(recipe.sampler["name"]).load()(**settings)
     return Pipeline(model, sampler, recipe)
-
-
-def variants() -> list[Tree]:
-    """Return one record for each variant: name, family, parameters, input rule, licence, source,
-    status; then those of the survey that are none, with the reason as their status."""
-    return [record.row(name) for name, record in (VARIANTS | UNAVAILABLE).items()]
-
-
-def samplers() -> list[Tree]:
-    """Return one record for each sampler: name, summary, source, its settings with defaults."""
-    return [
-        {
-            "name": name,
-            "summary": record.summary,
-            "source": record.source,
-            "settings": _validated(record.load(), dict(record.settings), name).model_dump(),
-        }
-        for name, record in SAMPLERS.items()
-    ]
-
-
-def configs() -> list[Tree]:
-    """Return one record for each recipe file that comes with the program: name and header."""
-    return [{"name": name, "summary": _header(file)} for name, file in _config_files()]
 
 
 def _variant(name: str) -> VariantRecord:
@@ -169,7 +158,7 @@ def _with_named_sampler(tree: Tree) -> Tree:
 
 
 def _read_yaml(config: Path | str) -> Tree:
-    named = dict(_config_files())
+    named = dict(config_files())
     file: Traversable | Path = named.get(str(config), Path(config))
     try:
         tree = parse_yaml(file.read_text(encoding="utf-8"))
@@ -242,7 +231,8 @@ def _plain(preset: Mapping[str, Mapping[str, Any]]) -> Tree:
     return {group: dict(settings) for group, settings in preset.items()}
 
 
-def _validated(kind: type[_Settings], tree: Tree, where: str) -> _Settings:
+def validated(kind: type[_Settings], tree: Tree, where: str) -> _Settings:
+    """Return settings of a kind; raises ConfigError that says which one of `where` is wrong."""
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
@@ -277,8 +267,8 @@ def _look_up(
     return registry[name]
 
 
-def _sampler(name: str) -> SamplerRecord:
-    """The record of a sampler, or of two as in "object-aware+grid-32"."""
+def sampler_record(name: str) -> SamplerRecord:
+    """Return the record of a sampler, or of two as in "object-aware+grid-32"."""
     first, *rest = (_one_sampler(part) for part in name.split("+"))
     return functools.reduce(pair, rest, first)
 
@@ -299,12 +289,7 @@ def _suited(name: str, variant: VariantRecord) -> Tree:
     return _merged(SAMPLERS[name].settings, variant.samplers.get(name, {}))
 
 
-def _config_files() -> list[tuple[str, Traversable]]:
+def config_files() -> list[tuple[str, Traversable]]:
+    """Return the recipes that come with the program, by name."""
     entries = sorted(files("configs").iterdir(), key=lambda entry: entry.name)
     return [(e.name.removesuffix(".yaml"), e) for e in entries if e.name.endswith(".yaml")]
-
-
-def _header(file: Traversable) -> str:
-    lines = file.read_text(encoding="utf-8").splitlines()
-    comment = [line.removeprefix("#").strip() for line in lines if line.startswith("#")]
-    return " ".join(comment)

@@ -168,6 +168,16 @@ def test_lists(what: str) -> None:
     assert all(record["name"] in table for record in records)
 
 
+def test_settings_are_listed_with_what_presets_made_of_them() -> None:
+    records = json.loads(everything("settings", "--json", "--sampler", "all-instance"))
+    assert {record["name"]: record["value"] for record in records}["nms.kind"] == "none"
+    table = everything("settings", "--variant", "nano", "--set", "filters.pred_iou_thresh=0.33")
+    line = next(line for line in table.splitlines() if "filters.pred_iou_thresh" in line)
+    assert "0.33" in line
+    assert all(record["name"] in table for record in records if "sampler." not in record["name"])
+    assert "did you mean" in everything("settings", "--sampler", "gird", code=2)
+
+
 def test_models_are_listed_by_how_they_come() -> None:
     lines = everything("variants").splitlines()
     assert lines[0].strip() == "comes with the program"

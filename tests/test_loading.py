@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from everything import load
+from everything.catalogue import configs, samplers, variants
 from everything.config import Recipe
 from everything.errors import ConfigError, WeightsError
-from everything.loading import configs, resolve, samplers, variants
+from everything.loading import resolve
 
 SAM_DEFAULTS = {
     "points_per_batch": 64,

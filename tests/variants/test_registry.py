@@ -8,7 +8,7 @@ from importlib import import_module
 import pytest
 from typer.testing import CliRunner
 
-from everything import loading
+from everything import catalogue, loading
 from everything.cli import app
 from everything.errors import ConfigError
 from everything.variants import UNAVAILABLE, VARIANTS
@@ -58,7 +58,7 @@ SURVEY = [
 
 
 def test_every_system_of_the_survey_is_listed() -> None:
-    rows = {row["name"]: row for row in loading.variants()}
+    rows = {row["name"]: row for row in catalogue.variants()}
     assert set(SURVEY) <= rows.keys()
     assert not VARIANTS.keys() & UNAVAILABLE.keys()
     assert all(row["status"] and row["summary"] and row["licence"] for row in rows.values())
