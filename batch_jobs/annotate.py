@@ -41,6 +41,7 @@ def annotate(
     time_limit: Annotated[
         float | None, typer.Option(min=0.001, help="Of work on a photo, s; longer ones fail.")
     ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many photos.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
@@ -64,7 +65,7 @@ def annotate(
             time_limit=time_limit,
         )
         summary = label(
-            photos_in(inputs, out),
+            photos_in(inputs, out, limit),
             home_of(out),
             resolve(variant, checkpoint, sampler, config, sets or ()),
             threads=threads,

@@ -110,6 +110,12 @@ TimeLimit = Annotated[
         help="Of work on a photo: one that takes longer is a failed row, and the job goes on.",
     ),
 ]  # fmt: skip
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Only the first so many photos: a look before the rest.", rich_help_panel=_JOB
+    ),
+]
 Overwrite = Annotated[
     bool,
     typer.Option(
@@ -179,6 +185,7 @@ def label(
     threads: Threads = 1,
     time_limit: TimeLimit = None,
     ray: Ray = None,
+    limit: Limit = None,
     overwrite: Overwrite = False,
     demo: Demo = False,
     preview: Preview = True,
@@ -208,7 +215,7 @@ def label(
     with errors_shown():
         if demo == bool(inputs):
             raise InputError("give photos or folders, or --demo")
-        photos = _demo_photos if demo else photos_in(inputs or [], out)
+        photos = _demo_photos(limit) if demo else photos_in(inputs or [], out, limit)
         from everything import label as job
         from everything.loading import resolve
         from everything.progress import log_to
@@ -252,10 +259,10 @@ def _program(
     pass
 
 
-def _demo_photos() -> Any:
+def _demo_photos(limit: int | None) -> Any:
     from everything.demo import demo_photos
 
-    return demo_photos()
+    return lambda: demo_photos()[:limit]
 
 
 def _elsewhere(ray: str | None, workers: int | None, threads: int, time_limit: float | None) -> Any:

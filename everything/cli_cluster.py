@@ -61,15 +61,16 @@ def status(
         Console().print(found.table(), highlight=False)
 
 
-def photos_in(inputs: list[str], out: str) -> Any:
-    """Return what lists the photos of inputs that may also be URLs; raises InputError."""
-    from functools import partial
+def photos_in(inputs: list[str], out: str, limit: int | None = None) -> Any:
+    """Return what lists the photos, the first `limit` of them, of inputs that may also be URLs;
+    raises InputError."""
+    from itertools import islice
 
     from everything.listing import list_photos
     from everything.places import located
 
     places = [located(text) for text in inputs]
-    return partial(list_photos, places, located(out))
+    return lambda: islice(list_photos(places, located(out)), limit)
 
 
 def home_of(out: str) -> Any:

@@ -80,6 +80,14 @@ def test_a_job_ends_with_a_table(photos: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "out/annotations").iterdir())) == 2
 
 
+def test_a_look_at_the_first_photos_before_the_rest(photos: Path, tmp_path: Path) -> None:
+    job = (photos, "--out", tmp_path / "out", "--points-per-side", 2, "--json")
+    first = json.loads("{" + label(*job, "--limit", 1).partition("{")[2])
+    assert (first["images"], first["done"]) == (1, 1)
+    both = json.loads("{" + label(*job).partition("{")[2])
+    assert (both["images"], both["done"], both["skipped"]) == (2, 1, 1)
+
+
 def test_flags_reach_the_recipe(photos: Path, tmp_path: Path) -> None:
     flags = {
         flag: 3 if "thresh" not in flag and "ratio" not in flag else 0.25 for flag in SAM_FLAGS
