@@ -32,6 +32,7 @@ class Bucket:
 
     def __init__(self, root: Url, permit: str = "") -> None:
         self.root = root
+        self.is_shared = not root.startswith("memory:")
         self._files, self._home = filesystem(root)
         self._stock: dict[str, Numbers] = {}
         lease = (self._files, self.url(_LEASE), root)

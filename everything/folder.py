@@ -50,6 +50,7 @@ class Folder:
     """Files by their names below `root`, with "/"."""
 
     appends = True
+    is_shared = True  # other processes see what is here
     permit = ""  # other processes of a job need none: they end with the one that holds the lock
 
     def __init__(self, root: Path) -> None:

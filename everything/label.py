@@ -26,7 +26,7 @@ from everything.names import as_text, is_inside
 from everything.pipeline import Pipeline
 from everything.places import Location
 from everything.progress import progress_of
-from everything.status import JobState, write_state
+from everything.status import JobState, has_died, write_state
 from everything.store import Store
 from everything.summary import Summary
 from everything.workers import run_in_processes, usable_cores
@@ -70,7 +70,8 @@ def label(
     is this one. threads: of torch in each process; another number rounds in another order, which
     can tip a mask, so by default it does not depend on the machine. overwrite: begin anew.
     preview: write a page that shows the masks. limits: of photos; with one of time even a single
-    worker is a process of its own, since nothing else can be ended. console: for progress. build:
+    worker is a process of its own, since nothing else can be ended, and so it is where a job has
+    died before, perhaps of a photo, which then costs itself only. console: for progress. build:
     makes the pipeline in each process. elsewhere: does the photos instead of this machine (Ray).
 
     An interrupt (Ctrl-C) ends the job in good order. Raises InputError if there are no photos,
@@ -84,14 +85,18 @@ def label(
     summary = Summary(out, images=sum(1 for _ in photos()))
     if summary.images == 0:
         raise InputError("no photos in the inputs: photos are files like .jpg, .png, .heic")
-    # Before anything is overwritten, the model must have shown that it loads.
-    here = workers == 1 and elsewhere is None and limits.max_seconds is None
-    pipeline = build(recipe) if here or overwrite else None
     store = Store(out, recipe)
+    here = workers == 1 and elsewhere is None and limits.max_seconds is None
+    after_death = has_died(store.folder)
+    if here and after_death and store.folder.is_shared:
+        _log.warning("the job before this one did not end: photos are done in a worker process")
+        here = False
+    # Before anything is overwritten, the model must have shown that it loads.
+    pipeline = build(recipe) if here or overwrite else None
     if elsewhere is None:
         _tell_of_idle_cores(workers * threads, summary.images)
     with store.opened(overwrite):
-        job = Job(store, photos, summary)
+        job = Job(store, photos, summary, after_death)
         with progress_of(summary, console or Console(stderr=True)) as grown:
             job.grown = grown
             try:
@@ -141,7 +146,11 @@ class Job:
     """What is to be done and what has been done."""
 
     def __init__(
-        self, store: Store, photos: Callable[[], Iterable[Source]], summary: Summary
+        self,
+        store: Store,
+        photos: Callable[[], Iterable[Source]],
+        summary: Summary,
+        after_death: bool = False,
     ) -> None:
         self._store, self._photos, self.summary = store, photos, summary
         self.ledger = Ledger(store.folder)
@@ -150,7 +159,7 @@ class Job:
         self._sharded = store.recipe.output.form != "json"
         if self._sharded and self._found():
             self._known = self.ledger.known(store.digest)
-        self._state = JobState(images=summary.images, began=time.time())
+        self._state = JobState(summary.images, time.time(), after_death=after_death)
         write_state(store.folder, self._state)
         store.take_stock()
         self.grown: Callable[[], None] = lambda: None

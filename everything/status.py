@@ -27,11 +27,15 @@ _RECENT = 600.0
 
 @dataclass(frozen=True)
 class JobState:
-    """images: listed. began, ended: seconds since 1970; None while it runs, or if it was killed."""
+    """images: listed. began, ended: seconds since 1970; None while it runs, or if it was killed.
+
+    after_death: whether a job has died here before, of a photo perhaps.
+    """
 
     images: int
     began: float
     ended: float | None = None
+    after_death: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,12 @@ class Status:
 def write_state(folder: Folder | Bucket, state: JobState) -> None:
     """Leave word of a job beside its manifest; raises StoreError."""
     folder.write(_STATE, [json.dumps(asdict(state)).encode()])
+
+
+def has_died(folder: Folder | Bucket) -> bool:
+    """Say whether a job has died here, now or before; raises StoreError."""
+    state = _state(folder.read(_STATE))
+    return state is not None and (state.after_death or state.ended is None)
 
 
 def status(out: Location) -> Status:
