@@ -6,6 +6,7 @@ starts are affordable (`real`: `ucm`). Of its photos one is broken and one takes
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import random
@@ -38,13 +39,16 @@ from tests.reliability.trees import check_whole, tree
 MAPS = Output(label_map=True)
 STAND_IN = RECIPE.model_copy(update={"output": MAPS, "version": "seconds_0.005"})
 _context = multiprocessing.get_context("forkserver")  # torch is imported once for all jobs
+_ORPHANED = 255  # what multiprocessing says of a process whose server has died
+_PATIENCE, _TRIES = 300.0, 5  # s: no job takes a tenth of it
 
 
 @dataclass
 class Kills:
     """What happened. what: kills by what was killed. phases: by the step that the job was in, as
     far as its folder tells. results: how many were there at each. gave_up: jobs that ended with one
-    line, since none of their processes had yet loaded the model when one was killed."""
+    line, since none of their processes had yet loaded the model when one was killed. servers: that
+    start the processes, and died."""
 
     what: Counter[str] = field(default_factory=Counter)
     phases: Counter[str] = field(default_factory=Counter)
@@ -52,9 +56,26 @@ class Kills:
     runs: int = 0
     starts: int = 0
     gave_up: int = 0
+    servers: int = 0
 
     def __len__(self) -> int:
         return self.what.total()
+
+
+@dataclass(frozen=True)
+class Life:
+    """Of an undisturbed job, seconds: before its first result, for each, and after the last one."""
+
+    start: float
+    each: float
+    end: float
+    results: int
+
+    def moments(self, count: int, rng: random.Random) -> list[float]:
+        """Return moments, any of its life alike, as numbers of results: 3.5 is half-way between
+        the third and the fourth, negative ones lie before the first."""
+        first, last = -self.start / self.each, self.results + self.end / self.each
+        return sorted(rng.uniform(first, last) for _ in range(count))
 
 
 def make_photos(folder: Path, count: int = 60) -> Path:
@@ -74,6 +95,7 @@ def job(photos: Path, out: Path, workers: int, real: bool = False) -> None:
     os.setpgid(0, 0)
     log = os.open(out.parent / "log", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     os.dup2(log, 2)
+    faulthandler.enable()
     try:
         sys.exit(undisturbed(photos, out, workers, real))
     except EverythingError as error:
@@ -99,63 +121,114 @@ def torment(
     out: Path,
     workers: int,
     rng: random.Random,
-    life: float,
+    life: Life,
     kills: Kills,
     most: int,
     real: bool = False,
 ) -> None:
     """Run the job, killed `most` times at most, until it ends; check the folder after each kill.
 
-    life: of an undisturbed process, seconds; one is killed at any moment of it, if it has not ended
-    before. With workers every other
-    kill is of one process that the job has started, after which it must go on by itself.
+    With workers every other kill is of one process that the job has started, after which it must
+    go on by itself.
     """
     kills.runs += 1
-    left = most
+    moments = life.moments(most, rng)
     while True:
-        process = _context.Process(target=job, args=[photos, out, workers, real])
-        process.start()
+        if moments and _results(out) > max(0.0, moments[0]):  # it has passed: then at the start
+            moments[0] = -rng.uniform(0, life.start / life.each)
+        process = _started(photos, out, workers, real)
+        began = time.monotonic()
         kills.starts += 1
-        if left:
-            process.join(rng.uniform(0, 1.2 * life))
-        if left and workers > 1 and left % 2 and process.exitcode is None:
-            left -= _kill_one(process, rng, out, kills)
-            process.join(rng.uniform(0, 1.2 * life))
-        if left and process.exitcode is None:
-            left -= 1
-            _kill_job(process, rng, workers, out, kills)
-            check_whole(out)
-            continue
-        process.join()
-        if process.exitcode == 1 and workers > 1:
+        while moments and _lives_until(moments[0], process, began, life, out):
+            moments.pop(0)
+            if workers == 1 or len(moments) % 2 or not _kill_one(process, rng, out, kills):
+                _kill_job(process, rng, out, kills)
+                break
+        code = _ended(process, out)
+        check_whole(out)
+        if code == _ORPHANED:
+            kills.servers += 1
+        elif code == 1 and workers > 1:
             log = (out.parent / "log").read_text()
             assert log.splitlines()[-1].startswith("everything: a worker process was killed"), log
             kills.gave_up += 1
-            continue
-        assert process.exitcode == 3, (out.parent / "log").read_text()
-        return
+        elif code != -signal.SIGKILL:
+            assert code == 3, (code, (out.parent / "log").read_text())
+            return
 
 
-def _kill_job(
-    process: ForkServerProcess, rng: random.Random, workers: int, out: Path, kills: Kills
-) -> None:
-    """Kill all processes of the job, or its first one alone, after which the others must end."""
-    _note(out, kills)
-    leader = process.pid or 0
-    if workers == 1 or rng.random() < 0.5:
-        for kill in (os.killpg, os.kill):  # it may not have a group of its own yet, or be gone
-            with suppress(ProcessLookupError):
-                kill(leader, signal.SIGKILL)
-        kills.what[f"a job of {workers} worker{'s' * (workers > 1)}, all of it"] += 1
-    else:
-        with suppress(ProcessLookupError):
-            os.kill(leader, signal.SIGKILL)
-        kills.what["the first process of a job, alone"] += 1
-    process.join()
-    deadline = time.monotonic() + 30
+def _started(photos: Path, out: Path, workers: int, real: bool) -> ForkServerProcess:
+    """Start a job; a server of processes that has died is replaced by the next try."""
+    for _ in range(_TRIES):
+        process = _context.Process(target=job, args=[photos, out, workers, real])
+        with suppress(EOFError, ConnectionError):
+            process.start()
+            return process
+        time.sleep(1)
+    raise AssertionError("no process can be started: what starts them dies")
+
+
+def _lives_until(
+    moment: float, process: ForkServerProcess, began: float, life: Life, out: Path
+) -> bool:
+    """Wait for a moment of the job's life, and say whether it has come to it."""
+    if moment < 0:
+        process.join(max(0.0, began + life.start + moment * life.each - time.monotonic()))
+        return process.exitcode is None
+    whole = min(int(moment), life.results)
+    while _results(out) < whole:
+        if process.exitcode is not None:
+            return False
+        assert time.monotonic() < began + _PATIENCE, _stuck(process)
+        time.sleep(0.001)
+    process.join(life.each * (moment - whole))
+    return process.exitcode is None
+
+
+def _results(out: Path) -> int:
+    return sum(1 for _ in (out / "annotations").rglob("*.json"))
+
+
+def _ended(process: ForkServerProcess, out: Path) -> int:
+    """Wait for the end of a job and of its processes, and return its code."""
+    process.join(_PATIENCE)
+    code, leader = process.exitcode, process.pid or 0
+    assert code is not None, _stuck(process)
+    if code == _ORPHANED:
+        _kill_all(leader)  # nobody can tell what becomes of it
+    deadline = time.monotonic() + _PATIENCE
     while list(_group(leader)):
         assert time.monotonic() < deadline, "processes outlive their job"
         time.sleep(0.01)
+    return code
+
+
+def _stuck(process: ForkServerProcess) -> str:
+    """End a job that hangs, and say where it did: its log has the stacks of its threads."""
+    for pid in _group(process.pid or 0):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGABRT)
+    process.join(10)
+    _kill_all(process.pid or 0)
+    return f"a job of {_PATIENCE:.0f} s hangs: its log says where"
+
+
+def _kill_all(leader: int) -> None:
+    for kill in (os.killpg, os.kill):  # it may not have a group of its own yet, or be gone
+        with suppress(ProcessLookupError):
+            kill(leader, signal.SIGKILL)
+
+
+def _kill_job(process: ForkServerProcess, rng: random.Random, out: Path, kills: Kills) -> None:
+    """Kill all processes of the job, or its first one alone, after which the others must end."""
+    _note(out, kills)
+    if rng.random() < 0.5:
+        _kill_all(process.pid or 0)
+        kills.what["all processes of a job"] += 1
+    else:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid or 0, signal.SIGKILL)
+        kills.what["the first process of a job, alone"] += 1
 
 
 def _kill_one(process: ForkServerProcess, rng: random.Random, out: Path, kills: Kills) -> int:
@@ -180,8 +253,7 @@ def _group(leader: int) -> Iterator[int]:
 
 def _note(out: Path, kills: Kills) -> None:
     there = {path.name for path in out.iterdir()} if out.exists() else set()
-    count = sum(1 for _ in (out / "annotations").rglob("*.json"))
-    kills.results.append(count)
+    kills.results.append(_results(out))
     if "recipe.yaml" not in there:
         kills.phases["before its first file"] += 1
     elif "ledger.jsonl" in there:
@@ -195,14 +267,20 @@ def check_equal(out: Path, expected: Path) -> None:
     assert tree(out) == tree(expected)
 
 
-def life_of(photos: Path, out: Path, workers: int, real: bool = False) -> float:
-    """Seconds that a process of the job lives where nothing disturbs it."""
-    began = time.monotonic()
-    process = _context.Process(target=job, args=[photos, out, workers, real])
-    process.start()
-    process.join()
-    assert process.exitcode == 3
-    return time.monotonic() - began
+def life_of(photos: Path, out: Path, workers: int, real: bool = False) -> Life:
+    """Run the job where nothing disturbs it, and return how long its parts took."""
+    process, began = _started(photos, out, workers, real), time.monotonic()
+    first = last = began
+    count = 0
+    while process.exitcode is None:
+        assert time.monotonic() < began + _PATIENCE, _stuck(process)
+        if (now := _results(out)) > count:
+            last, count = time.monotonic(), now
+            first = last if first == began else first
+        time.sleep(0.001)
+    assert _ended(process, out) == 3, (out.parent / "log").read_text()
+    each = (last - first) / max(1, count - 1)
+    return Life(first - began, each, time.monotonic() - last, count)
 
 
 def prepare() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
 import random
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -24,6 +26,7 @@ from tests.photos import NAMES, photo
 from tests.reliability import kills as killing
 
 app = typer.Typer(add_completion=False)
+_LONGEST = 3600.0  # s: of the run of a job with its kills
 
 
 @app.callback()
@@ -46,17 +49,25 @@ def kills(
         killing.life_of(photos, home / "undisturbed-0", 1, real)  # the first one waits for imports
         lives = {n: killing.life_of(photos, home / f"undisturbed-{n}", n, real) for n in (1, 2)}
         killing.check_equal(home / "undisturbed-2", home / "undisturbed-1")
-        typer.echo(f"seconds of an undisturbed job by workers: {lives}", err=True)
-        total = killing.check_whole(home / "undisturbed-1")
+        typer.echo(f"undisturbed jobs by workers: {lives}", err=True)
         while len(done) < count:
             workers = 2 if done.runs % 4 == 3 else 1
             out = home / f"out-{done.runs}"
             most = min(rng.randint(1, 8), count - len(done))
+            # Whatever happens, this ends, and says where it was.
+            faulthandler.dump_traceback_later(_LONGEST, exit=True)
             killing.torment(photos, out, workers, rng, lives[workers], done, most, real)
             killing.check_equal(out, home / "undisturbed-1")
             typer.echo(f"{len(done)} kills in {done.runs} runs", err=True)
+            (home / "log").unlink()
+            shutil.rmtree(out)
+        faulthandler.cancel_dump_traceback_later()
+    total = lives[1].results
     typer.echo(f"{len(done)} kills, {done.runs} runs, {done.starts} starts; all trees equal")
-    typer.echo(f"what: {dict(done.what)}; jobs that gave up: {done.gave_up}")
+    typer.echo(
+        f"what: {dict(done.what)}; jobs that gave up: {done.gave_up}; servers of processes that "
+        f"died: {done.servers}"
+    )
     typer.echo(f"when: {dict(done.phases)}")
     fifths = Counter(min(4, 5 * number // (total + 1)) for number in done.results)
     shares = ", ".join(str(fifths[fifth]) for fifth in range(5))
