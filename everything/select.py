@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from everything import ops
+from everything.batching import is_out_of_memory
 from everything.clock import Clock
 from everything.config import Filters
 from everything.masks import Decoded, Masks
@@ -45,16 +46,24 @@ def gate(
     prompts: P rows, view px, that the drafts answer. Only drafts with a sufficient score are
     drawn at all. The clock counts what was promising and what was stable. way: see `measure`.
     """
-    rows = promising(drafts, filters)
+    rows, together = promising(drafts, filters), DRAWN_TOGETHER
     clock.counts["promising"] += len(rows)
-    for some in torch.split(rows, DRAWN_TOGETHER):
-        with clock.stage("decode"):
-            logits = drafts.draw(some)
-        of = drafts.prompt[some].cpu()
-        scores, levels = drafts.scores[some].cpu(), drafts.level[some].cpu()
-        decoded = Decoded(logits, scores, levels, prompts[of], frame)
-        with clock.stage("select"):
-            masks = accept(decoded, view, filters, way)
+    while len(rows):
+        some = rows[:together]
+        try:
+            with clock.stage("decode"):
+                logits = drafts.draw(some)
+            of = drafts.prompt[some].cpu()
+            scores, levels = drafts.scores[some].cpu(), drafts.level[some].cpu()
+            decoded = Decoded(logits, scores, levels, prompts[of], frame)
+            with clock.stage("select"):
+                masks = accept(decoded, view, filters, way)
+        except Exception as error:
+            if not is_out_of_memory(error) or together <= 3:
+                raise
+            together = together // 6 * 3  # fewer at a time need less, and are the same masks
+            continue
+        rows = rows[together:]
         clock.counts["stable"] += len(masks)
         yield masks
 

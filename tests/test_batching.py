@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from everything.batching import Batching, is_out_of_memory
+from everything.decoding.shared import SharedDrafts
 from everything.loading import resolve
 from everything.pipeline import Pipeline, segment
 from everything.prompts import Prompts
@@ -56,6 +57,26 @@ def test_batches_are_halved_for_good_and_nothing_is_lost(caplog: pytest.LogCaptu
     short.model.asked.clear()
     segment(np.ascontiguousarray(pixels[::-1]), short)
     assert short.model.asked == [*[4] * 6, 1]
+
+
+def test_fewer_masks_are_drawn_together_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch):
+    pixels = photo("chelsea", 96)
+    expected = segment(pixels, pipeline(SamModel(blob_sam())))
+    draw, asked = SharedDrafts.draw, []
+
+    def narrow_draw(drafts: SharedDrafts, rows: torch.Tensor) -> torch.Tensor:
+        asked.append(len(rows))
+        if len(rows) > 7:
+            torch.empty(2**58)
+        return draw(drafts, rows)
+
+    monkeypatch.setattr(SharedDrafts, "draw", narrow_draw)
+    found = segment(pixels, pipeline(SamModel(blob_sam())))
+    assert max(asked) > 7
+    assert found.to_sa1b() == expected.to_sa1b()
+    monkeypatch.setattr(SharedDrafts, "draw", lambda drafts, rows: torch.empty(2**58))
+    with pytest.raises(RuntimeError, match="memory"):
+        segment(pixels, pipeline(SamModel(blob_sam())))
 
 
 def test_one_prompt_that_is_too_many_is_an_error():
