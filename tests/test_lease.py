@@ -47,7 +47,7 @@ _context = multiprocessing.get_context("forkserver")
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beats are short; what is alive has all the time of a busy machine to show it."""
     monkeypatch.setattr(lease, "BEAT", 0.1)
-    monkeypatch.setattr(lease, "STALE", 60.0)
+    monkeypatch.setattr(lease, "STALE", 200.0)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def leave(bucket: Bucket, **about: object) -> None:
 
 
 def until(ready: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while not ready():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -104,15 +104,15 @@ def test_many_at_the_same_moment(bucket: Bucket) -> None:
 
     def job() -> None:
         mine = Bucket(bucket.root)
-        start.wait(60)
+        start.wait(200)
         try:
             with mine.locked():
                 held.append(mine.permit)
-                end.wait(60)
+                end.wait(200)
                 mine.write("a", [b"1"])
         except StoreError as error:
             held.append(str(error))
-            end.wait(60)
+            end.wait(200)
 
     threads = [threading.Thread(target=job) for _ in range(4)]
     for thread in threads:
@@ -212,7 +212,7 @@ def build_waiting(recipe: Recipe) -> Pipeline:
 
 def job(root: Url, photos: Path, recipe: Recipe, workers: int, pipe: Connection) -> None:
     """A job in a process of its own, which says how it ended."""
-    lease.BEAT, lease.STALE = 0.1, 60.0
+    lease.BEAT, lease.STALE = 0.1, 200.0
     try:
         summary = label(lambda: list_inputs([photos]), root, recipe, workers=workers,
                         preview=False, build=build_waiting)  # fmt: skip
@@ -249,7 +249,7 @@ class Job:
     def end(self) -> int | str:
         """Let it go, and return what became of it."""
         self.file.touch()
-        assert self._pipe.poll(60)
+        assert self._pipe.poll(200)
         said: int | str = self._pipe.recv()
         self.process.join()
         return said
