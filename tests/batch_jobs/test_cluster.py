@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
@@ -24,6 +25,7 @@ from batch_jobs.cluster import Cluster
 from everything.bucket import Bucket
 from everything.config import Recipe
 from everything.errors import StoreError, WeightsError
+from everything.images import Limits
 from everything.label import label
 from everything.ledger import Ledger
 from everything.listing import list_photos
@@ -33,7 +35,7 @@ from everything.store import folder_at, read_document
 from everything.summary import Summary
 from tests.batch_jobs import clusters
 from tests.batch_jobs.clusters import SLOW, Machines, forget, machines, processes, tries
-from tests.fakes import POISON, RECIPE, build_nothing, save_photo
+from tests.fakes import HANGS, POISON, RECIPE, build_nothing, save_photo
 from tests.s3 import s3_server
 
 pytestmark = [
@@ -117,16 +119,16 @@ class Job:
             name = path.relative_to(self._near / "local").as_posix()
             bucket.write(name, [path.read_bytes()])
 
-    def run(self) -> Summary:
+    def run(self, cluster: Cluster = CLUSTER) -> Summary:
         """Do it on the cluster."""
-        return submit(self.photos, self.out, self.recipe)
+        return submit(self.photos, self.out, self.recipe, cluster)
 
     def done(self) -> int:
         """How many results there are."""
         return len(results(self.out))
 
 
-def submit(photos: Location, out: Location, recipe: Recipe) -> Summary:
+def submit(photos: Location, out: Location, recipe: Recipe, cluster: Cluster = CLUSTER) -> Summary:
     return label(
         partial(list_photos, [photos], out),
         out,
@@ -134,7 +136,8 @@ def submit(photos: Location, out: Location, recipe: Recipe) -> Summary:
         build=clusters.build,
         preview=False,
         console=Console(file=io.StringIO()),
-        elsewhere=CLUSTER.run,
+        limits=Limits(max_seconds=cluster.time_limit),
+        elsewhere=cluster.run,
     )
 
 
@@ -245,6 +248,21 @@ def test_workers_are_killed_and_a_photo_kills_them(folder: Path, tmp_path: Path)
     (failure,) = summary.failures
     assert "1/poison.jpg" in failure
     assert "try it alone" in failure
+
+
+def test_a_photo_that_hangs_costs_its_worker_and_then_itself_only(
+    folder: Path, tmp_path: Path
+) -> None:
+    job = Job(folder, tmp_path, 8, 0)
+    expected = job.expected()
+    job.add("1/poison.jpg", HANGS)
+    job.place()
+    summary = job.run(replace(CLUSTER, time_limit=15))
+    assert (summary.done, summary.failed, summary.exit_code) == (8, 1, 3)
+    check(job, expected, 1)
+    (failure,) = summary.failures
+    assert "1/poison.jpg: over the time limit of 15 s (its process hung and was ended)" in failure
+    assert tries(job.height).pop(HANGS) == 2  # in a block, and alone
 
 
 def kill_one(height: int) -> None:
