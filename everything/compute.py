@@ -31,6 +31,12 @@ def device_of(compute: Compute) -> torch.device:
     return device
 
 
+def sent(x: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device. What the processor has is sent without waiting for a GPU to end
+    what it is at: CUDA copies memory that is not pinned before it returns."""
+    return x.to(device, non_blocking=x.device.type == "cpu" and device.type == "cuda")
+
+
 def settle(encoder: nn.Module, compute: Compute) -> None:
     """Let an image encoder compute in the precision of the settings, compiled if they say so.
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from everything.compute import sent
 from everything.decoding.fold import Folded, centred
 from everything.decoding.structure import Parts
 from everything.view import Size
@@ -95,7 +96,7 @@ def image_side(
         return by_head((2 / C) * x @ W.flatten(0, 1).T)
 
     Q0, S_q1 = by_head(to_tokens.q(XP)), by_head(Xc @ f.q1.W)
-    where = drawn_tokens(grid, content).to(X.device)
+    where = sent(drawn_tokens(grid, content), X.device)
     P_up, skip = f.up.P, None
     if skips is not None:
         # Less its mean over the channels, as the convolution's weights (fold.py).

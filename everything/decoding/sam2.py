@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from everything.compute import sent
 from everything.decoding.fold import Folded, fold
 from everything.decoding.fused import serves
 from everything.decoding.image import Cells, Skips, image_side
@@ -67,7 +68,7 @@ def encode_sam2(
     """
     encoder: Any = prompt_encoder
     device = encoder.no_mask_embed.weight.device
-    points, labels = points.to(device)[None], labels.to(device)[None]
+    points, labels = sent(points, device)[None], sent(labels, device)[None]
     sparse, dense = encoder(
         input_points=points, input_labels=labels, input_boxes=None, input_masks=masks
     )

@@ -19,6 +19,7 @@ from segment_anything.modeling.transformer import Attention
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from everything.compute import sent
 from everything.decoding.prompts import box_columns, encode_sam
 from everything.embedded.boundary import BoundaryNet
 
@@ -101,9 +102,9 @@ class NanoPrompts(PromptEncoder):  # type: ignore[misc]
         """Return the tokens float32 (P, T, 128) of P prompts: SAM's, then one for each click and
         one for the box. points (P, K, 2) and labels (P, K) as `encode_sam` takes and refuses
         them, px of the canvas."""
-        points, labels = (x.to(seen.embedding.device) for x in (points.float(), labels))
+        points = points.float()
         sparse, _ = encode_sam(self, points, labels)
-        places, kinds = _places(points, labels)
+        places, kinds = (sent(x, sparse.device) for x in _places(points, labels))
         code = self.pe_layer.forward_with_coords(places + 0.5, (SIDE, SIDE))
         looks = self.look(_sampled(seen, places))
         known = (kinds != NOTHING)[..., None]
@@ -202,7 +203,7 @@ def _sampled(seen: Seen, places: Tensor) -> Tensor:
     """The embedding and the details at places (P, K, 2) canvas px, (P, K, 168), interpolated."""
     at = []
     for maps, cell in ((seen.embedding, CELL), (seen.detail, FINE)):
-        size = places.new_tensor([maps.shape[3] * cell, maps.shape[2] * cell])
+        size = sent(torch.tensor([maps.shape[3], maps.shape[2]]) * cell, places.device)
         grid = (places * 2 / size - 1)[None]
         found = F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
         at.append(found[0].permute(1, 2, 0))

@@ -38,11 +38,22 @@ class FusedAttention(Attention):  # type: ignore[misc]  # segment_anything has n
         """What queries (B, h, H, W, d) make of the steps down, (B, h, H W, H, 1), and across,
         (B, h, H W, 1, W), to all keys."""
         H, W = q.shape[2:4]
-        rows = get_rel_pos(H, H, self.rel_pos_h).to(q.dtype)
-        columns = get_rel_pos(W, W, self.rel_pos_w).to(q.dtype)
+        rows, columns = (
+            _steps(*each).to(q.dtype) for each in ((H, self.rel_pos_h), (W, self.rel_pos_w))
+        )
         down = torch.einsum("bnhwd,hkd->bnhwk", q, rows)
         across = torch.einsum("bnhwd,wkd->bnhwk", q, columns)
         return down.flatten(2, 3)[..., None], across.flatten(2, 3)[..., None, :]
+
+
+def _steps(n: int, positions: Tensor) -> Tensor:
+    """The relative positions (n, n, d) of n queries to n keys."""
+    if len(positions) != 2 * n - 1:
+        found: Tensor = get_rel_pos(n, n, positions)  # stretches them
+        return found
+    # As get_rel_pos does, but counted where the positions are: a GPU is not waited for.
+    at = torch.arange(n, device=positions.device)
+    return positions[at[:, None] - at + (n - 1)]
 
 
 def fuse(encoder: ImageEncoderViT) -> None:

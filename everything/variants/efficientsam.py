@@ -21,6 +21,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from everything.compute import sent
 from everything.prompts import BOTTOM_RIGHT, INSIDE, PADDING, TOP_LEFT
 from everything.variants.names import Blueprint
 from everything.variants.sam import CANVAS, PIXEL_MEAN, PIXEL_STD, SamModel, neck
@@ -128,7 +129,7 @@ class SixPoints(nn.Module):
 def _as_points(points: tuple[Tensor, Tensor] | None, boxes: Tensor | None) -> tuple[Tensor, Tensor]:
     parts = [] if points is None else [points]
     if boxes is not None:
-        corners = torch.tensor([TOP_LEFT, BOTTOM_RIGHT], device=boxes.device)
+        corners = sent(torch.tensor([TOP_LEFT, BOTTOM_RIGHT]), boxes.device)
         parts.append((boxes.reshape(-1, 2, 2), corners.expand(len(boxes), 2)))
     return torch.cat([xy for xy, _ in parts], 1), torch.cat([labels for _, labels in parts], 1)
 
@@ -187,8 +188,8 @@ class EfficientSamModel(SamModel):
     def pixels(self, view: View) -> Tensor:
         """Return a view as the encoder takes it: stretched, float32 (1, 3, side, side)."""
         side = self.network.image_encoder.img_size
-        pixels = torch.from_numpy(view.pixels.copy()).permute(2, 0, 1)[None]
-        pixels = pixels.to(self.network.device, torch.float32)
+        bytes_ = sent(torch.from_numpy(view.pixels.copy()), self.network.device)
+        pixels = bytes_.permute(2, 0, 1)[None].float()
         resized = F.interpolate(pixels, (side, side), mode="bilinear", align_corners=False)
         normalised: Tensor = (resized - self.network.pixel_mean) / self.network.pixel_std
         return normalised

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from everything.compute import device_of, settle
+from everything.compute import device_of, sent, settle
 from everything.config import Compute
 from everything.decoding import SharedImage, SharedImageDecoder
 from everything.embedded.boundary import STRIDE
@@ -79,7 +79,7 @@ class NanoModel:
         column repeated up to multiples of 32."""
         _, _, width, height = self.frame(view.size).content
         resized = Image.fromarray(view.pixels).resize((width, height), Image.Resampling.BILINEAR)
-        pixels = torch.from_numpy(np.array(resized)).to(self.device)
+        pixels = sent(torch.from_numpy(np.array(resized)), self.device)
         pixels = pixels.permute(2, 0, 1)[None].float() / 255
         return F.pad(pixels, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
 

@@ -19,7 +19,7 @@ from segment_anything.modeling.common import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from everything.compute import device_of, settle
+from everything.compute import device_of, sent, settle
 from everything.config import Compute
 from everything.decoding import PlainDecoder, PreparedImage, choose, content_cells
 from everything.model import Drafts
@@ -95,7 +95,7 @@ class SamModel:
         side = self.network.image_encoder.img_size
         _, _, width, height = self.placed(view.size, side).content
         resized = Image.fromarray(view.pixels).resize((width, height), self.resampling)
-        pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1).to(self.network.device)
+        pixels = sent(torch.from_numpy(np.array(resized)), self.network.device).permute(2, 0, 1)
         normalised = (pixels - self.network.pixel_mean) / self.network.pixel_std
         return F.pad(normalised, (0, side - width, 0, side - height))[None]
 

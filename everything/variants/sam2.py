@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from everything.compute import device_of, settle
+from everything.compute import device_of, sent, settle
 from everything.config import Compute
 from everything.decoding import PlainSam2Image, PreparedImage, SharedSam2Decoder
 from everything.errors import ConfigError
@@ -122,7 +122,8 @@ class Sam2StillModel:
     def pixels(self, view: View) -> Tensor:
         """Return a view as the encoder takes it: stretched, float32 (1, 3, side, side)."""
         size = (self.side, self.side)
-        pixels = torch.from_numpy(view.pixels.copy()).permute(2, 0, 1)[None].to(self.network.device)
+        bytes_ = sent(torch.from_numpy(view.pixels.copy()), self.network.device)
+        pixels = bytes_.permute(2, 0, 1)[None]
         resized = F.interpolate(pixels / 255, size, mode="bilinear", antialias=True)
         return normalised(resized)
 
@@ -134,7 +135,8 @@ class Sam2StillModel:
 
 def normalised(pixels: Tensor) -> Tensor:
     """Return pixels (B, 3, h, w) in [0, 1] with ImageNet's mean and deviation taken out."""
-    mean, deviation = (pixels.new_tensor(v).view(3, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
+    constants = torch.tensor([PIXEL_MEAN, PIXEL_STD], dtype=pixels.dtype)
+    mean, deviation = sent(constants, pixels.device)[..., None, None]
     return (pixels - mean) / deviation
 
 
