@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Drafts(Protocol):
     """Candidate masks whose scores are known before any of them is drawn.
 
-    N rows, ordered by prompt, then by level. Of rows with equal `identity` one is drawn.
+    N rows, ordered by prompt, then by level. Of rows with equal `identity` one is drawn. What is
+    known of them is on the processor, where it is decided which to draw; what draws is not.
     """
 
     @property
@@ -43,7 +44,8 @@ class Drafts(Protocol):
         ...
 
     def draw(self, rows: Tensor) -> Tensor:
-        """Return logits float32 (K, hl, wl) over the canvas of the rows int64 (K,), in order."""
+        """Return logits float32 (K, hl, wl) over the canvas of the rows int64 (K,), in order, where
+        the model computes."""
         ...
 
 

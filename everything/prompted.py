@@ -147,7 +147,7 @@ def _answers(
     top = np.full(len(wanted), -np.inf)
     of, scores = drafts.prompt.tolist(), drafts.scores.tolist()
     for start in range(0, len(of), 8):
-        rows = torch.arange(start, min(start + 8, len(of)), device=drafts.scores.device)
+        rows = torch.arange(start, min(start + 8, len(of)))
         for row, mask in zip(rows.tolist(), _drawn(drafts.draw(rows), frame), strict=True):
             p = of[row]
             iou = _iou(mask, wanted[p])

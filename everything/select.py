@@ -26,7 +26,7 @@ def promising(drafts: Drafts, filters: Filters) -> Tensor:
 
     A predicted IoU must exceed its threshold, as in SAM; a threshold of 0 lets everything pass.
     """
-    rows = torch.arange(len(drafts.scores), device=drafts.scores.device)
+    rows = torch.arange(len(drafts.scores))
     if filters.pred_iou_thresh > 0:
         rows = rows[drafts.scores > filters.pred_iou_thresh]
     return rows[_first_of_each(drafts.identity[rows])]
@@ -53,8 +53,7 @@ def gate(
         try:
             with clock.stage("decode"):
                 logits = drafts.draw(some)
-            of = drafts.prompt[some].cpu()
-            scores, levels = drafts.scores[some].cpu(), drafts.level[some].cpu()
+            of, scores, levels = drafts.prompt[some], drafts.scores[some], drafts.level[some]
             decoded = Decoded(logits, scores, levels, prompts[of], frame)
             with clock.stage("select"):
                 masks = accept(decoded, view, filters, way)
@@ -98,6 +97,6 @@ def accept(decoded: Decoded, view: View, filters: Filters, way: Way = "auto") ->
 def _first_of_each(identity: Tensor) -> Tensor:
     """Positions of the first row of every distinct number, ascending."""
     _, group = torch.unique(identity, return_inverse=True)
-    positions = torch.arange(len(identity), device=identity.device)
+    positions = torch.arange(len(identity))
     first = positions.new_full((int(group.max()) + 1 if len(group) else 0,), len(identity))
     return first.scatter_reduce(0, group, positions, "amin").sort().values

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -95,7 +95,7 @@ class Gpu(TorchDispatchMode):
         leaves = tree_leaves((args, kwargs))
         if kind is aten._has_compatible_shallow_copy_type:
             return False
-        named = kwargs.get("device")
+        named = next((leaf for leaf in leaves if isinstance(leaf, torch.device)), None)
         here = [leaf for leaf in leaves if isinstance(leaf, OnGpu)]
         if named is None and not here:
             return func(*args, **kwargs)
@@ -105,14 +105,12 @@ class Gpu(TorchDispatchMode):
                 found = func.decompose(*args, **kwargs)
             if found is not NotImplemented:
                 return found
-        if named is not None:
-            kwargs["device"] = torch.device("cpu")
         if kind is aten._to_copy:
             goes_to_gpu = bool(here) if named is None else named.type == "cuda"
             self._copied(bool(here), goes_to_gpu, kwargs.get("non_blocking", False))
         elif kind is aten.copy_:
             goes_to_gpu = isinstance(args[0], OnGpu)
-            self._copied(isinstance(args[1], OnGpu), goes_to_gpu, bool((args + (False,))[2]))
+            self._copied(isinstance(args[1], OnGpu), goes_to_gpu, bool([*args, False][2]))
         else:
             goes_to_gpu = bool(here) or named.type == "cuda"
             self._check(func, args, leaves)
@@ -152,6 +150,9 @@ class Gpu(TorchDispatchMode):
 
 
 def _numbers(x: Any) -> Any:
+    """What the processor gets in place of an argument."""
+    if isinstance(x, torch.device):
+        return torch.device("cpu")
     return x.numbers if isinstance(x, OnGpu) else x
 
 

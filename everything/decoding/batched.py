@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from everything.compute import sent
 from everything.decoding import upscale
 from everything.decoding.fold import Folded
 from everything.decoding.image import ImageSide
@@ -69,17 +70,19 @@ class BatchedSide:
     def draw(
         self, prompts: Sequence[Tensor], hyper: Tensor, of: Tensor, position: Tensor, out: Tensor
     ) -> None:
-        """Draw masks into `out`: arguments are those of FusedSide.draw."""
+        """Draw masks into `out`: arguments are those of FusedSide.draw, `of` and `position` on the
+        processor."""
         r, c = self.image.drawn.cells
-        for start in range(0, len(prompts[0]), DRAWN_TOGETHER):
-            stop = start + DRAWN_TOGETHER
-            features = self._features(*(x[start:stop] for x in prompts))
-            some = ((of >= start) & (of < stop)).nonzero().flatten()
+        starts = torch.arange(0, len(prompts[0]), DRAWN_TOGETHER)
+        firsts = [*torch.searchsorted(of, starts).tolist(), len(of)]
+        of, position = (sent(each, out.device) for each in (of % DRAWN_TOGETHER, position))
+        for start, first, last in zip(starts.tolist(), firsts, firsts[1:], strict=False):
+            features = self._features(*(x[start : start + DRAWN_TOGETHER] for x in prompts))
             # Features of a prompt with several masks are copied, not made twice.
-            weights = hyper[some][:, None, None, None]
-            values = (weights @ features[of[some] - start]).view(-1, 2, 2, 2, 2, r, c)
+            weights = hyper[first:last, None, None, None]
+            values = (weights @ features[of[first:last]]).view(-1, 2, 2, 2, 2, r, c)
             pixels = values.permute(0, 5, 1, 3, 6, 2, 4).reshape(-1, 4 * r, 4 * c)
-            out[position[some], : 4 * r, : 4 * c] = pixels
+            out[position[first:last], : 4 * r, : 4 * c] = pixels
 
     def _features(
         self, k0: Tensor, v0: Tensor, k1: Tensor, v1: Tensor, Mk: Tensor, s1: Tensor, s2: Tensor

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from everything.compute import sent
 from everything.decoding.image import Cells
 from everything.decoding.prompts import encode_sam
 
@@ -24,7 +25,7 @@ class PlainDrafts:
 
     def draw(self, rows: Tensor) -> Tensor:
         """Return the logits (K, 4 h, 4 w) of rows int64 (K,), in order."""
-        return self.logits[rows]
+        return self.logits[sent(rows, self.logits.device)]
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,7 @@ class PlainImage:
             dense_prompt_embeddings=dense.to(dtype),
             multimask_output=multimask_output,
         )
-        prompt, level = numbering(scores)
-        identity = torch.arange(scores.numel(), device=scores.device)
-        return PlainDrafts(scores.flatten(), prompt, level, identity, logits.flatten(0, 1))
+        return PlainDrafts(*numbered(scores), logits.flatten(0, 1))
 
 
 @dataclass(frozen=True)
@@ -70,9 +69,9 @@ class PlainDecoder:
         return PlainImage(self.prompt_encoder, self.mask_decoder, embedding)
 
 
-def numbering(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the prompt and the level, int64 (P M,), of candidates with scores (P, M)."""
+def numbered(scores: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return scores (P, M) as those of P M candidates, with their prompts, levels and numbers,
+    int64 (P M,): model.Drafts' fields. A device is waited for once, here."""
     prompts, levels = scores.shape
-    prompt = torch.arange(prompts, device=scores.device).repeat_interleave(levels)
-    level = torch.arange(levels, device=scores.device).repeat(prompts)
-    return prompt, level
+    number = torch.arange(prompts * levels)
+    return scores.flatten().cpu(), number // max(1, levels), number % max(1, levels), number

@@ -17,7 +17,7 @@ from everything.compute import sent
 from everything.decoding.fold import Folded, fold
 from everything.decoding.fused import serves
 from everything.decoding.image import Cells, Skips, image_side
-from everything.decoding.plain import PlainDrafts, numbering
+from everything.decoding.plain import PlainDrafts, numbered
 from everything.decoding.shared import SharedImage, side_of
 from everything.decoding.structure import (
     ChannelNorm,
@@ -172,9 +172,7 @@ class SharedSam2Decoder:
 
 
 def _drafts(logits: Tensor, scores: Tensor) -> PlainDrafts:
-    prompt, level = numbering(scores)
-    identity = torch.arange(scores.numel(), device=scores.device)
-    return PlainDrafts(scores.flatten(), prompt, level, identity, logits.flatten(0, 1))
+    return PlainDrafts(*numbered(scores), logits.flatten(0, 1))
 
 
 def _cross_attention(attention: Any) -> CrossAttention:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from everything import native
+from everything.compute import sent
 from everything.decoding import upscale
 from everything.decoding.batched import BatchedSide
 from everything.decoding.fold import Folded, fold
@@ -17,7 +18,7 @@ from everything.decoding.fused import FusedSide, serves
 from everything.decoding.image import Cells, ImageSide, image_side
 from everything.decoding.interface import PreparedImage
 from everything.decoding.passes import Workspace, layer1_scores_, read_rows
-from everything.decoding.plain import PlainImage, numbering
+from everything.decoding.plain import PlainImage, numbered
 from everything.decoding.prompts import encode_sam
 from everything.decoding.rank import mix_
 from everything.decoding.solve import Solved, solve
@@ -78,9 +79,7 @@ class SharedImage:
         )
         slots = range(1, len(parts.hypernetworks)) if multimask_output else range(1)
         scores = parts.iou_head(solved.tokens[:, parts.iou_at])[:, slots.start : slots.stop]
-        prompt, level = numbering(scores)
-        identity = torch.arange(scores.numel(), device=scores.device)
-        return SharedDrafts(scores.flatten(), prompt, level, identity, self, solved, slots.start)
+        return SharedDrafts(*numbered(scores), self, solved, slots)
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class SharedDrafts:
     """Candidates that are scored but not drawn: see model.Drafts for the fields.
 
     Holds some 60 kB for each prompt; drawing repeats what it needs of the transformer's image
-    side, which is cheaper than keeping it. first_slot: the mask token of level 0.
+    side, which is cheaper than keeping it. slots: the mask token of each level.
     """
 
     scores: Tensor
@@ -97,7 +96,7 @@ class SharedDrafts:
     identity: Tensor
     image: SharedImage
     solved: Solved
-    first_slot: int
+    slots: range
 
     @torch.no_grad()
     def draw(self, rows: Tensor) -> Tensor:
@@ -105,42 +104,38 @@ class SharedDrafts:
 
         Cells outside the content are NOT_DRAWN.
         """
-        drawn = self.image.image.drawn
+        drawn, device = self.image.image.drawn, self.solved.tokens.device
         height, width = drawn.grid
-        hyper = self._hypernetworks(rows)
+        order = torch.argsort(self.prompt[rows], stable=True)
+        prompts, of = torch.unique_consecutive(self.prompt[rows][order], return_inverse=True)
+        at = sent(prompts, device)
+        hyper = self._hypernetworks(at, of, self.level[rows][order])
         logits = hyper.new_empty(len(rows), 4 * height, 4 * width)
         bottom, right = 4 * drawn.cells[0], 4 * drawn.cells[1]
         logits[:, bottom:] = NOT_DRAWN
         logits[:, :bottom, right:] = NOT_DRAWN
         if self.image.side is not None:
-            self._draw_with(self.image.side, rows, hyper, logits)
+            s = self.solved
+            each = [x[at] for x in (s.k0, s.v0, s.k1, s.v1, s.Mk, s.s1, s.s2)]
+            self.image.side.draw(each, hyper, of, order, logits)
             return logits
-        for p, positions in _grouped(self.prompt[rows].tolist()).items():
-            parts = torch.matmul(hyper[positions], self._features(p))
-            for k, position in enumerate(positions):
+        positions = torch.split(order, of.bincount().tolist())
+        weights = torch.split(hyper, [len(each) for each in positions])
+        for p, some, these in zip(prompts.tolist(), positions, weights, strict=True):
+            parts = torch.matmul(these, self._features(p))
+            for k, position in enumerate(some.tolist()):
                 upscale.assemble_(parts[:, :, k], logits[position, :bottom, :right])
         return logits
 
-    def _draw_with(
-        self, side: FusedSide | BatchedSide, rows: Tensor, hyper: Tensor, out: Tensor
-    ) -> None:
-        """Draw rows, of the weights `hyper` (K, G), into `out` (K, 4 h, 4 w)."""
-        order = torch.argsort(self.prompt[rows], stable=True)
-        prompts, of = torch.unique_consecutive(self.prompt[rows][order], return_inverse=True)
-        s = self.solved
-        each = [x[prompts] for x in (s.k0, s.v0, s.k1, s.v1, s.Mk, s.s1, s.s2)]
-        side.draw(each, hyper[order], of, order, out)
-
-    def _hypernetworks(self, rows: Tensor) -> Tensor:
-        """The mask features' weights (K, G) of every candidate."""
-        parts, slot = self.image.parts, self.level[rows] + self.first_slot
-        tokens = self.solved.tokens[self.prompt[rows], slot + parts.masks_at]
-        channels = parts.upscaling.second.out_channels
-        hyper = tokens.new_empty(len(rows), channels)
-        for i, network in enumerate(parts.hypernetworks):
-            chosen = slot == i
-            hyper[chosen] = network(tokens[chosen])
-        return hyper
+    def _hypernetworks(self, prompts: Tensor, of: Tensor, level: Tensor) -> Tensor:
+        """The mask features' weights (K, G) of the answers `level` (K,), on the processor, to the
+        prompts (P,) that `of` (K,) says. Those of a prompt are all made, wanted or not: to pick
+        the tokens of each network, a device would have to be waited for."""
+        parts = self.image.parts
+        tokens = self.solved.tokens[prompts]
+        weights = [parts.hypernetworks[i](tokens[:, parts.masks_at + i]) for i in self.slots]
+        number = of * len(self.slots) + level
+        return torch.stack(weights, 1).flatten(0, 1)[sent(number, tokens.device)]
 
     def _features(self, p: int) -> Tensor:
         """The mask features (4, 4, G, n) of prompt p."""
@@ -221,11 +216,3 @@ def side_of(
         return FusedSide.of(parts, folded, image)
     on_cpu = image.n0.device.type == "cpu"
     return None if on_cpu else BatchedSide(folded, parts.upscaling, image)
-
-
-def _grouped(prompts: list[int]) -> dict[int, list[int]]:
-    """Positions of every prompt."""
-    groups: dict[int, list[int]] = {}
-    for position, prompt in enumerate(prompts):
-        groups.setdefault(prompt, []).append(position)
-    return groups

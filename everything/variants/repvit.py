@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from everything import ops
+from everything.compute import sent
 from everything.decoding import PreparedImage
 from everything.model import Drafts
 from everything.prompts import Prompts
@@ -93,14 +94,14 @@ class StableDrafts:
     @classmethod
     def of(cls, drafts: Drafts) -> StableDrafts:
         """Return the same drafts, all drawn and scored anew."""
-        logits = drafts.draw(torch.arange(len(drafts.scores), device=drafts.scores.device))
+        logits = drafts.draw(torch.arange(len(drafts.scores)))
         # A mask without any pixel has no stability (0 / 0): it is worth nothing.
-        scores = ops.stability(logits, STABILITY_OFFSET).nan_to_num(0.0)
+        scores = ops.stability(logits, STABILITY_OFFSET).nan_to_num(0.0).cpu()
         return cls(logits, scores, drafts.prompt, drafts.level, drafts.identity)
 
     def draw(self, rows: Tensor) -> Tensor:
         """Return the logits (K, hl, wl) of rows int64 (K,), in order."""
-        return self.logits[rows]
+        return self.logits[sent(rows, self.logits.device)]
 
 
 class EdgeSamModel(SamModel):

@@ -137,7 +137,8 @@ def normalised(pixels: Tensor) -> Tensor:
     """Return pixels (B, 3, h, w) in [0, 1] with ImageNet's mean and deviation taken out."""
     constants = torch.tensor([PIXEL_MEAN, PIXEL_STD], dtype=pixels.dtype)
     mean, deviation = sent(constants, pixels.device)[..., None, None]
-    return (pixels - mean) / deviation
+    found: Tensor = (pixels - mean) / deviation
+    return found
 
 
 def boxes_first(points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
