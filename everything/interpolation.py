@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from everything import ops
+from everything.compute import sent
 from everything.view import Box, Frame, Size
 
 
@@ -18,7 +19,8 @@ def crossings(logits: Tensor, frame: Frame, rows: Tensor, columns: Tensor) -> Te
     """Return masks, logits float32 (N, hl, wl) over the frame's canvas, in the pixels of the view
     where some rows (h,) and columns (w,), int64, cross: float32 (N, h, w)."""
     to_view = Interpolation.of(frame, (logits.shape[1], logits.shape[2]))
-    return to_view.rows[rows].to(logits) @ logits @ to_view.columns[columns].to(logits).T
+    down, across = to_view.rows[rows], to_view.columns[columns]
+    return sent(down, logits.device) @ logits @ sent(across, logits.device).T
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ On a CPU the compiled kernels interpolate a mask column by column and keep only 
 places where it begins and ends. Without them a mask is brought to full resolution only where it
 matters: inside its region of interest, the cells whose logit exceeds -offset and those that
 interpolation mixes with them, since all else is at most -offset; on large photos only along its
-outline (blocks.py). Where SAM's own arithmetic is asked for, on other devices and for bicubic
-frames, whose interpolation overshoots the logits, whole masks are interpolated.
+outline (blocks.py). Where SAM's own arithmetic is asked for, and for bicubic frames, whose
+interpolation overshoots the logits, whole masks are interpolated. So they are on other devices,
+which send counts of all masks, and of those that are kept where runs begin and end, never pixels.
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from everything import native, ops, rle
 from everything.blocks import Blocks
+from everything.compute import sent
 from everything.interpolation import Interpolation
 from everything.rle import Outline, Rle
 from everything.view import Frame, Size
 
 WORKING_SET = 64 * 2**20  # bytes of full-resolution logits that are held at a time
+WORKING_SET_THERE = 256 * 2**20  # on a device, which has to be given much to do
 LARGE = 2**17  # px of a region, beyond which its outline alone is interpolated
 
 # "auto": by the kernels, where there are any. "torch": without them. "exact": with SAM's own order
@@ -47,14 +51,14 @@ class Measured:
     """N masks measured.
 
     stability: float32 (N,), NaN where nothing is near the cut. areas: int64 (N,) px. boxes:
-    float32 (N, 4) xyxy inclusive, view px; zeros for an empty mask. codes: N functions that return
-    a mask's run lengths over the image; only masks that are kept need theirs.
+    float32 (N, 4) xyxy inclusive, view px; zeros for an empty mask. codes: returns the run lengths
+    over the image of some rows, in their order; only masks that are kept need theirs.
     """
 
     stability: Tensor
     areas: Tensor
     boxes: Tensor
-    codes: Sequence[Callable[[], Rle]]
+    codes: Callable[[Sequence[int]], list[Rle]]
 
 
 def measure(
@@ -68,13 +72,15 @@ def measure(
     place = place or Place((0, 0), frame.view)
     if way == "auto" and native.kernels is not None and logits.device.type == "cpu":
         return _looked(logits, frame, offset, place)
+    if logits.device.type != "cpu":
+        return _there(logits, frame, offset, place)
     parts = list(_parts(logits, frame, offset, way == "exact"))
     none = _Part(torch.zeros(0), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4), [])
     return Measured(
         torch.cat([none.stability, *(part.stability for part in parts)]),
         torch.cat([none.areas, *(part.areas for part in parts)]),
         torch.cat([none.boxes, *(part.boxes for part in parts)]),
-        [partial(_code, outline, place) for part in parts for outline in part.outlines],
+        partial(_coded, [outline for part in parts for outline in part.outlines], place),
     )
 
 
@@ -98,24 +104,61 @@ def _looked(logits: Tensor, frame: Frame, offset: float, place: Place) -> Measur
         )
 
     native.in_threads(run, len(masks))
-    found = torch.from_numpy(counts)
-    return Measured(
-        found[:, 2].int() / found[:, 0],
-        found[:, 1],
-        found[:, 3:].float(),
-        [partial(_code_of_edges, each, place.size) for each in edges],
-    )
+    return _counted(torch.from_numpy(counts), partial(_coded_edges, edges, place.size))
 
 
-def _code_of_edges(edges: bytes, size: Size) -> Rle:
-    return rle.encode_edges(np.frombuffer(edges, np.int64), size)
+def _counted(counts: Tensor, codes: Callable[[Sequence[int]], list[Rle]]) -> Measured:
+    """What int64 (N, 7) say of masks: px above -offset, 0, offset, and the box."""
+    return Measured(counts[:, 2].int() / counts[:, 0], counts[:, 1], counts[:, 3:].float(), codes)
 
 
-def _code(outline: Callable[[], Outline], place: Place) -> Rle:
-    """A mask of a view as run lengths over the image."""
-    found = outline()
-    x, y = found.origin[0] + place.origin[0], found.origin[1] + place.origin[1]
-    return rle.encode_outline(replace(found, origin=(x, y)), place.size)
+def _coded_edges(edges: Sequence[bytes], size: Size, rows: Sequence[int]) -> list[Rle]:
+    return [rle.encode_edges(np.frombuffer(edges[row], np.int64), size) for row in rows]
+
+
+def _there(logits: Tensor, frame: Frame, offset: float, place: Place) -> Measured:
+    """What a device makes of masks."""
+    counts = [logits.new_zeros(0, 7, dtype=torch.int64)]
+    for some in torch.split(logits, _together(frame)):
+        full = frame.to_view(some)
+        above = [(full > cut).flatten(1).sum(1) for cut in (-offset, 0.0, offset)]
+        counts.append(torch.cat([torch.stack(above, 1), ops.mask_to_box(full > 0)], 1))
+    return _counted(torch.cat(counts).cpu(), partial(_coded_there, logits, frame, place))
+
+
+def _coded_there(logits: Tensor, frame: Frame, place: Place, rows: Sequence[int]) -> list[Rle]:
+    """Codes of masks on a device, which are interpolated again: to keep all until it is known which
+    of them are wanted would take a byte for every pixel of each."""
+    (x, y), height = place.origin, place.size[0]
+    codes = []
+    for some in torch.split(torch.tensor(rows, dtype=torch.int64), _together(frame)):
+        masks = frame.to_view(logits[sent(some, logits.device)]) > 0
+        columns = F.pad(masks.transpose(1, 2), (1, 1))
+        changes = columns[..., 1:] != columns[..., :-1]
+        column, row = changes.nonzero()[:, 1:].T
+        edges = torch.cat([changes.flatten(1).sum(1), (column + x) * height + row + y])
+        counts, found = np.split(edges.cpu().numpy(), [len(some)])
+        each = np.split(found, np.cumsum(counts)[:-1])
+        codes += [rle.encode_columns(edges, place.size) for edges in each]
+    return codes
+
+
+def _together(frame: Frame) -> int:
+    """How many masks a device enlarges at a time."""
+    sizes = [frame.view] if frame.resize == "one-step" else [frame.view, frame.canvas]
+    return max(1, WORKING_SET_THERE // (4 * max(height * width for height, width in sizes)))
+
+
+def _coded(
+    outlines: Sequence[Callable[[], Outline]], place: Place, rows: Sequence[int]
+) -> list[Rle]:
+    """Masks of a view as run lengths over the image."""
+    codes = []
+    for row in rows:
+        found = outlines[row]()
+        x, y = found.origin[0] + place.origin[0], found.origin[1] + place.origin[1]
+        codes.append(rle.encode_outline(replace(found, origin=(x, y)), place.size))
+    return codes
 
 
 @dataclass(frozen=True)
@@ -132,9 +175,9 @@ def _parts(logits: Tensor, frame: Frame, offset: float, exact: bool) -> Iterator
     low = (logits.shape[1], logits.shape[2])
     if not len(logits):
         return
-    if logits.device.type == "cpu" and frame.is_identity(logits):
+    if frame.is_identity(logits):
         yield from (_region(mask.numpy(), offset) for mask in logits)
-    elif logits.device.type != "cpu" or frame.interpolation != "bilinear" or exact:
+    elif frame.interpolation != "bilinear" or exact:
         height, width = frame.view
         together = max(1, WORKING_SET // (4 * height * width))
         yield from (_whole(some, frame, offset) for some in torch.split(logits, together))
@@ -195,15 +238,5 @@ def _whole(logits: Tensor, frame: Frame, offset: float) -> _Part:
     full = frame.to_view(logits)
     masks = full > 0
     areas, boxes = masks.flatten(1).sum(1), ops.mask_to_box(masks).float()
-    outlines = [partial(_outline, mask) for mask in masks]
-    return _Part(ops.stability(full, offset).cpu(), areas.cpu(), boxes.cpu(), outlines)
-
-
-def _outline(mask: Tensor) -> Outline:
-    """A mask's outline, found where the mask is: a device sends edges, not pixels."""
-    if mask.device.type == "cpu":
-        return Outline.of(mask.numpy())
-    changes = (mask[1:] != mask[:-1]).nonzero().T
-    edges = [changes[0] + 1, changes[1], mask[0].nonzero()[:, 0], mask[-1].nonzero()[:, 0]]
-    rows, columns, top, bottom = (edge.cpu().numpy() for edge in edges)
-    return Outline(rows, columns, top, bottom, len(mask))
+    outlines = [partial(Outline.of, mask) for mask in masks.numpy()]
+    return _Part(ops.stability(full, offset), areas, boxes, outlines)

@@ -68,6 +68,12 @@ def encode_outline(outline: Outline, size: Size) -> Rle:
         ]
     )
     edges.sort()
+    return encode_columns(edges, size)
+
+
+def encode_columns(edges: NDArray[np.int64], size: Size) -> Rle:
+    """Return the code of a mask of an image of (H, W) px of which each column has its own runs of
+    ones: they begin and end, in turn, at `edges` (2 N,), ascending, counted down the columns."""
     # A run down to the last pixel of a column goes on at the first pixel of the next one.
     seam = np.flatnonzero(edges[1:-1:2] == edges[2::2]) * 2 + 1
     return encode_edges(np.delete(edges, np.concatenate([seam, seam + 1])), size)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 import torch
 from torch import Tensor
 
+from everything.compute import sent
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -62,12 +64,12 @@ class Rows:
 
 
 def _pick(column: Any, index: Index) -> Any:
-    if not isinstance(column, list):
-        return column[index]
-    if isinstance(index, slice):
+    if isinstance(index, slice) or not isinstance(column, list | Tensor):
         return column[index]
     if index.dtype == torch.bool:
         index = index.nonzero().flatten()
+    if isinstance(column, Tensor):
+        return column[sent(index, column.device)]
     return [column[i] for i in index.tolist()]
 
 

@@ -83,7 +83,7 @@ def accept(decoded: Decoded, view: View, filters: Filters, way: Way = "auto") ->
     keep = passes.nonzero().flatten()
     kept = decoded if len(keep) == len(decoded) else decoded[keep]  # spares a copy of all logits
     segments = Segments(
-        rles=[measured.codes[row]() for row in keep.tolist()],
+        rles=measured.codes(keep.tolist()),
         boxes=boxes[keep],
         scores=kept.scores,
         stability=measured.stability[keep],

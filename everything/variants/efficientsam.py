@@ -140,7 +140,7 @@ def _six(points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(f"EfficientSAM takes {POINTS} points in a prompt, not {labels.shape[1]}")
     labels = F.pad(labels, (0, missing), value=PADDING)
     points = F.pad(points, (0, 0, 0, missing))
-    return torch.where((labels == PADDING)[..., None], -1.0, points), labels
+    return points.masked_fill((labels == PADDING)[..., None], -1.0), labels
 
 
 class _ResidualAttention(Attention):  # type: ignore[misc]  # segment_anything has no types
