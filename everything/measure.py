@@ -132,6 +132,8 @@ def _coded_there(logits: Tensor, frame: Frame, place: Place, rows: Sequence[int]
     (x, y), height = place.origin, place.size[0]
     codes = []
     for some in torch.split(torch.tensor(rows, dtype=torch.int64), _together(frame)):
+        if not len(some):
+            continue
         masks = frame.to_view(logits[sent(some, logits.device)]) > 0
         columns = F.pad(masks.transpose(1, 2), (1, 1))
         changes = columns[..., 1:] != columns[..., :-1]

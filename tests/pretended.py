@@ -78,6 +78,7 @@ class Gpu(TorchDispatchMode):
         super().__init__()
         self.waits: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
+        self.dtypes: set[torch.dtype] = set()  # of all that has been computed
         self.memory: int | None = None  # elements that a tensor may have, or any number
 
     @contextmanager
@@ -121,6 +122,7 @@ class Gpu(TorchDispatchMode):
         found = func(*tree_map(_numbers, args), **tree_map(_numbers, kwargs))
         if not goes_to_gpu:
             return found
+        self.dtypes |= {x.dtype for x in tree_leaves(found) if isinstance(x, Tensor)}
         if self.memory is not None and any(_size(x) > self.memory for x in tree_leaves(found)):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate a lot")
         same = {id(x.numbers): x for x in here}  # what an operation in place returns
@@ -157,7 +159,11 @@ def _numbers(x: Any) -> Any:
 
 
 def _on_gpu(x: Any) -> Any:
-    return OnGpu(x) if isinstance(x, Tensor) else x
+    if not isinstance(x, Tensor):
+        return x
+    # Weights are no tensors of inference_mode; nor, then, may be what is seen of them inside it.
+    with torch.inference_mode(False):
+        return OnGpu(x)
 
 
 def _size(x: Any) -> int:
@@ -181,10 +187,3 @@ def switched_on() -> Iterator[Gpu]:
         finally:
             torch.__future__.set_overwrite_module_params_on_conversion(False)
             torch._C._set_only_lift_cpu_tensors(False)
-
-
-@pytest.fixture
-def gpu() -> Iterator[Gpu]:
-    """A pretended GPU that is switched on."""
-    with switched_on() as mode:
-        yield mode

@@ -42,10 +42,9 @@ def encode_sam(
         cells = encoder.image_embedding_size
         return sparse, none.expand(-1, -1, *cells) if masks is None else encoder._embed_masks(masks)
     device = next(encoder.parameters()).device
-    points, labels = sent(points, device), sent(labels, device)
-    clicks = (points[:, others], labels[:, others]) if others else None
-    boxes = points[:, corners].flatten(1) if corners else None
-    sparse, dense = encoder(points=clicks, boxes=boxes, masks=masks)
+    clicks = [sent(x[:, others], device) for x in (points, labels)]
+    boxes = sent(points[:, corners].flatten(1), device) if corners else None
+    sparse, dense = encoder(points=tuple(clicks) if others else None, boxes=boxes, masks=masks)
     return sparse, dense
 
 
