@@ -68,21 +68,29 @@ class BatchedSide:
         return merge_heads(read + f.vf.P.view(f.heads, 1, -1)), s2
 
     def draw(
-        self, prompts: Sequence[Tensor], hyper: Tensor, of: Tensor, position: Tensor, out: Tensor
+        self,
+        prompts: Sequence[Tensor],
+        hyper: Tensor,
+        answers: tuple[Tensor, Tensor],
+        position: Tensor,
+        out: Tensor,
     ) -> None:
-        """Draw masks into `out`: arguments are those of FusedSide.draw, `of` and `position` on the
-        processor."""
+        """Draw masks into `out`: arguments are those of FusedSide.draw, `answers` and `position` on
+        the processor. All answers to a prompt are drawn, as its features are what takes long, and
+        to leave out others would copy these."""
         r, c = self.image.drawn.cells
-        starts = torch.arange(0, len(prompts[0]), DRAWN_TOGETHER)
-        firsts = [*torch.searchsorted(of, starts).tolist(), len(of)]
-        of, position = (sent(each, out.device) for each in (of % DRAWN_TOGETHER, position))
-        for start, first, last in zip(starts.tolist(), firsts, firsts[1:], strict=False):
-            features = self._features(*(x[start : start + DRAWN_TOGETHER] for x in prompts))
-            # Features of a prompt with several masks are copied, not made twice.
-            weights = hyper[first:last, None, None, None]
-            values = (weights @ features[of[first:last]]).view(-1, 2, 2, 2, 2, r, c)
-            pixels = values.permute(0, 5, 1, 3, 6, 2, 4).reshape(-1, 4 * r, 4 * c)
-            out[position[first:last], : 4 * r, : 4 * c] = pixels
+        of, level = answers
+        starts = range(0, len(hyper), DRAWN_TOGETHER)
+        firsts = [*torch.searchsorted(of, torch.tensor(starts, dtype=of.dtype)).tolist(), len(of)]
+        at = sent(torch.stack([of % DRAWN_TOGETHER, level, position]), out.device)
+        for start, first, last in zip(starts, firsts, firsts[1:], strict=False):
+            some = slice(start, start + DRAWN_TOGETHER)
+            features = self._features(*(x[some] for x in prompts))
+            values = hyper[some, None, None] @ features  # (P, 4, 4, M, n)
+            prompt, answer, place = at[:, first:last]
+            pixels = values.transpose(1, 3)[prompt, answer].view(-1, 2, 2, 2, 2, r, c)
+            pixels = pixels.permute(0, 5, 3, 1, 6, 4, 2).reshape(-1, 4 * r, 4 * c)
+            out[place, : 4 * r, : 4 * c] = pixels
 
     def _features(
         self, k0: Tensor, v0: Tensor, k1: Tensor, v1: Tensor, Mk: Tensor, s1: Tensor, s2: Tensor

@@ -111,14 +111,20 @@ class FusedSide:
         return self._read(reads, [(gathered, Mv0), (later, Mv1)], f.vf.P), s2
 
     def draw(
-        self, prompts: Sequence[Tensor], hyper: Tensor, of: Tensor, position: Tensor, out: Tensor
+        self,
+        prompts: Sequence[Tensor],
+        hyper: Tensor,
+        answers: tuple[Tensor, Tensor],
+        position: Tensor,
+        out: Tensor,
     ) -> None:
         """Draw masks into logits `out` (N, 4 h, 4 w), of which only the content is written.
 
         prompts: k0, v0, k1, v1 (P, h, T, d), Mk (P, h T, K), s1 and s2 (P, n) of P prompts.
-        hyper (N, G): the masks' weights. of int64 (N,): each one's prompt, ascending. position
-        int64 (N,): its place in `out`.
+        hyper (P, M, G): the weights of their answers. answers, int64 (N,) each: every mask's
+        prompt, ascending, and which answer to it. position int64 (N,): its place in `out`.
         """
+        of, hyper = answers[0], hyper[answers]
         k0, v0, k1, v1, Mk, s1, s2 = prompts
         up, G = self.upscaling, hyper.shape[1]
         conv, norm = up.second, up.norm

@@ -108,8 +108,8 @@ class SharedDrafts:
         height, width = drawn.grid
         order = torch.argsort(self.prompt[rows], stable=True)
         prompts, of = torch.unique_consecutive(self.prompt[rows][order], return_inverse=True)
-        at = sent(prompts, device)
-        hyper = self._hypernetworks(at, of, self.level[rows][order])
+        at, level = sent(prompts, device), self.level[rows][order]
+        hyper = self._hypernetworks(at)
         logits = hyper.new_empty(len(rows), 4 * height, 4 * width)
         bottom, right = 4 * drawn.cells[0], 4 * drawn.cells[1]
         logits[:, bottom:] = NOT_DRAWN
@@ -117,25 +117,22 @@ class SharedDrafts:
         if self.image.side is not None:
             s = self.solved
             each = [x[at] for x in (s.k0, s.v0, s.k1, s.v1, s.Mk, s.s1, s.s2)]
-            self.image.side.draw(each, hyper, of, order, logits)
+            self.image.side.draw(each, hyper, (of, level), order, logits)
             return logits
-        positions = torch.split(order, of.bincount().tolist())
-        weights = torch.split(hyper, [len(each) for each in positions])
+        counts = of.bincount().tolist()
+        positions, weights = torch.split(order, counts), torch.split(hyper[of, level], counts)
         for p, some, these in zip(prompts.tolist(), positions, weights, strict=True):
             parts = torch.matmul(these, self._features(p))
             for k, position in enumerate(some.tolist()):
                 upscale.assemble_(parts[:, :, k], logits[position, :bottom, :right])
         return logits
 
-    def _hypernetworks(self, prompts: Tensor, of: Tensor, level: Tensor) -> Tensor:
-        """The mask features' weights (K, G) of the answers `level` (K,), on the processor, to the
-        prompts (P,) that `of` (K,) says. Those of a prompt are all made, wanted or not: to pick
-        the tokens of each network, a device would have to be waited for."""
-        parts = self.image.parts
-        tokens = self.solved.tokens[prompts]
-        weights = [parts.hypernetworks[i](tokens[:, parts.masks_at + i]) for i in self.slots]
-        number = of * len(self.slots) + level
-        return torch.stack(weights, 1).flatten(0, 1)[sent(number, tokens.device)]
+    def _hypernetworks(self, prompts: Tensor) -> Tensor:
+        """The mask features' weights (P, M, G) of all answers to prompts (P,), wanted or not: to
+        pick the tokens of each network, a device would have to be waited for."""
+        parts, tokens = self.image.parts, self.solved.tokens[prompts]
+        networks = [(parts.hypernetworks[i], parts.masks_at + i) for i in self.slots]
+        return torch.stack([network(tokens[:, token]) for network, token in networks], 1)
 
     def _features(self, p: int) -> Tensor:
         """The mask features (4, 4, G, n) of prompt p."""
