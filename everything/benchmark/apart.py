@@ -19,6 +19,7 @@ from everything.benchmark.contest import OOM, Here, Sample
 from everything.benchmark.flops import Work
 from everything.benchmark.machine import synchronise, threads
 from everything.benchmark.memory import Peak, peak_resident, resident
+from everything.compute import device_of
 from everything.errors import EverythingError, JobError
 from everything.inputs import Source
 from everything.rle import Rle
@@ -108,7 +109,8 @@ class _Served:
     """The contender, in its process."""
 
     def __init__(self, spec: Spec) -> None:
-        self._here = Here(Loader()(spec), synchronise())
+        self._device = device_of(spec.recipe.compute)
+        self._here = Here(Loader()(spec), synchronise(self._device))
         self._ready = resident()
         gc.collect()
         gc.freeze()  # nothing to look through in the middle of a measurement
@@ -116,8 +118,8 @@ class _Served:
     def turn(self, photo: Source, round_: int) -> tuple[Sample, list[Rle], Peak]:
         sample, masks = self._here.turn(photo, round_)
         gpu = 0
-        if torch.cuda.is_available():
-            gpu = torch.cuda.max_memory_allocated()
+        if self._device.type == "cuda":
+            gpu = torch.cuda.max_memory_allocated(self._device)
             torch.cuda.empty_cache()  # the next one needs the room
         return sample, masks, Peak(self._ready, peak_resident(), gpu)
 

@@ -50,9 +50,9 @@ def work_of(contender: Contender, pixels: NDArray[np.uint8]) -> Work | None:
     return Work(sum(by_stage.values()), dict(by_stage))
 
 
-def products_per_second() -> float:
-    """Return the operations/s of a large float32 matrix product here, now: the best of a few."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+def products_per_second(device: torch.device) -> float:
+    """Return the operations/s of a large float32 matrix product on a device, now: the best of a
+    few."""
     a, b = (torch.ones(_SIDE, _SIDE, device=device) for _ in range(2))
     best = min(_seconds(a, b) for _ in range(_TRIES))
     return 2 * _SIDE**3 / best

@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,11 @@ def threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def synchronise() -> Callable[[], None] | None:
-    """Return what lets the device finish all it was given, or None where nothing runs behind."""
-    return torch.cuda.synchronize if torch.cuda.is_available() else None
+def synchronise(device: torch.device) -> Callable[[], None] | None:
+    """Return what lets a device finish all it was given, or None where nothing runs behind."""
+    if device.type == "cuda":
+        return partial(torch.cuda.synchronize, device)
+    return torch.mps.synchronize if device.type == "mps" else None
 
 
 def _cpu_model() -> str:

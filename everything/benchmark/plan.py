@@ -23,6 +23,7 @@ from everything.benchmark.contenders import (
 )
 from everything.benchmark.contest import Here, Rival
 from everything.benchmark.machine import synchronise
+from everything.compute import device_of
 from everything.config import Recipe
 from everything.errors import ConfigError
 from everything.images import read_image
@@ -95,7 +96,7 @@ class Plan:
                 if apart:
                     rivals.append(stack.enter_context(Apart(spec, thread_count)))
                 else:
-                    rivals.append(Here(loader(spec), synchronise()))
+                    rivals.append(Here(loader(spec), synchronise(device_of(spec.recipe.compute))))
             except ConfigError as error:
                 if spec.key.is_ours:
                     raise

@@ -10,6 +10,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from everything import loading
 from everything.benchmark.agreement import Agreement, agreement
 from everything.benchmark.apart import Apart
@@ -30,6 +32,7 @@ from everything.benchmark.peers import PEERS
 from everything.benchmark.plan import Plan, Say, Settings
 from everything.benchmark.recall import marked_photos, recall_of
 from everything.benchmark.report import Report
+from everything.compute import device_of
 from everything.errors import ConfigError, InputError
 from everything.images import read_image
 from everything.inputs import Source
@@ -96,7 +99,8 @@ def bench(
         alone = [spec for spec in plan.specs if spec.key in {rival.key for rival in rivals}]
         peaks = _peaks(alone, photos, thread_count, say) if memory and not apart else {}
         about = machine(tuple(PEERS[name].package for name in peers))
-        rates = _rates(flops)
+        device = device_of(plan.specs[0].recipe.compute)
+        rates = _rates(flops, device)
         # The long part: an interrupt ends it, and what there is by then is reported.
         found = contest(
             rivals,
@@ -107,7 +111,7 @@ def bench(
         )
         if memory and apart:
             peaks = {rival.key: rival.peak for rival in rivals if isinstance(rival, Apart)}
-        rates += _rates(flops)
+        rates += _rates(flops, device)
         work = _work(found, rivals, photos[0], say) if flops else {}
         return Report(
             machine=about
@@ -189,8 +193,8 @@ def _photos(photos: Sequence[Source]) -> list[dict[str, Any]]:
     ]
 
 
-def _rates(flops: bool) -> list[float]:
-    return [products_per_second()] if flops else []
+def _rates(flops: bool, device: torch.device) -> list[float]:
+    return [products_per_second(device)] if flops else []
 
 
 def _peaks(

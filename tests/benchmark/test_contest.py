@@ -9,6 +9,7 @@ import torch
 
 from everything.benchmark.contenders import OURS, Contender, Key
 from everything.benchmark.contest import OOM, Here, Sample, contest, turns
+from everything.benchmark.machine import synchronise
 from everything.errors import ImageError, WeightsError
 from everything.inputs import Source
 from tests.fakes import save_photo
@@ -84,6 +85,17 @@ def test_the_device_is_synchronised_at_every_change_of_stage(photos: list[Source
     contest([resting(A, wait=lambda: calls.append(1))], photos[:1], 1, 0)
     # read, other, encode inside it: each is entered and left.
     assert len(calls) == 6
+
+
+def test_it_is_the_recipes_device_that_is_waited_for(monkeypatch: pytest.MonkeyPatch):
+    waited: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    wait = synchronise(torch.device("cuda:1"))
+    assert wait is not None
+    wait()
+    assert waited == [torch.device("cuda:1")]
+    assert synchronise(torch.device("mps")) is torch.mps.synchronize
+    assert synchronise(torch.device("cpu")) is None
 
 
 def test_who_runs_out_of_memory_is_a_row_and_leaves_the_race(photos: list[Source]):
