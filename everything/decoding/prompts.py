@@ -42,6 +42,8 @@ def encode_sam(
         cells = encoder.image_embedding_size
         return sparse, none.expand(-1, -1, *cells) if masks is None else encoder._embed_masks(masks)
     device = next(encoder.parameters()).device
+    if device.type == "mps":
+        points = points.float()  # it has no other
     clicks = [sent(x[:, others], device) for x in (points, labels)]
     boxes = sent(points[:, corners].flatten(1), device) if corners else None
     sparse, dense = encoder(points=tuple(clicks) if others else None, boxes=boxes, masks=masks)
