@@ -79,6 +79,7 @@ class Gpu(TorchDispatchMode):
         self.waits: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         self.dtypes: set[torch.dtype] = set()  # of all that has been computed
+        self.refused = 0  # for want of memory
         self.memory: int | None = None  # elements that a tensor may have, or any number
 
     @contextmanager
@@ -124,6 +125,7 @@ class Gpu(TorchDispatchMode):
             return found
         self.dtypes |= {x.dtype for x in tree_leaves(found) if isinstance(x, Tensor)}
         if self.memory is not None and any(_size(x) > self.memory for x in tree_leaves(found)):
+            self.refused += 1
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate a lot")
         same = {id(x.numbers): x for x in here}  # what an operation in place returns
         return tree_map(lambda x: same[id(x)] if id(x) in same else _on_gpu(x), found)
