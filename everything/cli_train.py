@@ -39,14 +39,28 @@ def ucm(
     seed: Seed = 0,
     split: Split = "train",
     resume: Resume = False,
+    scorer_of: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="WEIGHTS",
+            help="Weights of ucm, of which only the scorer is fitted anew; the boundary network, "
+            "trained on the same TRUTH with the same seed, stays.",
+        ),
+    ] = None,
 ) -> None:
     """The boundary network and the scorer of `ucm`; an hour on one core is what ships."""
     with errors_shown():
-        from everything.training.ucm import train_ucm
+        from everything.errors import InputError
+        from everything.training.ucm import train_scorer, train_ucm
 
-        weights = train_ucm(
-            truth, out, minutes=minutes, steps=steps, seed=seed, split=split, resume=resume
-        )
+        if scorer_of is None:
+            weights = train_ucm(
+                truth, out, minutes=minutes, steps=steps, seed=seed, split=split, resume=resume
+            )
+        elif minutes or steps or resume:
+            raise InputError("--scorer-of trains no network: drop --minutes, --steps and --resume")
+        else:
+            weights = train_scorer(truth, out, scorer_of, seed=seed, split=split)
         typer.echo(f"everything label PHOTOS --out labels --variant ucm --checkpoint {weights}")
 
 

@@ -22,14 +22,16 @@ DRAWN_TOGETHER = 96  # masks, a multiple of three so that a click's answers stay
 
 
 def promising(drafts: Drafts, filters: Filters) -> Tensor:
-    """Return the rows worth drawing, int64 (K,): score above the threshold, none of them twice.
+    """Return the rows worth drawing, int64 (K,): score above the threshold, none of them twice,
+    the best-scored where several prompts found the same.
 
     A predicted IoU must exceed its threshold, as in SAM; a threshold of 0 lets everything pass.
     """
     rows = torch.arange(len(drafts.scores))
     if filters.pred_iou_thresh > 0:
         rows = rows[drafts.scores > filters.pred_iou_thresh]
-    return rows[_first_of_each(drafts.identity[rows])]
+    rows = rows[drafts.scores[rows].argsort(descending=True, stable=True)]
+    return rows[_first_of_each(drafts.identity[rows])].sort().values
 
 
 def gate(

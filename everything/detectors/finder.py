@@ -42,7 +42,7 @@ class Finder(Settings):
     )
     imgsz: int = Field(1024, ge=32, multiple_of=32, description="longest side that a YOLO sees, px")
     conf: float = Field(
-        0.2,
+        0.3,
         ge=0,
         le=1,
         description="an object's confidence, exceeded; 0.4 if not given with a YOLO, as of "

@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from everything.embedded.clicks import Clicks
+from everything.embedded.clicks import Clicks, chains
 from everything.embedded.regions import Floats, Ints, Regions
 
 SEVERAL = 64  # regions that agree with several points: the likeliest are looked at
 LIKELY = 16  # regions around a click that are looked at, the likeliest
 
 
-def of_clicks(regions: Regions, clicks: Clicks, vote: Floats, count: int) -> Ints:
-    """Return `count` regions for each of C clicks, int64 (C, count), small to large.
+def of_clicks(regions: Regions, clicks: Clicks, vote: Floats, count: int) -> tuple[Ints, Floats]:
+    """Return `count` regions for each of C clicks, int64 (C, count), small to large, and for each
+    its IoU with what is meant, as it is on average, float64 (C, count).
 
     They are those whose best IoU with the region that is meant is largest on average, when the
     softmax of `vote`, float (C, D), over the regions around a click says what is meant. Such a
@@ -21,6 +22,7 @@ def of_clicks(regions: Regions, clicks: Clicks, vote: Floats, count: int) -> Int
     Wolsey and Fisher, 1978). Regions around a click are nested: their IoU is the ratio of their
     areas. A chain with fewer regions repeats its last pick.
     """
+    expected = overlap(regions.area[clicks.nodes], clicks.new, vote)
     vote = np.where(clicks.new, vote, -np.inf)
     likely = np.sort(np.argsort(-vote, axis=1, kind="stable")[:, :LIKELY], axis=1)
     nodes = np.take_along_axis(clicks.nodes, likely, 1)
@@ -29,7 +31,35 @@ def of_clicks(regions: Regions, clicks: Clicks, vote: Floats, count: int) -> Int
     a, b = sizes[:, :, None], sizes[:, None]
     alike = np.minimum(a, b) / np.maximum(a, b)
     picks = _greedy(nodes, vote > -np.inf, alike, _share(vote), count)
-    return _by_area(picks, regions.area)
+    picks = _by_area(picks, regions.area)
+    column = (clicks.nodes[:, None] == picks[..., None]).argmax(2)
+    return picks, np.take_along_axis(expected, column, 1)
+
+
+def overlap(area: Floats, new: NDArray[np.bool_], vote: Floats) -> Floats:
+    """Return the IoU of nested regions with the one that is meant, as it is on average, float64
+    (C, D), when the softmax of `vote` over each row says which one that is.
+
+    area: float64 (C, D), small to large. new: bool (C, D), false behind a row's end, where the
+    vote does not count. The IoU of two is the ratio of their areas, so sums from the left and from
+    the right make all pairs.
+    """
+    share = _share(np.where(new, vote, -np.inf)).astype(np.float64)
+    per_area = share / area
+    smaller = np.cumsum(share * area, 1) / area
+    larger = (per_area.sum(1, keepdims=True) - np.cumsum(per_area, 1)) * area
+    found: Floats = smaller + larger
+    return found
+
+
+def at_best(regions: Regions, vote: Floats) -> Floats:
+    """Return for every region the IoU with what is meant, float64 (N,), where a click in it can
+    best mean it: as `overlap` has it, of the regions around each of its basins in turn."""
+    nodes, new = chains(regions, np.arange(len(regions.basin)))
+    expected = overlap(regions.area[nodes], new, vote[nodes])
+    best = np.zeros(len(regions))
+    np.maximum.at(best, nodes[new], expected[new])
+    return best
 
 
 def of_points(regions: Regions, vote: Floats, inside: Ints, outside: Ints, count: int) -> Ints:

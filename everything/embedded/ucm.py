@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from everything.embedded.boundary import OPPONENT, STRIDE, BoundaryNet
 from everything.embedded.features import describe
+from everything.embedded.picks import at_best
 from everything.embedded.regions import Floats, Regions, partition, regions
 from everything.embedded.scorer import Opinion, Scorer
 
@@ -37,12 +38,15 @@ class Ucm(nn.Module):
 class Understood:
     """A canvas (h, w) px as regions, with an opinion on each.
 
-    features: float32 (N, F). quality: float32 (N,), predicted IoU in [0, 1]. opinion: the
-    scorer's. maps: float32 (1, 72, h', w'), the boundary network's features over the canvas.
+    features: float32 (N, F). match: float32 (N,), predicted IoU with the best segment of any
+    annotator. quality: float32 (N,), the score of a region that no click asks for, see `score`.
+    opinion: the scorer's. maps: float32 (1, 72, h', w'), the boundary network's features over the
+    canvas.
     """
 
     regions: Regions
     features: NDArray[np.float32]
+    match: NDArray[np.float32]
     quality: NDArray[np.float32]
     opinion: Opinion
     maps: Tensor
@@ -58,8 +62,20 @@ def understand(
     found, features, maps = describe_regions(network.boundary, pixels, precision, looks)
     with torch.inference_mode():
         opinion = network.scorer(torch.from_numpy(features))
-    quality = torch.sigmoid(opinion.quality).numpy()
-    return Understood(found, features, quality, opinion, maps)
+    match = torch.sigmoid(opinion.quality).numpy()
+    quality = score(match, at_best(found, opinion.vote.numpy()))
+    return Understood(found, features, match, quality, opinion, maps)
+
+
+def score(match: NDArray[np.float32], expected: Floats) -> NDArray[np.float32]:
+    """Return scores in [0, 1], float32, which rank the regions of a photo and a click's answers.
+
+    match: how well regions match what people mark anywhere, as Understood has it. expected: their
+    IoU with what is meant, of regions that exclude each other (everything/embedded/picks.py). Their
+    geometric mean, in which the latter counts twice: half way it ranks a photo's regions as well,
+    but a click's answers worse.
+    """
+    return np.cbrt(match * expected**2).astype(np.float32)
 
 
 def describe_regions(

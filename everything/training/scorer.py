@@ -1,14 +1,11 @@
-"""Fitting of the scorer, on photos that the boundary network has not seen in its training.
-
-On photos that it knows by heart the network's boundaries are too good, and a scorer fitted there
-would believe them too much.
-"""
+"""Fitting of the scorer to photos whose regions are known."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -18,7 +15,7 @@ from torch.nn import functional as F
 from everything.embedded.scorer import Scorer
 from everything.training.regions import Judged
 
-EPOCHS = 50
+EPOCHS, STEPS = 50, 3000  # of one photo; whichever ends first
 RATE = 4e-3
 NEVER = -1e4  # vote for what is not there
 SHARPNESS = 0.05  # a region that overlaps what was meant by so much less is 1/e as likely it
@@ -41,9 +38,9 @@ def fit_scorer(judged: Sequence[Judged], seed: int) -> Scorer:
     scorer.deviation.copy_(features.std(0, correction=0).clamp(min=1e-6))
     lessons = [_lesson(j) for j in judged]
     optimiser = torch.optim.AdamW(scorer.parameters(), lr=RATE, weight_decay=0.05)
-    steps = EPOCHS * len(lessons)
+    steps = min(STEPS, EPOCHS * len(lessons))
     chosen = (i for _ in range(EPOCHS) for i in order.permutation(len(lessons)))
-    for step, i in enumerate(chosen):
+    for step, i in enumerate(islice(chosen, steps)):
         optimiser.param_groups[0]["lr"] = RATE * (0.5 + 0.5 * math.cos(math.pi * step / steps))
         optimiser.zero_grad()
         _loss(scorer, lessons[i]).backward()  # type: ignore[no-untyped-call]

@@ -42,6 +42,12 @@ class Truth:
             )
 
 
+def mirrored(truth: Truth) -> Truth:
+    """Return a photo and its regions, left and right exchanged."""
+    photo, labels = truth.photo[:, ::-1], truth.labels[..., ::-1]
+    return Truth(truth.name, photo.copy(), labels.copy(), truth.complete)
+
+
 def read_truth(path: Path, split: str | None = None) -> Iterator[Truth]:
     """Yield the photos of a folder or file of truth; the format is recognised by what is there.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +20,9 @@ from everything.training.optimise import Optimisers
 from everything.training.regions import judge
 from everything.training.scorer import fit_scorer
 from everything.training.targets import dense_loss
-from everything.training.truth import Truth, read_truth
+from everything.training.truth import Truth, mirrored, read_truth
+from everything.variants.ucm import blueprint
+from everything.variants.weights import read_state
 
 OUTSIDE = ("stem", "prior", "place", "affinity", "boundary")  # not hidden matrices: AdamW's
 AFFINITY_WEIGHT = 0.7
@@ -66,26 +69,56 @@ def train_ucm(
     """Train `ucm` on folders of truth and return the file of its weights, DIR/ucm.safetensors,
     for `--variant ucm --checkpoint`; DIR/ucm.md says how it came about.
 
-    minutes or steps: the budget of the boundary network; the scorer takes a minute more. split:
-    of data packs that have splits. resume: continue from what an earlier run left in `out`.
-    Photos that are marked only in part are left out. The scorer is fitted to up to 30 photos of
-    the folder named first, which the boundary network never sees. Raises EverythingError if there
-    are fewer than two photos, and what `read_truth` raises.
+    minutes or steps: the budget of the boundary network; the scorer takes a few minutes more.
+    split: of data packs that have splits. resume: continue from what an earlier run left in `out`.
+    Photos that are marked only in part are left out. Raises EverythingError if there are fewer
+    than two photos, and what `read_truth` raises.
     """
     say(LICENCE_NOTE)
-    folders = [list(read_truth(path, split)) for path in truth]
-    learned, held_out = divided(folders, seed)
-    training = BoundaryTraining(learned, Budget(minutes, steps), seed, looks)
+    parts = divided([list(read_truth(path, split)) for path in truth], seed)
+    training = BoundaryTraining(parts.learned, Budget(minutes, steps), seed, looks)
     if resume:
         training.resume(out)
-    say(f"{len(learned)} photos for boundaries, {len(held_out)} for the scorer")
+    say(f"{len(parts.learned)} photos for boundaries, {len(parts.held_out)} held out")
     run(training, out, say)
-    return finish(training.mean, held_out, seed, out, say, _card(training, len(held_out), seed))
+    return finish(training.mean, parts, seed, out, say, _card(training, parts, seed))
 
 
-def divided(folders: Sequence[Sequence[Truth]], seed: int) -> tuple[list[Truth], list[Truth]]:
-    """Return the photos for the boundary network and those held out for the scorer: a random
-    fifth, at most 30, of the first folder's complete photos."""
+def train_scorer(
+    truth: Iterable[Path],
+    out: Path,
+    weights: Path,
+    *,
+    seed: int = 0,
+    split: str | None = "train",
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Fit a new scorer to the boundary network in `weights`, a file of `ucm`'s, which stays as it
+    is; else as `train_ucm`, and raises WeightsError if the file does not fit. truth and seed must
+    be those of the network's training, so that the photos held out are those it never saw.
+    """
+    say(LICENCE_NOTE)
+    parts = divided([list(read_truth(path, split)) for path in truth], seed)
+    network = blueprint().load(read_state(weights), str(weights)).boundary
+    network = network.to(memory_format=torch.channels_last)
+    out.mkdir(parents=True, exist_ok=True)
+    card = f"- boundary network: of {weights.name}, kept\n"
+    return finish(network, parts, seed, out, say, _headed(card + _about_scorer(parts, seed)))
+
+
+class Parts(NamedTuple):
+    """What photos are for. learned: for boundaries. held_out: never seen by the boundary network,
+    for the scorer. alike: those of `learned` that come from the folder of `held_out`, whose regions
+    were marked in the same way, for the scorer too."""
+
+    learned: list[Truth]
+    held_out: list[Truth]
+    alike: list[Truth]
+
+
+def divided(folders: Sequence[Sequence[Truth]], seed: int) -> Parts:
+    """Return what photos are for; a random fifth, at most 30, of the first folder's complete ones
+    are held out. Raises EverythingError if it has fewer than two."""
     complete = [[truth for truth in folder if truth.complete] for folder in folders]
     if not complete or len(complete[0]) < 2:
         raise EverythingError("training: the first folder needs two photos marked all over")
@@ -93,14 +126,14 @@ def divided(folders: Sequence[Sequence[Truth]], seed: int) -> tuple[list[Truth],
     order = torch.randperm(len(first), generator=torch.Generator().manual_seed(seed)).tolist()
     count = min(HELD_OUT, max(1, len(first) // 5))
     chosen = set(order[:count])
-    learned = [truth for i, truth in enumerate(first) if i not in chosen]
-    learned += [truth for folder in complete[1:] for truth in folder]
-    return learned, [truth for i, truth in enumerate(first) if i in chosen]
+    alike = [truth for i, truth in enumerate(first) if i not in chosen]
+    learned = alike + [truth for folder in complete[1:] for truth in folder]
+    return Parts(learned, [truth for i, truth in enumerate(first) if i in chosen], alike)
 
 
 def finish(
     network: BoundaryNet,
-    held_out: Sequence[Truth],
+    parts: Parts,
     seed: int,
     out: Path,
     say: Callable[[str], None],
@@ -110,12 +143,24 @@ def finish(
     random = np.random.default_rng(seed)
     ucm = Ucm()
     ucm.boundary = network.eval()
-    ucm.scorer = fit_scorer([judge(network, truth, random) for truth in held_out], seed)
+    ucm.scorer = fit_scorer([judge(network, truth, random) for truth in lessons(parts)], seed)
     file = out / "ucm.safetensors"
     save_file(shipped(ucm), file)
     (out / "ucm.md").write_text(card, encoding="utf-8")
     say(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
     return file
+
+
+def lessons(parts: Parts) -> Iterator[Truth]:
+    """Yield the photos for the scorer: those held out, plain and mirrored, and those alike.
+
+    The boundary network knows the latter by heart, so their boundaries are too good; but there are
+    so many more of them that scores of other photos become better all the same.
+    """
+    for truth in parts.held_out:
+        yield truth
+        yield mirrored(truth)
+    yield from parts.alike
 
 
 def shipped(ucm: Ucm) -> dict[str, Tensor]:
@@ -126,11 +171,23 @@ def shipped(ucm: Ucm) -> dict[str, Tensor]:
     }
 
 
-def _card(training: BoundaryTraining, held_out: int, seed: int) -> str:
+def _card(training: BoundaryTraining, parts: Parts, seed: int) -> str:
+    return _headed(
+        f"- boundary network: {len(training.truths)} photos, {training.steps} steps of one photo, "
+        f"{training.seconds / 60:.0f} minutes\n" + _about_scorer(parts, seed)
+    )
+
+
+def _about_scorer(parts: Parts, seed: int) -> str:
+    return (
+        f"- scorer: {len(parts.held_out)} photos that the boundary network never saw, and "
+        f"{len(parts.alike)} that it did; seed {seed}\n"
+    )
+
+
+def _headed(lines: str) -> str:
     return (
         "# ucm: boundary network and region scorer\n\n"
-        f"- photos: {len(training.truths)} for boundaries, {held_out} others for the scorer\n"
-        f"- {training.steps} steps of one photo, {training.seconds / 60:.0f} minutes, "
-        f"seed {seed}\n"
+        f"{lines}"
         "- licence: that of the photos and of their regions, which whoever trained this knows\n"
     )

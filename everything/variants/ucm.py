@@ -16,7 +16,7 @@ from everything.embedded import picks
 from everything.embedded.clicks import Clicks
 from everything.embedded.drawing import draw
 from everything.embedded.regions import Ints
-from everything.embedded.ucm import LOOKS, Looks, Ucm, Understood, understand
+from everything.embedded.ucm import LOOKS, Looks, Ucm, Understood, score, understand
 from everything.errors import ConfigError
 from everything.model import Drafts
 from everything.prompts import INSIDE, OUTSIDE, Prompts
@@ -84,19 +84,20 @@ class UcmModel:
         """Return nested regions around clicks and the regions that fit boxes best.
 
         A box counts before points that come with it. The score of an answer to a box is the
-        geometric mean of its predicted IoU and of the IoU of the boxes.
+        geometric mean of its region's and of the IoU of the boxes.
         """
         count = 3 if multimask_output else 1
         nodes = np.empty((len(prompts), count), np.int64)
-        fit = np.ones(nodes.shape)
+        scores = np.empty(nodes.shape, np.float32)
         simple = ((prompts.labels == INSIDE).sum(1) == 1) & ((prompts.labels >= 0).sum(1) == 1)
         clicks = simple.nonzero().flatten().numpy()
         points = prompts.points[clicks][prompts.labels[clicks] == INSIDE]
-        nodes[clicks] = self._of_clicks(embedding, _pixels(embedding, points), count)
+        nodes[clicks], expected = self._of_clicks(embedding, _pixels(embedding, points), count)
+        scores[clicks] = score(embedding.match[nodes[clicks]], expected)
         for i in (~simple).nonzero().flatten().tolist():
-            nodes[i], fit[i] = _of_one(embedding, prompts, i, count)
-        quality = embedding.quality[nodes]
-        scores = np.where(fit < 1, np.sqrt(quality * fit), quality).astype(np.float32)
+            nodes[i], fit = _of_one(embedding, prompts, i, count)
+            quality = embedding.quality[nodes[i]]
+            scores[i] = np.where(fit < 1, np.sqrt(quality * fit), quality)
         rows = torch.arange(nodes.size)
         return RegionDrafts(
             embedding,
@@ -106,7 +107,9 @@ class UcmModel:
             torch.from_numpy(nodes.ravel()),
         )
 
-    def _of_clicks(self, understood: Understood, points: Ints, count: int) -> Ints:
+    def _of_clicks(
+        self, understood: Understood, points: Ints, count: int
+    ) -> tuple[Ints, NDArray[np.float64]]:
         regions, opinion = understood.regions, understood.opinion
         found = Clicks.at(regions, points)
         nodes, place = torch.from_numpy(found.nodes), torch.from_numpy(found.place)

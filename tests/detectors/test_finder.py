@@ -21,7 +21,7 @@ from tests.photos import photo
 
 
 def test_confidence_is_the_detectors_own(tmp_path: Path):
-    assert Finder().conf == 0.2
+    assert Finder().conf == 0.3
     assert Finder(detector="fastsam-s").conf == 0.4
     assert Finder(detector="fastsam-s", conf=0.1).conf == 0.1
     file = tmp_path / "a.pt"

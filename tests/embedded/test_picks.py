@@ -34,7 +34,7 @@ def clicks(tree: Regions, *points: tuple[int, int]) -> Clicks:
 
 def test_three_answers_are_nested_and_hold_the_click(nested: Regions) -> None:
     click = clicks(nested, (30, 30))
-    chosen = picks.of_clicks(nested, click, np.zeros(click.nodes.shape), 3)[0]
+    chosen = picks.of_clicks(nested, click, np.zeros(click.nodes.shape), 3)[0][0]
     assert len(set(chosen.tolist())) == 3
     masks = [nested.mask(int(node)) for node in chosen]
     assert all(mask[30, 30] for mask in masks)
@@ -47,24 +47,24 @@ def test_one_answer_is_the_region_that_is_voted_for(nested: Regions) -> None:
     for column, wanted in enumerate(click.nodes[0]):
         vote = np.full(click.nodes.shape, -8.0)
         vote[:, column] = 0
-        assert picks.of_clicks(nested, click, vote, 1).tolist() == [[wanted]]
+        assert picks.of_clicks(nested, click, vote, 1)[0].tolist() == [[wanted]]
 
 
 def test_answers_do_not_depend_on_who_else_asks(nested: Regions) -> None:
     points = [(30, 30), (95, 30), (2, 2), (18, 30)]
     vote = np.random.default_rng(0).normal(size=len(nested))
     together = clicks(nested, *points)
-    found = picks.of_clicks(nested, together, vote[together.nodes], 3)
+    found, _ = picks.of_clicks(nested, together, vote[together.nodes], 3)
     for row, point in enumerate(points):
         alone = clicks(nested, point)
-        assert (picks.of_clicks(nested, alone, vote[alone.nodes], 3)[0] == found[row]).all()
+        assert (picks.of_clicks(nested, alone, vote[alone.nodes], 3)[0][0] == found[row]).all()
 
 
 def test_a_short_chain_repeats_its_last_pick() -> None:
     whole = regions(partition(np.zeros((4, 4))))
     two = clicks(whole, (0, 0), (3, 3))
-    assert picks.of_clicks(whole, two, np.zeros((2, 1)), 3).tolist() == [[0, 0, 0]] * 2
-    assert picks.of_clicks(whole, clicks(whole), np.zeros((0, 1)), 3).shape == (0, 3)
+    assert picks.of_clicks(whole, two, np.zeros((2, 1)), 3)[0].tolist() == [[0, 0, 0]] * 2
+    assert picks.of_clicks(whole, clicks(whole), np.zeros((0, 1)), 3)[0].shape == (0, 3)
 
 
 def test_points_inside_are_held_and_points_outside_are_not(nested: Regions) -> None:
@@ -113,3 +113,37 @@ def test_more_answers_than_regions_repeat_the_last() -> None:
     chosen, fit = picks.of_box(whole, np.array([0.0, 0, 4, 4]), 3)
     assert chosen.tolist() == [0, 0, 0]
     assert fit.tolist() == [1, 1, 1]
+
+
+def test_overlap_is_the_mean_iou_with_what_is_meant(nested: Regions) -> None:
+    click = clicks(nested, (30, 30), (95, 30))
+    vote = np.random.default_rng(0).normal(size=click.nodes.shape) * 2
+    found = picks.overlap(nested.area[click.nodes], click.new, vote)
+    for row in range(2):
+        chain = click.nodes[row][click.new[row]]
+        masks = [nested.mask(int(node)) for node in chain]
+        share = np.exp(vote[row][click.new[row]])
+        share /= share.sum()
+        for column, one in enumerate(masks):
+            ious = [(one & other).sum() / (one | other).sum() for other in masks]
+            assert found[row, column] == pytest.approx(float(share @ ious))
+
+
+def test_what_is_expected_comes_with_each_pick(nested: Regions) -> None:
+    click = clicks(nested, (30, 30), (2, 2))
+    vote = np.random.default_rng(1).normal(size=click.nodes.shape)
+    chosen, expected = picks.of_clicks(nested, click, vote, 3)
+    every = picks.overlap(nested.area[click.nodes], click.new, vote)
+    for row in range(2):
+        for node, said in zip(chosen[row], expected[row], strict=True):
+            assert said == every[row][click.nodes[row] == node][0]
+
+
+def test_a_region_is_at_best_what_the_best_of_its_basins_says(nested: Regions) -> None:
+    vote = np.random.default_rng(2).normal(size=len(nested))
+    best = picks.at_best(nested, vote)
+    ys, xs = np.indices(nested.place.shape)
+    everywhere = clicks(nested, *zip(xs.ravel().tolist(), ys.ravel().tolist(), strict=True))
+    said = picks.overlap(nested.area[everywhere.nodes], everywhere.new, vote[everywhere.nodes])
+    for node in range(len(nested)):
+        assert best[node] == pytest.approx(said[(everywhere.nodes == node) & everywhere.new].max())

@@ -12,7 +12,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from everything.errors import InputError
-from everything.training.truth import Truth, labels_from_masks, read_truth
+from everything.training.truth import Truth, labels_from_masks, mirrored, read_truth
 
 SIZE = (6, 8)
 
@@ -43,6 +43,17 @@ def check(truths: list[Truth]) -> None:
     assert len(np.unique(labels[0, :, :4])) == 1
     assert len(np.unique(labels[0, :, 4:])) == 1
     assert labels[0, 0, 0] != labels[0, 0, -1]
+
+
+def test_a_mirrored_photo_has_its_regions_where_they_are_seen() -> None:
+    random = np.random.default_rng(0)
+    photo = random.integers(0, 256, (*SIZE, 3), np.uint8)
+    labels = random.integers(0, 5, (2, *SIZE)).astype(np.int16)
+    other = mirrored(Truth("a", photo, labels, complete=False))
+    for x in range(SIZE[1]):
+        assert (other.photo[:, -1 - x] == photo[:, x]).all()
+        assert (other.labels[:, :, -1 - x] == labels[:, :, x]).all()
+    assert not other.complete
 
 
 def test_coco(tmp_path: Path) -> None:

@@ -15,7 +15,14 @@ from everything.errors import EverythingError
 from everything.training.augment import Looks
 from everything.training.loop import Budget
 from everything.training.truth import Truth
-from everything.training.ucm import BoundaryTraining, divided, shipped, train_ucm
+from everything.training.ucm import (
+    BoundaryTraining,
+    divided,
+    lessons,
+    shipped,
+    train_scorer,
+    train_ucm,
+)
 from everything.variants.ucm import build
 
 SMALL = Looks(sides=(96, 64))
@@ -82,16 +89,40 @@ def test_the_command_ends_with_weights_that_the_variant_loads(tmp_path: Path) ->
     assert load_file(again).keys() == load_file(file).keys()
 
 
-def test_photos_for_the_scorer_are_of_the_first_folder_and_not_learned() -> None:
+def test_the_scorer_alone_is_fitted_as_it_was_with_its_network(tmp_path: Path) -> None:
+    truth = folder_of(tmp_path / "truth", 5)
+    file = train_ucm([truth], tmp_path / "out", steps=1, say=lambda _: None, looks=SMALL)
+    shown = tmp_path / "again"
+    again = load_file(train_scorer([truth], shown, file, say=lambda _: None))
+    assert "ucm.safetensors, kept" in (shown / "ucm.md").read_text()
+    for name, value in load_file(file).items():
+        if name.startswith("boundary"):
+            assert torch.equal(again[name], value)
+        else:  # the network is rounded now
+            assert again[name].shape == value.shape
+    twice = load_file(train_scorer([truth], tmp_path / "twice", file, say=lambda _: None))
+    assert all(torch.equal(again[name], value) for name, value in twice.items())
+
+
+def test_photos_held_out_are_of_the_first_folder_and_not_learned() -> None:
     first, second = [rooms(i) for i in range(10)], [rooms(i) for i in range(20, 24)]
     part = Truth("part", first[0].photo, first[0].labels, complete=False)
-    learned, held_out = divided([[*first, part], [*second, part]], seed=0)
-    names = {truth.name for truth in learned} & {truth.name for truth in held_out}
-    assert names == set()
+    parts = divided([[*first, part], [*second, part]], seed=0)
+    learned, held_out, alike = ({truth.name for truth in photos} for photos in parts)
+    assert learned & held_out == set()
     assert len(held_out) == 2
     assert len(learned) == 12
-    assert {truth.name for truth in held_out} <= {truth.name for truth in first}
-    assert divided([first, second], seed=0)[1] == held_out
+    assert held_out | alike == {truth.name for truth in first}
+    assert divided([first, second], seed=0).held_out == parts.held_out
+
+
+def test_the_scorer_sees_what_was_held_out_twice_and_what_is_alike() -> None:
+    parts = divided([[rooms(i) for i in range(10)], [rooms(20)]], seed=0)
+    names = [truth.name for truth in lessons(parts)]
+    assert len(names) == 2 * 2 + 8
+    assert sorted(set(names)) == sorted(f"rooms {i}" for i in range(10))
+    plain, turned = list(lessons(parts))[:2]
+    assert (plain.photo[:, ::-1] == turned.photo).all()
 
 
 def test_one_photo_is_not_enough() -> None:

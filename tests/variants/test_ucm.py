@@ -57,6 +57,27 @@ def test_one_of_them_is_the_eye(model: UcmModel, cat: Understood) -> None:
     assert max(overlaps) > 0.5
 
 
+def test_the_preferred_answer_is_what_one_answer_would_be(model: UcmModel, cat: Understood) -> None:
+    y, x = np.indices((10, 14)).reshape(2, -1) * 30 + 15
+    clicks = Prompts.clicks(torch.from_numpy(np.stack([x, y], 1)))
+    three, one = (model.propose(cat, clicks, several) for several in (True, False))
+    preferred = three.scores.reshape(-1, 3).argmax(1)
+    chosen = three.identity.reshape(-1, 3).gather(1, preferred[:, None])[:, 0]
+    assert float((chosen == one.identity).double().mean()) > 0.5
+
+
+def test_the_same_region_is_as_good_as_the_click_is_sure_of_it(
+    model: UcmModel, cat: Understood
+) -> None:
+    middle_and_rim = torch.tensor([[173.0, 117.0], [196.0, 117.0]])
+    drafts = model.propose(cat, Prompts.clicks(middle_and_rim), True)
+    both = set(drafts.identity[:3].tolist()) & set(drafts.identity[3:].tolist())
+    assert both
+    for node in both:
+        middle, rim = drafts.scores[drafts.identity == node].tolist()
+        assert middle != rim
+
+
 def test_a_region_answers_its_own_box(model: UcmModel, cat: Understood) -> None:
     small = model.propose(cat, Prompts.clicks(EYE), True)
     node = int(small.identity[0])
