@@ -90,7 +90,7 @@ def test_the_command_ends_with_weights_that_the_variant_loads(tmp_path: Path) ->
 
 
 def test_the_scorer_alone_is_fitted_as_it_was_with_its_network(tmp_path: Path) -> None:
-    truth = folder_of(tmp_path / "truth", 5)
+    truth = folder_of(tmp_path / "truth", 3)
     file = train_ucm([truth], tmp_path / "out", steps=1, say=lambda _: None, looks=SMALL)
     shown = tmp_path / "again"
     again = load_file(train_scorer([truth], shown, file, say=lambda _: None))
