@@ -18,7 +18,9 @@ from everything.prompts import Prompts
 from everything.segments import Segments
 from everything.view import Frame, View
 
-DRAWN_TOGETHER = 96  # masks, a multiple of three so that a click's answers stay together
+# Masks drawn together are a multiple of three, so that a click's answers stay together, and what
+# they take is below 32 MiB: malloc would ask the system for more, and clear it, each time.
+FIRST, MOST, WORKING_SET = 24, 96, 24 * 2**20  # masks; bytes of logits
 
 
 def promising(drafts: Drafts, filters: Filters) -> Tensor:
@@ -48,7 +50,7 @@ def gate(
     prompts: P rows, view px, that the drafts answer. Only drafts with a sufficient score are
     drawn at all. The clock counts what was promising and what was stable. way: see `measure`.
     """
-    rows, together = promising(drafts, filters), DRAWN_TOGETHER
+    rows, together, most = promising(drafts, filters), FIRST, MOST
     clock.counts["promising"] += len(rows)
     while len(rows):
         some = rows[:together]
@@ -62,9 +64,10 @@ def gate(
         except Exception as error:
             if not is_out_of_memory(error) or together <= 3:
                 raise
-            together = together // 6 * 3  # fewer at a time need less, and are the same masks
+            together = most = together // 6 * 3  # fewer at a time need less, and are the same masks
             continue
         rows = rows[together:]
+        together = min(most, max(3, WORKING_SET // logits[0].nbytes // 3 * 3))
         clock.counts["stable"] += len(masks)
         yield masks
 

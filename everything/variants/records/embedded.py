@@ -18,7 +18,7 @@ EMBEDDED: dict[str, VariantRecord] = {
         preset={
             "decoding": {"points_per_batch": 4096},
             "filters": {"pred_iou_thresh": 0.25, "stability_score_thresh": 0.0},
-            "nms": {"kind": "mask", "box_nms_thresh": 0.9, "crop_nms_thresh": 0.9},
+            "nms": {"kind": "mask", "box_nms_thresh": 0.95, "crop_nms_thresh": 0.9},
         },
         # A region is certain where nothing above .25 of boundary divides it: see embedded.drawing.
         samplers={"hierarchical": {"high_score_thresh": 18.0}},
