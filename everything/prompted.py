@@ -34,11 +34,12 @@ KINDS = ("centre", "random-1", "random-3", "box")
 @dataclass(frozen=True)
 class PromptScore:
     """Mean IoU of one kind of prompt, over segments. top: of the answer that the model prefers;
-    top_by_area: weighted by the segments' areas; best: of its best answer."""
+    best: of its best answer; top_by_area, best_by_area: weighted by the segments' areas."""
 
     top: float
     top_by_area: float
     best: float
+    best_by_area: float
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,11 @@ class PromptScores:
     def table(self, title: str = "") -> Table:
         """Return the scores as a table for the terminal."""
         table = Table("prompt", title=title or None, title_justify="left")
-        for name in ("IoU of the top mask", "weighted by area", "best of its masks"):
+        for name in ("IoU of the top mask", "best of its masks"):
             table.add_column(name, justify="right")
+            table.add_column("by area", justify="right")
         for kind, score in self.kinds.items():
-            values = (score.top, score.top_by_area, score.best)
+            values = (score.top, score.top_by_area, score.best, score.best_by_area)
             table.add_row(kind, *(f"{value:.3f}" for value in values))
         table.caption = f"{self.segments:,} segments of {self.photos:,} photos"
         return table
@@ -104,9 +106,9 @@ def evaluate_prompts(
 
 def _score(ious: NDArray[np.float64], areas: NDArray[np.float64]) -> PromptScore:
     """ious: (N, 2), of the top and of the best mask."""
-    top, best = ious.T
-    weighted = float((top * areas).sum() / areas.sum())
-    return PromptScore(float(top.mean()), weighted, float(best.mean()))
+    top, best = ious.mean(0).tolist()
+    top_by_area, best_by_area = np.average(ious, 0, areas).tolist()
+    return PromptScore(top, top_by_area, best, best_by_area)
 
 
 def _of_photo(
