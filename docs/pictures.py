@@ -27,19 +27,31 @@ from everything.results import Results
 
 Pixels = NDArray[np.uint8]
 GAP = 6  # px
-COFFEE, ZIDANE, ROCKET = (
+ASTRONAUT, COFFEE, CAT, ROCKET, ZIDANE = (
+    "skimage/data/astronaut.png",
     "skimage/data/coffee.png",
-    "ultralytics/assets/zidane.jpg",
+    "skimage/data/chelsea.png",
     "skimage/data/rocket.jpg",
+    "ultralytics/assets/zidane.jpg",
 )
 
 
 def main(labels: Path, others: Path, out: Path) -> None:
     """Make all of them, JPEGs of some 100 kB."""
+    saved(demo(Results(labels)), out / "demo.jpg")
     saved(levels(Results(labels)), out / "levels.jpg")
     with TemporaryDirectory() as work:
         saved(handed(Results(labels), Path(work)), out / "export.jpg")
         saved(report([labels, others], Path(work) / "page"), out / "report.jpg")
+
+
+def demo(results: Results) -> Pixels:
+    """Photos with all of their masks, side by side."""
+    row = []
+    for key in (ASTRONAUT, COFFEE, CAT, ROCKET):
+        result = results.read(key)
+        row.append(overlay(photo_of(results, key, result), result.annotations))
+    return stacked([row], 1674)
 
 
 def levels(results: Results) -> Pixels:
