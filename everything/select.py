@@ -20,7 +20,7 @@ from everything.view import Frame, View
 
 # Masks drawn together are a multiple of three, so that a click's answers stay together, and what
 # they take is below 32 MiB: malloc would ask the system for more, and clear it, each time.
-FIRST, MOST, WORKING_SET = 24, 96, 24 * 2**20  # masks; bytes of logits
+FIRST, MOST, WORKING_SET = 24, 96, 16 * 2**20  # masks; bytes of logits
 
 
 def promising(drafts: Drafts, filters: Filters) -> Tensor:
