@@ -27,7 +27,7 @@ from everything.names import shown
 from everything.places import patiently
 
 BEAT = 5.0  # s
-STALE = 90.0  # s; longer than a store's bad minute
+STALE = 240.0  # s; longer than `patiently` waits for a store, or a bad line would end jobs
 _log = logging.getLogger(__name__)
 
 
@@ -55,11 +55,14 @@ class Permit:
 
     def _look(self, content: bytes | None) -> None:
         if not self._is_mine(content):
-            now = "its lease has gone" if content is None else f"{_holder(content)} has taken over"
-            raise StoreError(
-                f"{self._root}: this job no longer has it ({now}): see that no other job writes "
-                "there, then run the same command again, it continues"
-            )
+            gone = "its lease has gone"
+            raise self._lost(gone if content is None else f"{_holder(content)} has taken over")
+
+    def _lost(self, reason: str) -> StoreError:
+        return StoreError(
+            f"{self._root}: this job no longer has it ({reason}): see that no other job writes "
+            "there, then run the same command again, it continues"
+        )
 
     def _is_mine(self, content: bytes | None) -> bool:
         return content is not None and _parsed(content).get("job") == self.job
@@ -71,6 +74,16 @@ class Lease(Permit):
     def __init__(self, files: Any, path: str, root: str) -> None:
         super().__init__(files, path, root, uuid.uuid4().hex)
         self._beats = 0
+        self._renewed = _now()
+
+    def check(self) -> None:
+        """As of Permit; and not having renewed it for STALE seconds is having lost it."""
+        if self._is_overdue():
+            raise self._lost(f"it could not renew its lease for {STALE:.0f} s")
+        super().check()
+
+    def _is_overdue(self) -> bool:
+        return _now() - self._renewed > STALE
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -100,6 +113,7 @@ class Lease(Permit):
             found = patiently(self._content)
         if not self._is_mine(found):
             raise self._held_by(found)
+        self._renewed = _now()
 
     def _create(self) -> bool:
         """Write the lease if there is none; false if the store says that there is one."""
@@ -152,9 +166,15 @@ class Lease(Permit):
 
     def _renew(self, stop: Event) -> None:
         while not stop.wait(BEAT):
+            asked = _now()
             try:
                 self._look(self._content())
                 self._write()
+                if self._is_overdue():
+                    # Suspended in between, it may have written over what somebody else had.
+                    self._files.rm_file(self._path)
+                    return
+                self._renewed = asked
             except StoreError:
                 return  # `check` says so
             except Exception as error:

@@ -343,8 +343,8 @@ def test_killed_jobs_continue_and_end_as_if_undisturbed(tmp_path: Path, workers:
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     undisturbed, out = tmp_path / "undisturbed", tmp_path / "out"
     run(photos, undisturbed, SLOW)
-    # Each job with workers imports torch once more.
-    for goal in (1, 5, 9, 14, 18) if workers == 1 else (4, 18):
+    # Each job with worker processes, as all are after the first kill, imports torch once more.
+    for goal in (1, 9, 18) if workers == 1 else (4, 18):
         with started(photos, out, workers, goal) as process:
             time.sleep(random.Random(goal).random() / 20)
             os.kill(process.pid or 0, signal.SIGKILL)

@@ -82,6 +82,13 @@ def until(ready: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+def lost(root: Url, lose: Callable[[Bucket], None]) -> bool:
+    """Whether a heart has noticed that its lease is lost: it may write over that meanwhile."""
+    lose(Bucket(root))
+    time.sleep(2 * lease.BEAT)
+    return all(thread.name != "lease" for thread in threading.enumerate())
+
+
 def test_one_at_a_time(root: Url) -> None:
     bucket, other = Bucket(root), Bucket(root)
     with bucket.locked():
@@ -125,9 +132,9 @@ def test_many_at_the_same_moment(bucket: Bucket) -> None:
 def test_a_lease_that_is_not_renewed_is_taken_over(
     root: Url, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "STALE", 0.5)
+    monkeypatch.setattr(lease, "STALE", 2.0)
     bucket = Bucket(root)
-    for found in (json.dumps(ELSEWHERE).encode(), b"torn", b"[]", b"{}"):
+    for found in (json.dumps(ELSEWHERE).encode(), b"torn"):
         bucket.write(".lock", [found])
         with bucket.locked():
             bucket.write("a", [b"1"])
@@ -160,14 +167,23 @@ def test_who_has_lost_the_lease_writes_nothing_more(
         worker = Bucket(root, mine.permit)
         for writer in (mine, worker):
             writer.write("a", [b"1"])
-        lose(Bucket(root))
-        time.sleep(2 * lease.BEAT)
+        until(partial(lost, root, lose))
         for writer in (mine, worker):
             for act in (writer.delete, writer.remove, partial(writer.write, content=[b"2"])):
                 with pytest.raises(StoreError, match=r"no longer has it \((process 7|its lease)"):
                     act("a")
     assert others(mine) == ({"a", ".lock"} if lose is leave else {"a"})
     assert mine.read("a") == b"1"
+
+
+def test_who_could_not_renew_it_has_lost_it(root: Url, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = Bucket(root)
+    with mine.locked():
+        monkeypatch.setattr(lease, "STALE", -1.0)
+        with pytest.raises(StoreError, match=r"could not renew"):
+            mine.write("a", [b"1"])
+        until(lambda: all(thread.name != "lease" for thread in threading.enumerate()))
+    assert others(mine) == set()
 
 
 def test_where_no_conditions_are_kept_the_last_one_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,9 +226,11 @@ def build_waiting(recipe: Recipe) -> Pipeline:
     return replace(build(recipe), model=Waiting(file=Path(recipe.version)))
 
 
-def job(root: Url, photos: Path, recipe: Recipe, workers: int, pipe: Connection) -> None:
+def job(
+    root: Url, photos: Path, recipe: Recipe, workers: int, stale: float, pipe: Connection
+) -> None:
     """A job in a process of its own, which says how it ended."""
-    lease.BEAT, lease.STALE = 0.1, 200.0
+    lease.BEAT, lease.STALE = 0.1, stale
     try:
         summary = label(lambda: list_inputs([photos]), root, recipe, workers=workers,
                         preview=False, build=build_waiting)  # fmt: skip
@@ -232,12 +250,14 @@ def photos(tmp_path: Path) -> Path:
 class Job:
     """One in another process that has come to the photo that it waits in, until let go."""
 
-    def __init__(self, bucket: Bucket, photos: Path, workers: int = 1) -> None:
+    def __init__(
+        self, bucket: Bucket, photos: Path, workers: int = 1, stale: float = 200.0
+    ) -> None:
         self.file = photos.parent / "go"
         self.recipe = RECIPE.model_copy(update={"version": str(self.file)})
         _context.set_forkserver_preload(["everything.annotate", "tests.fakes"])
         self._pipe, there = _context.Pipe()
-        arguments = (bucket.root, photos, self.recipe, workers, there)
+        arguments = (bucket.root, photos, self.recipe, workers, stale, there)
         self.process = _context.Process(target=job, args=arguments)
         self.process.start()
         there.close()
@@ -300,9 +320,9 @@ def test_a_killed_job_is_continued_at_once(
 def test_a_suspended_job_finds_that_another_one_has_taken_over(
     bucket: Bucket, photos: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = Job(bucket, photos, workers)
+    first = Job(bucket, photos, workers, stale=6.0)
     first.signal(signal.SIGSTOP)
-    monkeypatch.setattr(lease, "STALE", 1.0)
+    monkeypatch.setattr(lease, "STALE", 7.0)
     assert do(photos, bucket.root, OTHER, overwrite=True).done == 7
     # Its worker, which was not suspended, has a result of its recipe now, and must not write it.
     first.file.touch()
