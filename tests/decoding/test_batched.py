@@ -53,3 +53,28 @@ def test_content_and_fine_features(example: Any, content: tuple[int, int]) -> No
     question = (*prompts(ex, "point", 3), True)
     expected, found = both(ex, question, content=content, skip=skip)
     assert_same(found, expected, torch.arange(9))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_passes_and_the_drawing_are_one_graph_each(
+    example: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """Nothing in them leaves the graph, which torch.compile and CUDA graphs need."""
+    ex = example().double()
+    question = (*prompts(ex, "point", 5), True)
+    rows = torch.tensor([14, 0, 1, 2, 7, 7])
+    expected, _ = both(ex, question)
+    graphs: list[Any] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    for name in ("first_pass", "second_pass", "_features"):
+        whole = torch.compile(getattr(BatchedSide, name), fullgraph=True, backend=backend)
+        monkeypatch.setattr(BatchedSide, name, whole)
+    _, found = both(ex, question)
+    assert_same(found, expected, rows)
+    assert len(graphs) == 3
+    torch.compiler.reset()
