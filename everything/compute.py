@@ -21,9 +21,9 @@ def device_of(compute: Compute) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(compute.device)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).cpu()  # "meta" has no numbers to give back
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].split(". ")[0]
         raise ConfigError(
             f"compute.device = {compute.device!r}: not to be had here ({reason}): "
             f"leave it out or say cpu"
