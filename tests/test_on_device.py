@@ -23,18 +23,15 @@ from tests.pretended import GPU, Gpu, OnGpu, switched_on
 from tests.variants.test_contract import build
 
 # One of each module's; slimsam, mobilesamv2 and tinysam have the code of others.
-LARGE = ("repvit-sam", "efficientvit-sam-xl0")  # whose modules have a smaller one
 FAMILIES = (
     "nano",
     "sam-vit-b",
     "sam2-hiera-t",
     "mobilesam",
-    "repvit-sam",
     "edgesam",
     "nanosam",
     "lite-sam",
     "mobilesamv2-efficientvit-l2",
-    "efficientvit-sam-xl0",
     "efficientsam-ti",
 )
 PHOTO = photo("chelsea", 160)
@@ -134,7 +131,7 @@ def test_the_plain_decoder_does_it_too(name: str):
     ("name", "precision"),
     # Processors take half a minute for convolutions in float16.
     [
-        *((name, "bf16") for name in FAMILIES if name not in LARGE),
+        *((name, "bf16") for name in FAMILIES),
         ("nano", "fp16"),
         ("sam-vit-b", "fp16"),
     ],
