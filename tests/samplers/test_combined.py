@@ -64,9 +64,9 @@ def test_the_image_is_encoded_once(model: SamModel, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_pair_is_one_line_of_configuration():
-    recipe = resolve(sampler="object-aware+grid-16", sets=["sampler.first.conf=0.3"])
+    recipe = resolve(sampler="object-aware+grid-16", sets=["sampler.first.conf=0.35"])
     assert recipe.sampler["name"] == "object-aware+grid-16"
-    assert recipe.sampler["first"]["conf"] == 0.3
+    assert recipe.sampler["first"]["conf"] == 0.35
     assert recipe.sampler["then"]["points_per_side"] == 16
     # What filters the grid must not be switched off by what the boxes do without.
     assert recipe.filters.pred_iou_thresh > 0
