@@ -137,9 +137,10 @@ def match(found: Mask, truth: Mask) -> tuple[Mask, int]:
     n, m = graph.shape
     # One unit flows from a source through each pixel found, to a pixel drawn, into a sink. (scipy's
     # maximum_bipartite_matching gives the same number and takes seconds for contours like these.)
-    rows = np.concatenate([np.zeros(n, np.int32), 1 + graph.row, 1 + n + np.arange(m)])
-    columns = np.concatenate([1 + np.arange(n), 1 + n + graph.col, np.full(m, 1 + n + m)])
-    pipes = csr_array((np.ones(len(rows), np.int32), (rows, columns)), shape=(n + m + 2,) * 2)
+    rows = [np.zeros(n), 1 + graph.row, 1 + n + np.arange(m)]
+    columns = [1 + np.arange(n), 1 + n + graph.col, np.full(m, 1 + n + m)]
+    where = tuple(np.concatenate(x).astype(np.int32) for x in (rows, columns))
+    pipes = csr_array((np.ones(len(where[0]), np.int32), where), shape=(n + m + 2,) * 2)
     flow = maximum_flow(pipes, 0, n + m + 1)
     matched: Mask = flow.flow[[0], 1 : n + 1].toarray()[0] > 0
     return matched, int(flow.flow_value)

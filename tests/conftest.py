@@ -1,5 +1,18 @@
-"""Tests run several at a time: one thread each."""
+"""Tests run several at a time: one thread each, and none hears what another has set up."""
 
+import logging
+from collections.abc import Iterator
+
+import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> Iterator[None]:
+    """The program's log goes to a command's console, which is a test's own and ends with it."""
+    logger = logging.getLogger("everything")
+    before = logger.handlers, logger.level, logger.propagate
+    yield
+    logger.handlers, logger.level, logger.propagate = before
