@@ -17,9 +17,9 @@ def test_killed_jobs_end_as_undisturbed_ones(tmp_path: Path) -> None:
     killing.life_of(photos, tmp_path / "imports", 1)
     life = killing.life_of(photos, undisturbed, 1)
     rng, done = random.Random(), killing.Kills()  # other moments every time
-    while len(done) < 6:
+    while len(done) < 4:
         out = tmp_path / f"out-{done.runs}"
-        killing.torment(photos, out, 1, rng, life, done, 6 - len(done))
+        killing.torment(photos, out, 1, rng, life, done, 4 - len(done))
         killing.check_equal(out, undisturbed)
         assert done.runs < 20, f"jobs are over before they can be killed: {done}"
     assert killing.check_whole(undisturbed) == life.results == 31
