@@ -19,7 +19,8 @@ from everything.segments import Segments
 from everything.view import Frame, View
 
 # Masks drawn together are a multiple of three, so that a click's answers stay together, and what
-# they take is below 32 MiB: malloc would ask the system for more, and clear it, each time.
+# they take is below 32 MiB: malloc would ask the system for more, and clear it, each time. On a
+# GPU only waits count, so that as many as may be are drawn together.
 FIRST, MOST, WORKING_SET = 24, 96, 16 * 2**20  # masks; bytes of logits
 
 
@@ -67,7 +68,8 @@ def gate(
             together = most = together // 6 * 3  # fewer at a time need less, and are the same masks
             continue
         rows = rows[together:]
-        together = min(most, max(3, WORKING_SET // logits[0].nbytes // 3 * 3))
+        room = WORKING_SET // logits[0].nbytes if logits.device.type == "cpu" else most
+        together = min(most, max(3, room // 3 * 3))
         clock.counts["stable"] += len(masks)
         yield masks
 

@@ -262,6 +262,8 @@ class Job:
         self.process.start()
         there.close()
         until(self.file.with_suffix(".begun").exists)
+        # And no write of what it did before is under way, whose end nobody could say.
+        until(lambda: len(results(bucket.root)) >= 4)
 
     def signal(self, number: int) -> None:
         os.kill(self.process.pid or 0, number)
