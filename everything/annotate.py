@@ -25,6 +25,7 @@ from everything.ledger import Row
 from everything.names import image_id, shown
 from everything.pipeline import Pipeline, segment
 from everything.raster import Pixels, Tiff, open_tiff
+from everything.scene import NotFinite
 from everything.segments import Segments
 from everything.sources import read_source
 from everything.store import Store
@@ -155,6 +156,8 @@ class Annotator:
     def _reason(self, error: Exception) -> str:
         if isinstance(error, Overtime):
             return overtime(self.limits.max_seconds, f"{error.stage} was next")
+        if isinstance(error, NotFinite):
+            return str(error)
         if is_out_of_memory(error):
             return "not enough memory to segment it: use fewer --workers, or set tiles.tile_side"
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
+from torch import Tensor
+
 from everything import select
 from everything.batching import Batching
 from everything.clock import Clock
@@ -15,6 +17,10 @@ from everything.measure import Way
 from everything.model import Model
 from everything.prompts import Prompts
 from everything.view import Frame, View
+
+
+class NotFinite(ArithmeticError):
+    """A network's answer is not a number, of which no threshold would let anything pass."""
 
 
 class Scene:
@@ -60,6 +66,7 @@ class Scene:
         """Yield the masks that prompts (P rows, view px) give and that pass the gate.
 
         Where memory runs out in the decoder, batches are halved and the batch is asked again.
+        Raises NotFinite, as `finite`.
         """
         self._clock.counts["prompts"] += len(prompts)
         done, embedding = 0, self.embedding if len(prompts) else None
@@ -73,6 +80,7 @@ class Scene:
                 if self._batching.survives(error):
                     continue
                 raise
+            self.finite(drafts.scores)
             done += len(batch)
             self._clock.counts["decoder_calls"] += 1
             self._clock.counts["candidates"] += len(drafts.scores)
@@ -87,6 +95,18 @@ class Scene:
             decoded = decoded[decoded.scores > self._recipe.filters.pred_iou_thresh]
         with self._clock.stage("select"):
             return select.accept(decoded, self.view, self._recipe.filters, self._way)
+
+    def finite(self, answer: Tensor) -> Tensor:
+        """Return a network's answer; raises NotFinite, with the way out, if some of it is not a
+        finite number."""
+        if bool(answer.isfinite().all()):
+            return answer
+        precision = self._recipe.compute.precision
+        way = {
+            "fp16": "fp16 does not hold its values: use --precision fp32 or bf16",
+            "bf16": "bf16 does not hold its values: use --precision fp32",
+        }.get(precision, "are its weights whole?")
+        raise NotFinite(f"{self.variant} answered with what is no finite number: {way}")
 
     @property
     def _way(self) -> Way:

@@ -37,7 +37,7 @@ class AutoPpn(Settings):
 
     def __call__(self, scene: Scene) -> Iterator[Masks]:
         """Yield the masks of the points, then those of the boxes. Raises ConfigError if there is
-        no head for the variant, WeightsError if the head cannot be read."""
+        no head for the variant, WeightsError if the head cannot be read, NotFinite as `decode`."""
         features = scene.model.features(scene.embedding)
         head = prompt_head.load(self._path(scene)).to(features.device)
         if features.shape[1] != len(head.mean):
@@ -46,8 +46,10 @@ class AutoPpn(Settings):
                 f"{scene.variant} has {features.shape[1]}: train one with "
                 f"`everything train auto-ppn --variant {scene.variant}`"
             )
+        answer = prompt_head.Answer(*(maps.cpu() for maps in head(features)))
+        scene.finite(answer.confidence)
         proposals = prompt_head.propose(
-            head(features),
+            answer,
             scene.frame,
             conf=self.conf,
             iou=self.iou,

@@ -84,12 +84,11 @@ def cells(canvas: Size, grid: Size) -> Tensor:
 def propose(
     answer: Answer, frame: Frame, *, conf: float, iou: float, max_points: int, max_boxes: int
 ) -> Proposals:
-    """Return the prompts that an answer (B = 1) suggests for a view, on the processor.
+    """Return the prompts that an answer (B = 1), on the processor, suggests for a view.
 
     Points are local maxima of the confidence, boxes come from the most confident cells. conf:
     confidence in [0, 1], exceeded. iou: of two boxes, exceeded by duplicates.
     """
-    answer = Answer(*(maps.cpu() for maps in answer))
     heat = torch.sigmoid(answer.confidence[0]).double()
     places = cells(frame.canvas, (heat.shape[0], heat.shape[1]))
     x0, y0, x1, y1 = frame.content
