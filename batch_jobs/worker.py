@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import json
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -48,7 +49,8 @@ class Worker:
                 raise self._failed
             rows = [vars(row) for row in self._done(tasks_in(block))]
         except EverythingError as error:
-            rows = [{"stopped": type(error).__name__, "reason": str(error)}]
+            where = f"on {socket.gethostname()}: {error}"
+            rows = [{"stopped": type(error).__name__, "reason": where}]
         return pa.table({"row": [json.dumps(row) for row in rows]})
 
     def _done(self, tasks: list[Task]) -> list[Row]:

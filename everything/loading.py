@@ -18,7 +18,7 @@ from everything.errors import ConfigError
 from everything.names import shown
 from everything.nearest import nearest
 from everything.pipeline import Pipeline
-from everything.provenance import other_files
+from everything.provenance import check_files, other_files
 from everything.variants import UNAVAILABLE, VARIANTS, VariantRecord
 from everything.variants.borrowing import completed
 from everything.variants.staging import staged
@@ -104,12 +104,13 @@ def composed(
 def build(recipe: Recipe) -> Pipeline:
     """Return the model, its weights loaded, and the sampler of a recipe.
 
-    Raises WeightsError, and ConfigError for a decoder that the variant does not have or a device
-    that is not here.
+    Raises WeightsError, also if a file is not the recipe's, as it can be on another machine, and
+    ConfigError for a decoder that the variant does not have or a device that is not here.
     """
     record = _variant(recipe.variant)
     own = recipe.checkpoint
     path = staged(own, recipe.weights) if own else record.weights.path()
+    check_files(recipe, record, path)
     module = import_module(f"everything.variants.{record.module}")
     state = completed(read_state(path), record)
     model = module.build(state, str(path), **record.options)

@@ -6,7 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from everything.config import Recipe
 from everything.detectors.known import KNOWN
+from everything.errors import WeightsError
+from everything.names import shown
+from everything.places import Url, located
 from everything.variants import VARIANTS, VariantRecord
 from everything.variants.borrowing import borrows
 from everything.variants.weights import read_state, sha256
@@ -26,6 +30,29 @@ def other_files(
         if borrows(record, read_state(path)):
             found[record.lender] = VARIANTS[record.lender].weights.digest()
     return found
+
+
+def check_files(recipe: Recipe, record: VariantRecord, path: Path) -> None:
+    """Raise WeightsError if a file is not the one that the recipe was made with: a path can be
+    another file on another machine, or later.
+
+    path: of the variant's weights.
+    """
+    own = recipe.checkpoint
+    is_checked = isinstance(located(own), Url) if own else bool(record.weights.sha256)
+    if not is_checked:
+        _compare(str(path), recipe.weights, sha256(path))
+    found = other_files(record, path if own else None, recipe.sampler) if recipe.others else {}
+    for what, digest in recipe.others.items():
+        _compare(what, digest, found.get(what, "none: it is not there"))
+
+
+def _compare(what: str, expected: str, found: str) -> None:
+    if expected not in ("", found):
+        raise WeightsError(
+            f"{shown(what)}: not the file that the job began with (its SHA-256 is {found}, not "
+            f"{expected}): copy that one to every machine, or give a URL"
+        )
 
 
 def _files(sampler: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:

@@ -8,7 +8,7 @@ from everything import load
 from everything.catalogue import configs, samplers, variants
 from everything.config import Recipe
 from everything.errors import ConfigError, WeightsError
-from everything.loading import resolve
+from everything.loading import build, resolve
 
 SAM_DEFAULTS = {
     "points_per_batch": 64,
@@ -164,6 +164,23 @@ def test_files_of_samplers_count_by_what_is_in_them(tmp_path: Path):
     pair = recipe("a.pt", "object-aware+grid-16", "sampler.first")
     assert pair.others == {"sampler.first.detector": one.others["sampler.detector"]}
     assert pair.digest == recipe("b.pt", "object-aware+grid-16", "sampler.first").digest
+
+
+def test_a_file_that_is_another_one_where_the_model_is_loaded_is_refused(tmp_path: Path):
+    """A path on another machine of a cluster."""
+    weights, head = tmp_path / "w.safetensors", tmp_path / "head.safetensors"
+    weights.write_bytes(Path("everything/weights/nano.safetensors").read_bytes())
+    head.write_bytes(b"head")
+    recipe = resolve("nano", weights, "object-aware", sets=[f"sampler.detector={head}"])
+    head.write_bytes(b"tail")
+    with pytest.raises(WeightsError, match=r"sampler\.detector: not the file that the job"):
+        build(recipe)
+    head.unlink()
+    with pytest.raises(WeightsError, match=r"its SHA-256 is none: it is not there"):
+        build(recipe)
+    weights.write_bytes(Path("everything/weights/ucm.safetensors").read_bytes())
+    with pytest.raises(WeightsError, match=r"w\.safetensors: not the file that the job began with"):
+        build(recipe)
 
 
 def test_a_variant_suits_samplers_to_its_logits():
