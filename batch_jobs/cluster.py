@@ -18,6 +18,7 @@ from typing import Any
 
 from batch_jobs.attempts import ATTEMPTS, left_behind
 from batch_jobs.worker import Worker, block_of, rows_in
+from everything import native
 from everything.annotate import Annotator, Task
 from everything.errors import JobError
 from everything.images import Limits
@@ -27,6 +28,10 @@ GIB = 2**30
 _IN_FLIGHT = 2  # blocks an actor has: one that it does and one that it will not wait for
 _WITHOUT_PHOTOS = GIB  # torch, a small model, and what its masks take
 _BYTES_A_PIXEL = 16  # two photos as read, float copies for the model, full-size masks as they go
+_UNCOMPILED = (
+    "this copy of the program has no compiled kernels, so photos take longer: git ignores them, and "
+    "--working-dir takes along what git does not: leave it out where the program is installed"
+)
 _BLOCKS_EACH = 8  # at least, so that no worker is alone with the end of the job
 _log = logging.getLogger(__name__)
 
@@ -70,6 +75,8 @@ class Cluster:
 
         Raises what stopped a worker, such as StoreError, and JobError if the cluster did.
         """
+        if native.kernels is None:
+            _log.warning("%s", _UNCOMPILED)
         with connected(self.address):
             fits = self._fits()
             deaths = left_behind(store.folder)

@@ -22,10 +22,11 @@ def log_to(console: Console) -> None:
     plain = logging.StreamHandler(console.file)
     plain.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     rich = RichHandler(console=console, show_path=False, show_time=False, markup=False)
-    logger = logging.getLogger("everything")
-    logger.handlers = [rich if console.is_terminal else plain]
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+    for package in ("everything", "batch_jobs"):
+        logger = logging.getLogger(package)
+        logger.handlers = [rich if console.is_terminal else plain]
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
 
 
 @contextmanager

@@ -12,7 +12,8 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def _own_log() -> Iterator[None]:
     """The program's log goes to a command's console, which is a test's own and ends with it."""
-    logger = logging.getLogger("everything")
-    before = logger.handlers, logger.level, logger.propagate
+    loggers = [logging.getLogger(package) for package in ("everything", "batch_jobs")]
+    before = [(logger.handlers, logger.level, logger.propagate) for logger in loggers]
     yield
-    logger.handlers, logger.level, logger.propagate = before
+    for logger, state in zip(loggers, before, strict=True):
+        logger.handlers, logger.level, logger.propagate = state

@@ -39,7 +39,7 @@ _PATIENCE = {
     "health_check_timeout_ms": 10000,
     "health_check_failure_threshold": 5,
 }
-_NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "memory": 3 * 2**30}
+_NODE = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 80 * 2**20, "memory": 3 * 2**30}
 
 
 class Machines:

@@ -68,18 +68,6 @@ def root(request: pytest.FixtureRequest, grid: Machines, tmp_path: Path) -> Loca
     return tmp_path / "place" if request.param == "folder" else Url(f"s3://bucket/{uuid4().hex}")
 
 
-@pytest.fixture
-def folder(grid: Machines, tmp_path: Path) -> Path:
-    grid.fill()
-    return tmp_path / "place"
-
-
-@pytest.fixture
-def bucket(grid: Machines) -> Url:
-    grid.fill()
-    return Url(f"s3://bucket/{uuid4().hex}")
-
-
 class Job:
     """Photos, and their results on one machine, to which those of the cluster must be equal."""
 
@@ -125,7 +113,7 @@ class Job:
 
     def done(self) -> int:
         """How many results there are."""
-        return len(results(self.out))
+        return len(_names(self.out))
 
 
 def submit(photos: Location, out: Location, recipe: Recipe, cluster: Cluster = CLUSTER) -> Summary:
@@ -143,19 +131,19 @@ def submit(photos: Location, out: Location, recipe: Recipe, cluster: Cluster = C
 
 def results(out: Location) -> dict[str, bytes]:
     """Every result by its name, but for its timing; each is whole."""
-    folder = folder_at(out)
-    if isinstance(folder, Bucket):
-        names = [name for name, _ in folder.walk("annotations")]
-    else:
-        assert isinstance(out, Path)
-        home = out / "annotations"
-        names = [path.relative_to(home).as_posix() for path in home.rglob("*.json")]
     found = {}
-    for name in names:
-        content = folder.read(f"annotations/{name}") or b""
+    for name in _names(out):
+        content = folder_at(out).read(f"annotations/{name}") or b""
         assert read_document(content), name
         found[name] = content.split(b',"timing":')[0]
     return found
+
+
+def _names(out: Location) -> list[str]:
+    if isinstance(out, Url):
+        return [name for name, _ in Bucket(out).walk("annotations")]
+    home = out / "annotations"
+    return [path.relative_to(home).as_posix() for path in home.rglob("*.json")]
 
 
 def rows(out: Location) -> pa.Table:
@@ -218,8 +206,8 @@ def test_as_on_one_machine(root: Location, tmp_path: Path) -> None:
     assert set(tries(job.height).values()) == {1}
 
 
-def test_a_machine_is_lost(folder: Path, grid: Machines, tmp_path: Path) -> None:
-    job = Job(folder, tmp_path, 24, 0.3)
+def test_a_machine_is_lost(root: Location, grid: Machines, tmp_path: Path) -> None:
+    job = Job(root, tmp_path, 24, 0.3)
     expected = job.expected()
     job.place()
     thread = when(lambda: job.done() >= 6, grid.lose)
@@ -230,8 +218,8 @@ def test_a_machine_is_lost(folder: Path, grid: Machines, tmp_path: Path) -> None
     assert sum(tries(job.height).values()) <= 24 + 3
 
 
-def test_workers_are_killed_and_a_photo_kills_them(folder: Path, tmp_path: Path) -> None:
-    job = Job(folder, tmp_path, 18, 0.2)
+def test_workers_are_killed_and_a_photo_kills_them(root: Location, tmp_path: Path) -> None:
+    job = Job(root, tmp_path, 18, 0.2)
     expected = job.expected()
     job.add("1/poison.jpg", POISON)
     job.place()
@@ -251,17 +239,17 @@ def test_workers_are_killed_and_a_photo_kills_them(folder: Path, tmp_path: Path)
 
 
 def test_a_photo_that_hangs_costs_its_worker_and_then_itself_only(
-    folder: Path, tmp_path: Path
+    root: Location, tmp_path: Path
 ) -> None:
-    job = Job(folder, tmp_path, 8, 0)
+    job = Job(root, tmp_path, 8, 0)
     expected = job.expected()
     job.add("1/poison.jpg", HANGS)
     job.place()
-    summary = job.run(replace(CLUSTER, time_limit=15))
+    summary = job.run(replace(CLUSTER, time_limit=5))
     assert (summary.done, summary.failed, summary.exit_code) == (8, 1, 3)
     check(job, expected, 1)
     (failure,) = summary.failures
-    assert "1/poison.jpg: over the time limit of 15 s (its process hung and was ended)" in failure
+    assert "1/poison.jpg: over the time limit of 5 s (its process hung and was ended)" in failure
     assert tries(job.height).pop(HANGS) == 2  # in a block, and alone
 
 
@@ -292,9 +280,9 @@ def killed_driver(job: Job, address: str, results: int) -> None:
 
 
 def test_the_driver_is_killed_and_the_job_submitted_again(
-    folder: Path, grid: Machines, tmp_path: Path
+    root: Location, grid: Machines, tmp_path: Path
 ) -> None:
-    job = Job(folder, tmp_path, 16, 0.4)
+    job = Job(root, tmp_path, 16, 0.4)
     expected = job.expected()
     job.place()
     killed_driver(job, grid.address, 4)
@@ -308,9 +296,10 @@ def test_the_driver_is_killed_and_the_job_submitted_again(
     assert sum(tries(job.height).values()) - before == summary.done
 
 
-def test_all_of_it_in_a_bucket(bucket: Url, grid: Machines, tmp_path: Path) -> None:
+def test_all_of_it_at_once(grid: Machines, tmp_path: Path) -> None:
     """The driver is killed; in the next job a machine is lost and workers are killed."""
-    job = Job(bucket, tmp_path, 24, 0.3)
+    grid.fill()
+    job = Job(Url(f"s3://bucket/{uuid4().hex}"), tmp_path, 24, 0.3)
     expected = job.expected()
     job.add("0/poison.jpg", POISON)
     job.place()
@@ -328,6 +317,16 @@ def test_all_of_it_in_a_bucket(bucket: Url, grid: Machines, tmp_path: Path) -> N
     assert tries(job.height).pop(POISON) <= 3 + 3
     # What was in hand at the deaths of the driver's three workers, of a machine's, and of two more.
     assert sum(tries(job.height).values()) <= 24 + 6 + 6 * 3
+
+
+def test_several_workers_share_a_gpu(root: Location, tmp_path: Path) -> None:
+    """Ray counts GPUs that are not there, and hands them out as it does real ones."""
+    job = Job(root, tmp_path, 24, 0.3)
+    expected = job.expected()
+    job.place()
+    job.run(replace(CLUSTER, cpus=0.25, gpus=0.5, min_workers=5))
+    check(job, expected)
+    assert len(set(processes(job.height))) >= 4  # on three GPUs
 
 
 def test_what_stops_every_worker_ends_the_job(grid: Machines, tmp_path: Path) -> None:
