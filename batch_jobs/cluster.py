@@ -29,9 +29,11 @@ _IN_FLIGHT = 2  # blocks an actor has: one that it does and one that it will not
 _WITHOUT_PHOTOS = GIB  # torch, a small model, and what its masks take
 _BYTES_A_PIXEL = 16  # two photos as read, float copies for the model, full-size masks as they go
 _UNCOMPILED = (
-    "this copy of the program has no compiled kernels, so photos take longer: git ignores them, and "
-    "--working-dir takes along what git does not: leave it out where the program is installed"
+    "this copy of the program has no compiled kernels, so photos take longer: git ignores "
+    "them, and --working-dir leaves out what git ignores: submit without it where the program is "
+    "installed"
 )
+_DEATHS_LOADING = 8  # of workers in a row: what kills every worker is to end the job
 _BLOCKS_EACH = 8  # at least, so that no worker is alone with the end of the job
 _log = logging.getLogger(__name__)
 
@@ -122,14 +124,23 @@ class Cluster:
             raise JobError(f"the cluster could not go on ({reason}): run the same again") from error
 
     def _fits(self) -> int:
-        """How many workers the cluster, as it is now, can hold."""
+        """How many workers the cluster, as it is now, can hold; at least one is asked for."""
         import ray
 
-        here = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         wanted = {"CPU": self.cpus, "GPU": self.gpus, "memory": self.memory}
-        fits = min(int(here.get(name, 0) // need) for name, need in wanted.items() if need)
-        _log.info("%d workers fit on the cluster as it is now", fits)
+        needs = {name: need for name, need in wanted.items() if need}
+        fits = sum(min(int(n.get(name, 0) // need) for name, need in needs.items()) for n in nodes)
+        if fits:
+            _log.info("%d workers fit on the cluster as it is now", fits)
+        else:
+            _log.warning("%s", self._waiting())
         return max(1, fits)
+
+    def _waiting(self) -> str:
+        gpus = f", {self.gpus:g} GPUs" if self.gpus else ""
+        each = f"{self.cpus:g} cores{gpus} and {self.memory / GIB:g} GiB"
+        return f"no machine of the cluster has a worker's {each}: waiting for one that has"
 
 
 def _blocks(
@@ -161,20 +172,31 @@ def connected(address: str | None) -> Iterator[None]:
     try:
         if ours:
             _connect(address)
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.WARNING)
+        _settle(ray.data.DataContext.get_current())
         yield
     finally:
         if ours:
             ray.shutdown()
 
 
+def _settle(context: Any) -> None:
+    """Let jobs of days go on, and say here only what they say themselves; Ray's own log, in files
+    of its session, has the rest."""
+    context.enable_progress_bars = False
+    # No block comes back for half an hour where a photo takes a minute, or machines are awaited.
+    context.execution_no_progress_timeout_s = -1
+    # A machine that is lost while its workers load their models is not the end of the job.
+    context.max_consecutive_actor_init_deaths = _DEATHS_LOADING
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(logging.CRITICAL)
+
+
 def _connect(address: str | None) -> None:
     import ray
 
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise JobError(f"Ray at {address or 'this machine'}: {reason}: start it first") from error

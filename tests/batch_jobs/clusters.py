@@ -23,11 +23,14 @@ from tests import fakes
 TRIES = "EVERYTHING_TEST_TRIES"
 SLOW = 11  # width of a photo that takes SECONDS
 SECONDS = 6.0
+HEAVY = "heavy"  # a variant that takes LOADING s to load, and tells that as of a photo of height 0
+LOADING = 3.0
 _ENVIRONMENT = {
     "RAY_worker_niceness": "0",  # or a busy machine never gets to them
     "RAY_AUTH_MODE": "disabled",  # or it writes a token into the home folder
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S": "4",  # where a job's is not: photos take longer
     "PYTHONPATH": os.pathsep.join(
         filter(None, [str(Path(__file__).parents[2]), os.getenv("PYTHONPATH")])
     ),
@@ -104,7 +107,7 @@ class Telling(fakes.Discs):
 
     def encode(self, view: View) -> View:
         height, width = view.size
-        Path(os.environ[TRIES], f"{height}x{width} {os.getpid()} {time.time_ns()}").touch()
+        _tell(height, width)
         if width == SLOW:
             time.sleep(SECONDS)
         return super().encode(view)
@@ -114,7 +117,14 @@ def build(recipe: Recipe) -> Pipeline:
     """Take the place of loading.build on the cluster; `seconds_*` as in tests/fakes.py."""
     settings = {key: value for key, value in recipe.sampler.items() if key != "name"}
     seconds = float(recipe.version.removeprefix("seconds_"))
+    if recipe.variant == HEAVY:
+        _tell(0, 0)
+        time.sleep(LOADING)
     return Pipeline(Telling(seconds), Grid(**settings), recipe)
+
+
+def _tell(height: int, width: int) -> None:
+    Path(os.environ[TRIES], f"{height}x{width} {os.getpid()} {time.time_ns()}").touch()
 
 
 def _told() -> list[str]:

@@ -34,7 +34,7 @@ from everything.status import status
 from everything.store import folder_at, read_document
 from everything.summary import Summary
 from tests.batch_jobs import clusters
-from tests.batch_jobs.clusters import SLOW, Machines, forget, machines, processes, tries
+from tests.batch_jobs.clusters import HEAVY, SLOW, Machines, forget, machines, processes, tries
 from tests.fakes import HANGS, POISON, RECIPE, build_nothing, save_photo
 from tests.s3 import s3_server
 
@@ -251,6 +251,25 @@ def test_a_photo_that_hangs_costs_its_worker_and_then_itself_only(
     (failure,) = summary.failures
     assert "1/poison.jpg: over the time limit of 5 s (its process hung and was ended)" in failure
     assert tries(job.height).pop(HANGS) == 2  # in a block, and alone
+
+
+def test_workers_die_while_they_load(grid: Machines, tmp_path: Path) -> None:
+    """One is killed, and a machine is lost with one."""
+    grid.fill()
+    job = Job(tmp_path / "place", tmp_path, 12, 0.1)
+    job.recipe = job.recipe.model_copy(update={"variant": HEAVY})
+    expected = job.expected()
+    forget(0)
+    job.place()
+    threads = [
+        when(lambda: len(processes(0)) >= 1, partial(kill_one, 0)),
+        when(lambda: len(processes(0)) >= 2, grid.lose),
+    ]
+    summary = job.run()
+    for thread in threads:
+        thread.join()
+    assert (summary.done, summary.failed) == (12, 0)
+    check(job, expected)
 
 
 def kill_one(height: int) -> None:
