@@ -21,16 +21,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from torch import Size, Tensor
+from torch import Size, Tensor, nn
 
-from everything.decoding.plain import PlainDecoder, PlainDrafts
+from everything.benchmark.random_heads import Heads, Model, encoded, watched
+from everything.decoding.plain import PlainDrafts
 from everything.detectors.prompt_head import PromptHead
 from everything.errors import ConfigError
 from everything.interpolation import crossings
 from everything.measure import measure
 from everything.prompts import Prompts, lattice
 from everything.variants import VARIANTS, VariantRecord
-from everything.variants.sam import SamModel
+from everything.variants.names import Blueprint
 from everything.variants.weights import PACKAGED, State
 from everything.view import Frame, View, whole
 
@@ -102,22 +103,26 @@ def make(variant: str, seed: int, photos: Sequence[NDArray[np.uint8]], folder: P
     photos: uint8 (H, W, 3) RGB. Raises ConfigError for a variant that is not SAM with another
     encoder, so that its shapes or heads are not known.
     """
-    state = random_state(_shapes(variant), seed)
+    plan = _blueprint(variant)
+    state = random_state(plan.shapes(), seed)
     model = _model(variant, state)
-    heads = _Heads(model.network.mask_decoder)
+    heads = Heads(model)
     views = [_Seen(model, whole(photo)) for photo in photos[:_PHOTOS]]
     heads.centre_masks(torch.stack([view.mean_feature() for view in views]).mean(0))
     answers = [view.answers() for view in views]
     raw = torch.cat([scores for scores, _ in answers])
+    raw = raw.double().logit(eps=1e-9).float() if heads.sigmoid else raw
     gain = _LOGIT_SPREAD / float(torch.cat([logits.flatten() for _, logits in answers]).std())
-    scale = _SCORE_SPREAD / float(raw.std())
-    shift = _SCORE_MEAN - scale * float(raw.mean())
+    mean, spread = (0.0, 4 * _SCORE_SPREAD) if heads.sigmoid else (_SCORE_MEAN, _SCORE_SPREAD)
+    scale = spread / float(raw.std())
+    shift = mean - scale * float(raw.mean())
     heads.scale(scale, shift, gain)
+    scores = raw * scale + shift
     path = folder / f"{variant}-random-{seed}.safetensors"
-    save_file(heads.put_into(state), path)
+    save_file(heads.put_into(state, plan), path)
     logits = [(view.frame, gain * drawn) for view, (_, drawn) in zip(views, answers, strict=True)]
     head = _make_head(torch.cat([view.features for view in views]), seed, folder)
-    return StandIn(path, raw * scale + shift, logits, head)
+    return StandIn(path, scores.sigmoid() if heads.sigmoid else scores, logits, head)
 
 
 def _make_head(features: Tensor, seed: int, folder: Path) -> Path:
@@ -152,21 +157,23 @@ def _tensor(name: str, shape: Size, generator: torch.Generator) -> Tensor:
     return noise.div_(math.sqrt(shape[1:].numel()))
 
 
-def _shapes(variant: str) -> Mapping[str, Size]:
+def _blueprint(variant: str) -> Blueprint[nn.Module]:
     record = VARIANTS[variant]
     module = import_module(f"everything.variants.{record.module}")
     if not hasattr(module, "blueprint"):
         raise ConfigError(f"{variant}: random weights need the network's shapes: leave it out")
-    shapes: Mapping[str, Size] = module.blueprint(**record.options).shapes()
-    return shapes
+    plan: Blueprint[nn.Module] = module.blueprint(**record.options)
+    return plan
 
 
-def _model(variant: str, state: State) -> SamModel:
+def _model(variant: str, state: State) -> Model:
     record = VARIANTS[variant]
     module = import_module(f"everything.variants.{record.module}")
     model = module.build(dict(state), f"random {variant}", **record.options)
-    if not isinstance(model, SamModel):
-        raise ConfigError(f"{variant}: random weights fit only SAM's decoder: leave it out")
+    if not isinstance(model, Model):
+        raise ConfigError(
+            f"{variant}: random weights fit only SAM's decoder and SAM 2's: leave it out"
+        )
     return model
 
 
@@ -174,11 +181,10 @@ class _Seen:
     """A view, encoded once, that the plain decoder is asked about on a small grid."""
 
     @torch.inference_mode()
-    def __init__(self, model: SamModel, view: View) -> None:
-        self._network, self.frame = model.network, model.frame(view.size)
-        self.features = model.network.image_encoder(model.pixels(view))
-        plain = PlainDecoder(model.network.prompt_encoder, model.network.mask_decoder)
-        self._image = plain.prepare(self.features)
+    def __init__(self, model: Model, view: View) -> None:
+        self._model, self.frame = model, model.frame(view.size)
+        self._image = encoded(model, view)
+        self.features = self._image.embedding
         height, width = view.size
         points = lattice(_POINTS) * torch.tensor([width, height], dtype=torch.float64)
         self._clicks = Prompts.clicks(self.frame.to_canvas(points))
@@ -194,47 +200,12 @@ class _Seen:
     def mean_feature(self) -> Tensor:
         """The mean over cells and some prompts of what the mask heads multiply, (C,)."""
         seen: list[Tensor] = []
-        upscaling = self._network.mask_decoder.output_upscaling
-        hook = upscaling.register_forward_hook(
-            lambda module, given, features: seen.append(features.mean((0, 2, 3)))
-        )
-        with hook:
+        with watched(self._model, lambda features: seen.append(features.mean((0, 2, 3)))):
             self._ask(self._clicks[:_TOGETHER])
-        return seen[0]
+        return seen[-1]
 
     def _ask(self, clicks: Prompts) -> PlainDrafts:
         return self._image.propose(clicks.points, clicks.labels, multimask_output=True)
-
-
-class _Heads:
-    """The last layers of a mask decoder's heads, which are linear."""
-
-    def __init__(self, mask_decoder: Any) -> None:
-        self._decoder = mask_decoder
-        self._scores = mask_decoder.iou_prediction_head.layers[-1]
-        self._masks = [mlp.layers[-1] for mlp in mask_decoder.output_hypernetworks_mlps]
-
-    @torch.no_grad()
-    def centre_masks(self, feature: Tensor) -> None:
-        """Let no mask head answer to the features' mean (C,): else masks are all or nothing."""
-        direction = feature / feature.norm()
-        for layer in self._masks:
-            layer.weight -= torch.outer(direction, direction @ layer.weight)
-            layer.bias -= direction * (direction @ layer.bias)
-
-    @torch.no_grad()
-    def scale(self, scores: float, shift: float, masks: float) -> None:
-        """Make scores `scores` times as large and shift them, and mask logits `masks` times."""
-        self._scores.weight *= scores
-        self._scores.bias.mul_(scores).add_(shift)
-        for layer in self._masks:
-            layer.weight *= masks
-            layer.bias *= masks
-
-    def put_into(self, state: State) -> State:
-        """Return the state with this decoder's values."""
-        values = {f"mask_decoder.{name}": t for name, t in self._decoder.state_dict().items()}
-        return {name: values.get(name, tensor) for name, tensor in state.items()}
 
 
 def _inside(threshold: float) -> float:
