@@ -93,6 +93,7 @@ def bench(
             config=config,
             sets=sets or (),
             say=say,
+            keep=lambda so_far: so_far.save_tables(out) if out is not None else None,
         )
         if out is not None:
             report.save(out)
@@ -100,3 +101,5 @@ def bench(
         typer.echo(report.to_json())
     else:
         report.print_to(Console())
+    if report.settings["interrupted"]:
+        raise typer.Exit(130)

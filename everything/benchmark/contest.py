@@ -99,15 +99,17 @@ def contest(
     repeats: int,
     warmup: int,
     step: Callable[[Sample], None] = lambda sample: None,
+    into: Contest | None = None,
 ) -> Contest:
     """Let every rival segment every photo `repeats` times, in turns, and return what it took.
 
     warmup: how often each does the first photo before. step: called after each sample, those of
-    the warm-up too (their round is negative). Who begins changes from photo to photo. Whoever
+    the warm-up too (their round is negative). into: what is filled, so that whoever has it has all
+    there is when an error ends it. Who begins changes from photo to photo. Whoever
     runs out of memory has that as its last sample. So has a peer that fails for another reason;
     errors of this program are raised. An interrupt (Ctrl-C) ends it. Raises ImageError.
     """
-    result, out = Contest(), set()
+    result, out = Contest() if into is None else into, set()
     with _little_garbage(), suppress(KeyboardInterrupt):
         result.interrupted = True
         for rival, photo, round_ in turns(rivals, len(photos), repeats, warmup):

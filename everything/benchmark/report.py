@@ -185,11 +185,15 @@ class Report:
         """Write bench.json, bench.csv, bench.md and the plots into a folder."""
         from everything.benchmark.plots import save_plots
 
+        self.save_tables(folder)
+        save_plots(self, folder)
+
+    def save_tables(self, folder: Path) -> None:
+        """Write bench.json, bench.csv and bench.md into a folder."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "bench.json").write_text(self.to_json(), encoding="utf-8")
         (folder / "bench.csv").write_text(self.to_csv(), encoding="utf-8")
         (folder / "bench.md").write_text(self.markdown(), encoding="utf-8")
-        save_plots(self, folder)
 
 
 def _row(key: Key, samples: Sequence[Sample]) -> Row:

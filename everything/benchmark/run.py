@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import torch
@@ -37,6 +39,9 @@ from everything.errors import ConfigError, InputError
 from everything.images import read_image
 from everything.inputs import Source
 
+Keep = Callable[[Report], None]
+_EVERY = 30.0  # s
+
 
 def bench(
     photos: Sequence[Source],
@@ -58,6 +63,7 @@ def bench(
     truth: Path | None = None,
     split: str | None = None,
     say: Say = lambda line: None,
+    keep: Keep = lambda report: None,
     build: Build = loading.build,
 ) -> Report:
     """Time every variant with every sampler on the photos, in turns, and return what it took.
@@ -73,8 +79,9 @@ def bench(
     its own. flops: operations of this program on the first photo and what the machine could do at
     best. config, sets,
     flags: settings for all, as of loading.resolve. truth, split: what is marked in the photos,
-    as of evaluate, for the recall of what was found. say: told how it goes on. build: makes a
-    pipeline, in this process and in others.
+    as of evaluate, for the recall of what was found. say: told how it goes on. keep: given what
+    there is by then, every half minute and before an error is raised. build: makes a pipeline, in
+    this process and in others.
 
     What a peer cannot do is left out, with a note. Raises ConfigError, InputError, WeightsError
     and ImageError.
@@ -101,38 +108,55 @@ def bench(
         about = machine(tuple(PEERS[name].package for name in peers))
         device = device_of(plan.specs[0].recipe.compute)
         rates = _rates(flops, device)
-        # The long part: an interrupt ends it, and what there is by then is reported.
-        found = contest(
-            rivals,
-            photos,
-            repeats,
-            warmup,
-            _told(say, len(rivals) * (warmup + repeats * len(photos))),
-        )
-        if memory and apart:
-            peaks = {rival.key: rival.peak for rival in rivals if isinstance(rival, Apart)}
-        rates += _rates(flops, device)
-        work = _work(found, rivals, photos[0], say) if flops else {}
-        return Report(
-            machine=about
-            | {"flops_per_second": max(rates, default=None)}
-            | {"load_after": round(os.getloadavg()[0], 2)},
-            settings={
-                "photos": _photos(photos),
-                "repeats": repeats,
-                "warmup": warmup,
-                "random_seed": random_seed,
-                "apart": apart,
-                "order": _order(variants, samplers, against),
-                "recipes": {str(s.key): s.recipe.model_dump(mode="json") for s in alone},
-            },
-            samples=found.samples,
-            memory=peaks,
-            work=work,
-            agreement=_agreement(found),
-            notes=plan.notes + _notes(found, peers),
-            recall=recall_of(marked, found.masks) if marked else {},
-        )
+        found, work = Contest(), dict[Key, Work]()
+        asked = {
+            "photos": _photos(photos),
+            "repeats": repeats,
+            "warmup": warmup,
+            "random_seed": random_seed,
+            "apart": apart,
+            "order": _order(variants, samplers, against),
+            "recipes": {str(s.key): s.recipe.model_dump(mode="json") for s in alone},
+        }
+
+        def so_far(*notes: str) -> Report:
+            """All but what takes long to work out."""
+            load = round(os.getloadavg()[0], 2)
+            return Report(
+                machine=about | {"flops_per_second": max(rates, default=None), "load_after": load},
+                settings=asked | {"interrupted": found.interrupted},
+                samples=found.samples,
+                memory=_peaks_of(rivals) if memory and apart else peaks,
+                work=work,
+                notes=plan.notes + _notes(found, peers) + list(notes),
+            )
+
+        with _kept(keep, so_far) as grown:
+            step = _told(say, len(rivals) * (warmup + repeats * len(photos)), grown)
+            # The long part: an interrupt ends it, and what there is by then is reported.
+            contest(rivals, photos, repeats, warmup, step, found)
+            rates += _rates(flops, device)
+            work |= _work(found, rivals, photos[0], say) if flops else {}
+        recall = recall_of(marked, found.masks) if marked else {}
+        return replace(so_far(), agreement=_agreement(found), recall=recall)
+
+
+@contextmanager
+def _kept(keep: Keep, so_far: Callable[..., Report]) -> Iterator[Callable[[], None]]:
+    """Keep a report now and then, whenever what is given is called, and when there is an error."""
+    last = monotonic()
+
+    def grown() -> None:
+        nonlocal last
+        if monotonic() - last >= _EVERY:  # to keep it is not free, and the machine is measured
+            keep(so_far())
+            last = monotonic()
+
+    try:
+        yield grown
+    except BaseException as error:
+        keep(so_far(f"ended early: {type(error).__name__}: {' '.join(str(error).split())}"))
+        raise
 
 
 def _check(
@@ -169,13 +193,14 @@ def _apart(wanted: bool | None, against: Sequence[str], has_peers: bool) -> bool
     return bool(tuned) or has_peers if wanted is None else wanted
 
 
-def _told(say: Say, turns: int) -> Callable[[Sample], None]:
+def _told(say: Say, turns: int, grown: Callable[[], None]) -> Callable[[Sample], None]:
     turn = count(1)
 
     def step(sample: Sample) -> None:
         which = f"round {sample.round + 1}" if sample.round >= 0 else "warm-up"
         took = sample.failure or f"{sample.latency:.2f} s, {sample.counts.get('masks', 0)} masks"
         say(f"{next(turn)}/{turns}: {which}, {sample.photo}: {sample.key}: {took}")
+        grown()
 
     return step
 
@@ -208,6 +233,10 @@ def _peaks(
             one.turn(largest, 0)
             peaks[spec.key] = one.peak
     return peaks
+
+
+def _peaks_of(rivals: Sequence[Rival]) -> dict[Key, Peak]:
+    return {rival.key: rival.peak for rival in rivals if isinstance(rival, Apart)}
 
 
 def _work(found: Contest, rivals: Sequence[Rival], photo: Source, say: Say) -> dict[Key, Work]:

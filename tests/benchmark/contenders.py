@@ -48,6 +48,19 @@ def build_hungry(recipe: Recipe) -> Pipeline:
     return Pipeline(kind(blob_sam()), Grid(), recipe)
 
 
+class Faulty(SamModel):
+    """Has an error of its own."""
+
+    def encode(self, view: View) -> Any:
+        raise IndexError("ours")
+
+
+def build_faulty(recipe: Recipe) -> Pipeline:
+    """Small SAM, one with an error as sam-vit-l."""
+    kind = Faulty if recipe.variant == "sam-vit-l" else SamModel
+    return Pipeline(kind(blob_sam()), Grid(), recipe)
+
+
 def build_killed(recipe: Recipe) -> Pipeline:
     """A model that takes its process with it."""
     return Pipeline(Killed(blob_sam()), Grid(), recipe)

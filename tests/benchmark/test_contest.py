@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from everything.benchmark.contenders import OURS, Contender, Key
-from everything.benchmark.contest import OOM, Here, Sample, contest, turns
+from everything.benchmark.contest import OOM, Contest, Here, Sample, contest, turns
 from everything.benchmark.machine import synchronise
 from everything.errors import ImageError, WeightsError
 from everything.inputs import Source
@@ -118,10 +118,14 @@ def test_a_peer_that_fails_is_a_row_with_its_reason(photos: list[Source]):
 
 
 @pytest.mark.parametrize("error", [IndexError("ours"), WeightsError("gone")])
-def test_our_own_errors_are_raised(photos: list[Source], error: Exception):
+def test_our_own_errors_are_raised_and_what_there_was_is_kept(
+    photos: list[Source], error: Exception
+):
     assert A.by == OURS
+    found = Contest()
     with pytest.raises(type(error)):
-        contest([failing(A, error)], photos, 1, 0)
+        contest([resting(B), failing(A, error)], photos, 1, 0, into=found)
+    assert [s.key for s in found.samples] == [B]
 
 
 def test_an_interrupt_keeps_what_there_is(photos: list[Source]):

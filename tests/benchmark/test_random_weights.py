@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +9,18 @@ import torch
 from PIL import Image
 from torch import Size
 
+from everything import loading
 from everything.benchmark import Report, bench
 from everything.benchmark.contenders import Key
 from everything.benchmark.random_weights import PASS_IOU, PASS_STABILITY, make, random_state
+from everything.clock import Clock
 from everything.errors import ConfigError
 from everything.inputs import Source
+from everything.pipeline import segment
 from everything.variants import VARIANTS, VariantRecord
 from everything.variants.weights import Weights
 from tests.photos import photo
+from tests.variants import synthetic
 
 SMALL = VariantRecord(
     module="sam",
@@ -67,6 +72,25 @@ def test_as_many_masks_survive_as_were_asked_for(report: Report):
     assert counts["promising"] / counts["candidates"] == pytest.approx(PASS_IOU, abs=0.1)
     assert counts["stable"] / counts["promising"] == pytest.approx(PASS_STABILITY, abs=0.15)
     assert counts["masks"] > 0
+
+
+@pytest.mark.parametrize("variant", ["sam2-hiera-t", "efficientsam-ti"])
+def test_so_do_those_of_other_decoders(
+    variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    small = replace(VARIANTS[variant], options=synthetic.options(variant, small=True))
+    monkeypatch.setitem(VARIANTS, variant, small)
+    image = photo("chelsea", 160)
+    made = make(variant, 0, [image], tmp_path)
+    pipeline = loading.load(
+        variant, "grid", checkpoint=made.checkpoint, points_per_side=8, **made.thresholds(1.0)
+    )
+    clock = Clock()
+    assert segment(image, pipeline, clock).rles
+    counts = clock.counts
+    assert counts["candidates"] == 3 * 64
+    assert counts["promising"] / counts["candidates"] == pytest.approx(PASS_IOU, abs=0.02)
+    assert counts["stable"] / counts["promising"] == pytest.approx(PASS_STABILITY, abs=0.1)
 
 
 def test_a_peer_with_the_same_weights_finds_the_same_masks(report: Report):

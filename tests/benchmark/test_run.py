@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from everything.benchmark import Report, bench
+from everything.benchmark import Report, bench, run
 from everything.benchmark.contenders import Key
 from everything.benchmark.contest import OOM
 from everything.errors import ConfigError, InputError
 from everything.inputs import Source
-from tests.benchmark.contenders import build_blobs, build_hungry
+from tests.benchmark.contenders import build_blobs, build_faulty, build_hungry
 from tests.photos import photo
 
 FILTERS = ("filters.pred_iou_thresh=0.91", "filters.stability_score_thresh=0.905")
@@ -135,6 +135,24 @@ def test_no_memory_is_a_cell_and_the_others_go_on(photos: list[Source]):
         ("sam-vit-l", OOM),
     ]
     assert "| sam-vit-l | OOM |" in report.markdown()
+
+
+def test_what_was_found_is_kept_when_an_error_ends_it(
+    photos: list[Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(run, "_EVERY", 0.0)
+    kept: list[Report] = []
+    with pytest.raises(IndexError):
+        bench(
+            photos, ["sam-vit-b", "sam-vit-l"], ["grid"], repeats=1, warmup=0, memory=False,
+            sets=SETS, keep=kept.append, build=build_faulty,
+        )  # fmt: skip
+    assert [note for note in kept[-1].notes if "IndexError" in note]
+    assert all(one.settings["interrupted"] for one in kept)
+    kept[-1].save_tables(tmp_path)
+    again = Report.from_json((tmp_path / "bench.json").read_text())
+    assert [s.key.variant for s in again.samples] == ["sam-vit-b"]
+    assert "| sam-vit-b | " in (tmp_path / "bench.md").read_text()
 
 
 @pytest.mark.parametrize(
