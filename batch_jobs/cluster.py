@@ -108,7 +108,7 @@ class Cluster:
             Worker,
             fn_constructor_args=(make, self.threads),
             compute=pool,
-            batch_size=None,
+            batch_size=blocks[0].num_rows,  # of every block but the last: a batch is a block
             batch_format="pyarrow",
             num_cpus=self.cpus,
             num_gpus=self.gpus,
