@@ -1,4 +1,5 @@
-"""How far a job is: a bar on a terminal, a line every few seconds elsewhere."""
+"""How far a job is: a bar on a terminal, elsewhere a line every few seconds, or once a minute while
+nothing comes."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Event, Thread
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -13,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from everything.summary import Summary
 
-_EVERY = 5.0
+_EVERY, _SILENT = 5.0, 60.0  # s
 _log = logging.getLogger(__name__)
 
 
@@ -37,15 +39,32 @@ def progress_of(summary: Summary, console: Console) -> Iterator[Callable[[], Non
             bar_id = bar.add_task("", total=summary.images, now="")
             yield lambda: bar.update(bar_id, completed=_finished(summary), now=_line(summary))
     else:
-        last = time.monotonic()
+        with _lines(summary) as grown:
+            yield grown
 
-        def grown() -> None:
-            nonlocal last
-            if time.monotonic() - last >= _EVERY:
-                last = time.monotonic()
-                _log.info("%d/%d images, %s", _finished(summary), summary.images, _line(summary))
 
-        yield grown
+@contextmanager
+def _lines(summary: Summary) -> Iterator[Callable[[], None]]:
+    last, stop = time.monotonic(), Event()
+
+    def tell(after: float) -> None:
+        nonlocal last
+        if time.monotonic() - last >= after:
+            last = time.monotonic()
+            _log.info("%d/%d images, %s", _finished(summary), summary.images, _line(summary))
+
+    def watch() -> None:
+        # Of a cluster whole blocks of photos come, which can take long, and models load first.
+        while not stop.wait(_EVERY):
+            tell(_SILENT)
+
+    watcher = Thread(target=watch, name="progress", daemon=True)
+    watcher.start()
+    try:
+        yield lambda: tell(_EVERY)
+    finally:
+        stop.set()
+        watcher.join()
 
 
 @contextmanager

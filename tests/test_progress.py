@@ -1,11 +1,14 @@
 """How far a command is."""
 
 import io
+import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from everything import progress
+from everything.summary import Summary
 
 
 def test_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch):
@@ -22,6 +25,18 @@ def test_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch):
         "1,500 of 2,000 photos, 0:00:05 left",
         "2,000 of 2,000 photos, 0:00:00 left",
     ]
+
+
+def test_a_job_of_which_nothing_comes_is_heard_of(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(progress, "_EVERY", 0.01)
+    monkeypatch.setattr(progress, "_SILENT", 0.05)
+    console = Console(file=io.StringIO())
+    progress.log_to(console)
+    with progress.progress_of(Summary(Path("out"), 7), console):
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and console.file.getvalue().count("\n") < 2:
+            time.sleep(0.01)
+    assert console.file.getvalue().count(" INFO 0/7 images, 0.00 images/s, 0 masks\n") >= 2
 
 
 def test_a_bar_on_a_terminal():
