@@ -49,7 +49,9 @@ class Compute(Settings):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="of the image encoder; auto: as the variant was trained to run"
     )
-    compile: bool = Field(False, description="the image encoder goes through torch.compile")
+    compile: bool = Field(
+        False, description="the image encoder, and on GPUs the decoder, go through torch.compile"
+    )
     kernels: Literal["auto", "fused", "torch"] = Field(
         "auto", description="the decoder's: compiled ones where they serve, only those, or torch's"
     )

@@ -4,12 +4,18 @@ The algebra of passes.py and shared.py again, with every step one operation for 
 a GPU starves on one prompt at a time. What a prompt adds is (T h, N) and (K, N) numbers, 0.9 MB
 each with SAM, which memory that is this fast can hold for many prompts; products with the image's
 side are of all prompts' rows at once, so that nothing shared is copied.
+
+Compiled, what is between the products is fused into few kernels. Graphs are of batches whose size
+is a power of two: prompts of zeros fill them up. (CUDA graphs would save what launches take, which
+is little beside kernels over 64 prompts' scores.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,6 +30,20 @@ from everything.decoding.rank import against, by_head, merge_heads, rows
 from everything.decoding.structure import Upscaling
 
 DRAWN_TOGETHER = 16  # prompts: some 30 MB each with SAM
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+@cache
+def compiled(step: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """Return a step as one graph of torch.compile's, made for each kind of its arguments once."""
+    return torch.compile(step, fullgraph=True)
+
+
+def filled(x: Tensor) -> Tensor:
+    """Return x (P, ...) with rows of zeros up to a power of two."""
+    more = (1 << max(0, len(x) - 1).bit_length()) - len(x) if len(x) else 0
+    return F.pad(x, (0,) * (2 * x.dim() - 1) + (more,))
 
 
 @dataclass(frozen=True)
@@ -33,6 +53,7 @@ class BatchedSide:
     folded: Folded
     upscaling: Upscaling
     image: ImageSide
+    compiled: bool = False
 
     def first_pass(self, update: FirstUpdate, q1: Tensor) -> tuple[Tensor, Tensor]:
         """Return what passes.first_pass returns."""
@@ -59,7 +80,8 @@ class BatchedSide:
         V[:, -1] += i.z_c
         V = (V + second.G10 @ a) * s1[:, None] + second.G11 @ a1
         s2 = (s1.square() * before + (a1 * V).sum(1) + f.eps1).rsqrt()
-        w = torch.baddbmm(M1 @ a1, M0, a * s1[:, None]).mul_(s2[:, None]).view(*qf.shape[:3], -1)
+        w = torch.baddbmm(M1 @ a1, M0, a * s1[:, None]).mul_(s2[:, None])
+        w = w.view(*qf.shape[:3], w.shape[-1])
         w = w + shared(qf, i.S_kf) * (s1 * s2)[:, None, None] + shared(qf, f.kf.P_by_head)
         w = torch.softmax(w, -1) * s2[:, None, None]
         read = gathered(w, a1) @ Mv1
@@ -85,12 +107,18 @@ class BatchedSide:
         at = sent(torch.stack([of % DRAWN_TOGETHER, level, position]), out.device)
         for start, first, last in zip(starts, firsts, firsts[1:], strict=False):
             some = slice(start, start + DRAWN_TOGETHER)
-            features = self._features(*(x[some] for x in prompts))
+            features = self._features_of([x[some] for x in prompts])
             values = hyper[some, None, None] @ features  # (P, 4, 4, M, n)
             prompt, answer, place = at[:, first:last]
             pixels = values.transpose(1, 3)[prompt, answer].view(-1, 2, 2, 2, 2, r, c)
             pixels = pixels.permute(0, 5, 3, 1, 6, 4, 2).reshape(-1, 4 * r, 4 * c)
             out[place, : 4 * r, : 4 * c] = pixels
+
+    def _features_of(self, prompts: Sequence[Tensor]) -> Tensor:
+        if not self.compiled:
+            return self._features(*prompts)
+        found: Tensor = compiled(BatchedSide._features)(self, *map(filled, prompts))
+        return found[: len(prompts[0])]
 
     def _features(
         self, k0: Tensor, v0: Tensor, k1: Tensor, v1: Tensor, Mk: Tensor, s1: Tensor, s2: Tensor
@@ -117,14 +145,14 @@ def shared(q: Tensor, S: Tensor) -> Tensor:
     """Return q (P, h, T, d) times S (h, d, N), which all prompts share: (P, h, T, N)."""
     P, h, T, d = q.shape
     product = torch.bmm(q.transpose(0, 1).reshape(h, P * T, d), S)
-    return product.view(h, P, T, -1).transpose(0, 1).contiguous()
+    return product.view(h, P, T, S.shape[2]).transpose(0, 1).contiguous()
 
 
 def read_shared(w: Tensor, S: Tensor) -> Tensor:
     """Return weights w (P, h, T, N) times S (h, d, N)ᵀ: (P, h, T, d)."""
     P, h, T, N = w.shape
     product = torch.bmm(w.transpose(0, 1).reshape(h, P * T, N), S.transpose(1, 2))
-    return product.view(h, P, T, -1).transpose(0, 1)
+    return product.view(h, P, T, S.shape[1]).transpose(0, 1)
 
 
 def mixed(scores: Tensor) -> Tensor:
@@ -141,4 +169,4 @@ def update_rows(v: Tensor, Z: Tensor) -> Tensor:
 
 def gathered(w: Tensor, a: Tensor) -> Tensor:
     """Return w (P, h, T, N) times a (P, K, N)ᵀ: (P, h, T, K)."""
-    return (w.flatten(1, 2) @ a.transpose(1, 2)).view(*w.shape[:3], -1)
+    return (w.flatten(1, 2) @ a.transpose(1, 2)).view(*w.shape[:3], a.shape[1])

@@ -12,16 +12,20 @@ from everything.native import INSTRUCTIONS
 
 
 def choose(
-    prompt_encoder: nn.Module, mask_decoder: nn.Module, plain: bool = False, kernels: str = "auto"
+    prompt_encoder: nn.Module,
+    mask_decoder: nn.Module,
+    plain: bool = False,
+    kernels: str = "auto",
+    compile: bool = False,
 ) -> tuple[Decoder, str]:
     """Return the shared-image decoder where the modules' structure allows it, else the plain one,
     and a sentence that says which it is and why, for reports. plain: always the plain one.
-    kernels: see Compute. Raises ConfigError as SharedImageDecoder.of does.
+    kernels, compile: see Compute. Raises ConfigError as SharedImageDecoder.of does.
     """
     if plain:
         return PlainDecoder(prompt_encoder, mask_decoder), "plain decoder: asked for"
     try:
-        shared = SharedImageDecoder.of(prompt_encoder, mask_decoder, kernels)
+        shared = SharedImageDecoder.of(prompt_encoder, mask_decoder, kernels, compile)
     except UnlikeSAM as error:
         return PlainDecoder(prompt_encoder, mask_decoder), f"plain decoder: {error}"
     by = f"{INSTRUCTIONS[0]} kernels" if shared.fused else "torch"

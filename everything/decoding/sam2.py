@@ -128,6 +128,7 @@ class SharedSam2Decoder:
     parts: Parts
     folded: Folded
     fused: bool
+    compiled: bool
 
     @classmethod
     @torch.no_grad()
@@ -137,8 +138,9 @@ class SharedSam2Decoder:
         mask_decoder: nn.Module,
         position: Tensor,
         kernels: str = "auto",
+        compile: bool = False,
     ) -> SharedSam2Decoder:
-        """Return the decoder of two modules. kernels: see Compute.
+        """Return the decoder of two modules. kernels, compile: see Compute.
 
         Raises UnlikeSAM if the modules' structure differs from SAM 2's, ConfigError if kernels are
         wished for that do not serve it.
@@ -146,7 +148,8 @@ class SharedSam2Decoder:
         parts = read_sam2(mask_decoder)
         position = position.to(parts.tokens.dtype)
         folded = fold(parts, position[0].flatten(1).T)
-        return cls(prompt_encoder, mask_decoder, position, parts, folded, serves(parts, kernels))
+        fused = serves(parts, kernels)
+        return cls(prompt_encoder, mask_decoder, position, parts, folded, fused, compile)
 
     @torch.no_grad()
     def prepare(self, embedding: Tensor, skips: Skips, content: Cells | None = None) -> SharedImage:
@@ -167,7 +170,7 @@ class SharedSam2Decoder:
         def encode(points: Tensor, labels: Tensor) -> Tensor:
             return encode_sam2(self.prompt_encoder, points, labels)[0]
 
-        side = side_of(self.parts, self.folded, image, self.fused)
+        side = side_of(self.parts, self.folded, image, self.fused, self.compiled)
         return SharedImage(self.parts, self.folded, image, encode, plain, side)
 
 

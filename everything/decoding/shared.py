@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from everything import native
 from everything.compute import sent
 from everything.decoding import upscale
-from everything.decoding.batched import BatchedSide
+from everything.decoding.batched import BatchedSide, compiled, filled
 from everything.decoding.fold import Folded, fold
 from everything.decoding.fused import FusedSide, serves
 from everything.decoding.image import Cells, ImageSide, image_side
@@ -71,15 +71,19 @@ class SharedImage:
         parts = self.parts
         learned = parts.tokens.expand(len(sparse), -1, -1)
         tokens = torch.cat([learned, sparse], 1)
-        solved = Solved.cat(
-            [
-                solve(parts, self.folded, self.image, chunk, self.side)
-                for chunk in torch.split(tokens, CHUNK if tokens.device.type == "cpu" else BATCH)
-            ]
-        )
+        chunks = torch.split(tokens, CHUNK if tokens.device.type == "cpu" else BATCH)
+        solved = Solved.cat([self._solved(chunk) for chunk in chunks])
         slots = range(1, len(parts.hypernetworks)) if multimask_output else range(1)
         scores = parts.iou_head(solved.tokens[:, parts.iou_at])[:, slots.start : slots.stop]
         return SharedDrafts(*numbered(scores), self, solved, slots)
+
+    def _solved(self, tokens: Tensor) -> Solved:
+        """Prompts' tokens (P, T, C) after the transformer."""
+        image = self.parts, self.folded, self.image
+        if isinstance(self.side, BatchedSide) and self.side.compiled:
+            solved: Solved = compiled(solve)(*image, filled(tokens), self.side)
+            return solved.first(len(tokens))
+        return solve(*image, tokens, self.side)
 
 
 @dataclass(frozen=True)
@@ -163,13 +167,18 @@ class SharedImageDecoder:
     parts: Parts
     folded: Folded
     fused: bool
+    compiled: bool
 
     @classmethod
     @torch.no_grad()
     def of(
-        cls, prompt_encoder: nn.Module, mask_decoder: nn.Module, kernels: str = "auto"
+        cls,
+        prompt_encoder: nn.Module,
+        mask_decoder: nn.Module,
+        kernels: str = "auto",
+        compile: bool = False,
     ) -> SharedImageDecoder:
-        """Return the decoder of two modules. kernels: see Compute.
+        """Return the decoder of two modules. kernels, compile: see Compute.
 
         Raises UnlikeSAM if the modules' structure differs from SAM's, ConfigError if kernels are
         wished for that do not serve it.
@@ -178,7 +187,8 @@ class SharedImageDecoder:
         parts = read_sam(mask_decoder)
         position = encoder.get_dense_pe()[0].flatten(1).T.to(parts.tokens.dtype)
         folded = fold(parts, position)
-        return cls(prompt_encoder, mask_decoder, parts, folded, serves(parts, kernels))
+        fused = serves(parts, kernels)
+        return cls(prompt_encoder, mask_decoder, parts, folded, fused, compile)
 
     @torch.no_grad()
     def prepare(
@@ -201,15 +211,15 @@ class SharedImageDecoder:
         def encode(points: Tensor, labels: Tensor) -> Tensor:
             return encode_sam(self.prompt_encoder, points, labels)[0]
 
-        side = side_of(self.parts, self.folded, image, self.fused)
+        side = side_of(self.parts, self.folded, image, self.fused, self.compiled)
         return SharedImage(self.parts, self.folded, image, encode, plain, side)
 
 
 def side_of(
-    parts: Parts, folded: Folded, image: ImageSide, fused: bool
+    parts: Parts, folded: Folded, image: ImageSide, fused: bool, compiled: bool
 ) -> FusedSide | BatchedSide | None:
     """Return an image's side for what is to work with it: kernels, an accelerator, or neither."""
     if fused and native.kernels is not None:
         return FusedSide.of(parts, folded, image)
     on_cpu = image.n0.device.type == "cpu"
-    return None if on_cpu else BatchedSide(folded, parts.upscaling, image)
+    return None if on_cpu else BatchedSide(folded, parts.upscaling, image, compiled)

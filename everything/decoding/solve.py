@@ -59,6 +59,10 @@ class Solved:
         names = [field.name for field in fields(cls)]
         return cls(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
 
+    def first(self, count: int) -> Solved:
+        """Return the first prompts."""
+        return Solved(**{field.name: getattr(self, field.name)[:count] for field in fields(self)})
+
 
 def solve(
     parts: Parts, folded: Folded, image: ImageSide, tokens: Tensor, side: Passes | None = None

@@ -50,7 +50,7 @@ class NanoModel:
         self.device = device_of(compute)
         self.network.to(self.device)
         parts = self.network.prompt_encoder, self.network.mask_decoder
-        self.decoder = SharedImageDecoder.of(*parts, compute.kernels)
+        self.decoder = SharedImageDecoder.of(*parts, compute.kernels, compute.compile)
         settle(self.network.image_encoder, compute)
 
     def frame(self, view: Size) -> Frame:

@@ -55,7 +55,9 @@ class SamModel:
         """Go to a device; the image encoder takes on a precision."""
         self.network.to(device_of(compute))
         parts = self.network.prompt_encoder, self.network.mask_decoder
-        self.decoder, self.decoder_note = choose(*parts, kernels=compute.kernels)
+        self.decoder, self.decoder_note = choose(
+            *parts, kernels=compute.kernels, compile=compute.compile
+        )
         settle(self.network.image_encoder, compute)
 
     def frame(self, view: Size) -> Frame:

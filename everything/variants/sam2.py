@@ -92,7 +92,9 @@ class Sam2StillModel:
     def place(self, compute: Compute) -> None:
         """Go to a device; the image encoder takes on a precision."""
         self.network.to(device_of(compute))
-        self.decoder = SharedSam2Decoder.of(*self._decoder_parts(), compute.kernels)
+        self.decoder = SharedSam2Decoder.of(
+            *self._decoder_parts(), compute.kernels, compute.compile
+        )
         settle(self.network.vision_encoder, compute)
 
     def frame(self, view: Size) -> Frame:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
 from torch import Tensor, nn
+
+from everything.decoding.batched import compiled
 
 Grid = tuple[int, int]
 
@@ -65,3 +69,20 @@ def example() -> Callable[..., Example]:
         return Example(prompt_encoder, mask_decoder, torch.randn(1, width, *grid))
 
     return make
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """The graphs that are made, which run as they are: to compile them takes a minute."""
+    made: list[Any] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        made.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    compiled.cache_clear()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    yield made
+    torch.compiler.reset()
+    compiled.cache_clear()

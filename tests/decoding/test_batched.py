@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from everything.decoding import SharedImageDecoder
-from everything.decoding.batched import DRAWN_TOGETHER, BatchedSide
+from everything.decoding.batched import DRAWN_TOGETHER, BatchedSide, filled
 from tests.decoding.test_shared import KINDS, SHAPES, prompts
 
 
-def both(ex: Any, question: Any, **prepared: Any) -> list[Any]:
+def both(ex: Any, question: Any, compiled: bool = False, **prepared: Any) -> list[Any]:
     """Drafts one prompt after the other, and in batches."""
     decoder = SharedImageDecoder.of(ex.prompt_encoder, ex.mask_decoder, "torch")
     image = decoder.prepare(ex.embedding, **prepared)
-    side = BatchedSide(image.folded, image.parts.upscaling, image.image)
+    side = BatchedSide(image.folded, image.parts.upscaling, image.image, compiled)
     return [each.propose(*question) for each in (image, replace(image, side=side))]
 
 
@@ -56,25 +56,26 @@ def test_content_and_fine_features(example: Any, content: tuple[int, int]) -> No
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_the_passes_and_the_drawing_are_one_graph_each(
-    example: Any, monkeypatch: pytest.MonkeyPatch
-):
-    """Nothing in them leaves the graph, which torch.compile and CUDA graphs need."""
+def test_compiled_the_scores_and_the_drawing_are_one_graph_each(example: Any, graphs: list[Any]):
     ex = example().double()
-    question = (*prompts(ex, "point", 5), True)
-    rows = torch.tensor([14, 0, 1, 2, 7, 7])
-    expected, _ = both(ex, question)
-    graphs: list[Any] = []
+    expected, found = both(ex, (*prompts(ex, "point", 5), True), compiled=True)
+    assert_same(found, expected, torch.arange(15).flip(0))
+    assert len(graphs) == 2
+    # Other prompts, as many as fill the same batches, are the same graphs' work.
+    for count in (7, 8):
+        expected, found = both(ex, (*prompts(ex, "point", count), True), compiled=True)
+        assert_same(found, expected, torch.arange(3 * count))
+    assert len(graphs) == 2
+    expected, found = both(ex, (*prompts(ex, "point", 1), True), compiled=True)
+    assert_same(found, expected, torch.arange(3))
+    assert len(graphs) == 4
+    none = found.image.propose(*prompts(ex, "point", 0), True)
+    assert none.draw(torch.arange(0)).shape == (0, 24, 36)
 
-    def backend(graph: Any, inputs: Any) -> Any:
-        graphs.append(graph)
-        return graph.forward
 
-    torch.compiler.reset()
-    for name in ("first_pass", "second_pass", "_features"):
-        whole = torch.compile(getattr(BatchedSide, name), fullgraph=True, backend=backend)
-        monkeypatch.setattr(BatchedSide, name, whole)
-    _, found = both(ex, question)
-    assert_same(found, expected, rows)
-    assert len(graphs) == 3
-    torch.compiler.reset()
+@pytest.mark.parametrize(("count", "full"), [(0, 0), (1, 1), (2, 2), (3, 4), (64, 64), (65, 128)])
+def test_batches_are_filled_to_a_power_of_two(count: int, full: int):
+    x = torch.ones(count, 3, 2)
+    assert filled(x).shape == (full, 3, 2)
+    assert torch.equal(filled(x)[:count], x)
+    assert not filled(x)[count:].any()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from everything.decoding import SharedDrafts, UnlikeSAM
+from everything.decoding.batched import BatchedSide
 from everything.decoding.sam2 import PlainSam2Image, SharedSam2Decoder, read_sam2
 
 LABELS = {"point": [1], "box": [2, 3], "box and points": [2, 3, 1, 0]}
@@ -104,3 +105,15 @@ def test_another_structure_is_refused(sam2: Sam2) -> None:
     sam2.mask_decoder.activation = torch.nn.ReLU()
     with pytest.raises(UnlikeSAM, match="ReLU"):
         read_sam2(sam2.mask_decoder)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_compiled_batches_are_one_graph_each(sam2: Sam2, graphs: list[Any]):
+    image = sam2.shared()
+    side = BatchedSide(image.folded, image.parts.upscaling, image.image, compiled=True)
+    (expected, truth), (found, logits) = (
+        ask(each, "box and points", True) for each in (image, replace(image, side=side))
+    )
+    torch.testing.assert_close(found.scores, expected.scores, rtol=0, atol=1e-12)
+    torch.testing.assert_close(logits, truth, rtol=0, atol=1e-12)
+    assert len(graphs) == 2
