@@ -64,7 +64,7 @@ function tile(i, height) {
     className: "thumb", loading: "lazy", decoding: "async",
     src: `thumbs/${padded(i)}.jpg`, alt: `${photo.name} with its masks`,
   });
-  const name = make("span", { className: "name", textContent: photo.name, title: photo.name });
+  const name = make("span", { className: "name", title: photo.name }, path(photo.name));
   const count = make("span", { className: "count", textContent: `${counts} masks` });
   const caption = make("span", { className: "caption" }, name, count);
   const item = make("div", { className: "tile" }, make("a", { href: `#${i}` }, thumb, caption));

@@ -17,5 +17,7 @@ function drawing(tag, properties = {}, ...children) {
   return element;
 }
 const padded = (n) => String(n).padStart(6, "0");
+// A path that is cut off at its beginning where there is no room: its end is what tells photos apart.
+const path = (name) => make("bdi", { dir: "ltr", textContent: name });
 const number = (n) => n.toLocaleString("en");
 const css = (colour) => `#${palette[colour % palette.length].toString(16).padStart(6, "0")}`;

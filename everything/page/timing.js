@@ -5,7 +5,7 @@ function quantile(sorted, q) {
   const below = sorted[Math.floor(at)];
   return below + (at % 1) * (sorted[Math.ceil(at)] - below);
 }
-const seconds = (s) => (s >= 1 ? `${s.toFixed(2)} s` : `${(1000 * s).toFixed(1)} ms`);
+const seconds = (s) => (s >= 1 ? `${s.toFixed(2)} s` : `${(1000 * s).toFixed(s < 0.1 ? 1 : 0)} ms`);
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
 // top: where the axis ends; what is beyond it is in the last bar.

@@ -20,7 +20,7 @@ function open(i) {
   current = i;
   pinned = null;
   const photo = photos[i];
-  $("viewer-name").textContent = photo.name;
+  $("viewer-name").replaceChildren(path(photo.name));
   const place = listed.indexOf(i);
   $("place").textContent = place < 0 ? "" : `${number(place + 1)} of ${number(listed.length)}`;
   // Not `disabled`, which would take the focus, and the keys with it.
