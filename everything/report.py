@@ -223,7 +223,7 @@ def _page(about: dict[str, Any], entries: list[_Entry], total: int) -> str:
     return template.render(
         **about,
         title=" and ".join(folder["label"] for folder in about["folders"]),
-        summary=f"{len(entries):,} photos, {masks:,} masks",
+        summary=f"{len(entries):,} photo{'' if len(entries) == 1 else 's'}, {masks:,} masks",
         limit_note=note,
         index=_index(about["folders"], entries),
         script=Markup(script),
