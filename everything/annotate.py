@@ -10,12 +10,11 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from queue import SimpleQueue
-from threading import Thread
 from typing import Any
 
+from everything.aside import Aside
 from everything.batching import is_out_of_memory
 from everything.clock import COUNTS, STAGES, Clock, Overtime
 from everything.errors import EverythingError, StoreError
@@ -23,13 +22,14 @@ from everything.images import Limits, Photo, decode_image
 from everything.inputs import Source
 from everything.ledger import Row
 from everything.names import image_id, shown
-from everything.pipeline import Pipeline, segment
+from everything.pipeline import Pipeline, looks_at, segment_views
 from everything.raster import Pixels, Tiff, open_tiff
 from everything.scene import NotFinite
 from everything.segments import Segments
 from everything.sources import read_source
 from everything.store import Store
 from everything.tiles import segment_tiles
+from everything.view import View
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class Visit:
     raster: Tiff | None = None
     size: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
+    looks: list[View] = field(default_factory=list)
     segments: Segments | None = None
     error: str | None = None
 
@@ -65,9 +66,16 @@ class Annotator:
         self.store = store
         self.limits = limits or Limits()
 
+    @property
+    def together(self) -> int:
+        """How many photos the model sees at once."""
+        return self._pipeline.recipe.compute.images_per_batch
+
     def __call__(self, task: Task) -> Row:
         """Do all of a photo and return its row; raises StoreError if nothing can be written."""
-        return self.write(self.segment(self.read(task)))
+        visit = self.read(task)
+        self.expect(visit)
+        return self.write(self.segment(visit))
 
     def read(self, task: Task) -> Visit:
         """Read and decode the photo."""
@@ -76,11 +84,18 @@ class Annotator:
             self._guarded(visit, self._read)
         return visit
 
+    def expect(self, visit: Visit) -> None:
+        """Let the model know that `segment` is going to be asked for a photo that was read."""
+        if visit.photo is not None and not self._in_tiles(visit.photo):
+            visit.looks = looks_at(visit.photo.pixels, self._pipeline.recipe)
+            self._pipeline.ahead.expect(visit.looks, visit.clock)
+
     def segment(self, visit: Visit) -> Visit:
         """Find its segments; afterwards the pixels are no longer held."""
         if visit.error is None:
             self._guarded(visit, self._segment)
         visit.photo = visit.raster = None
+        visit.looks = []
         return visit
 
     def write(self, visit: Visit) -> Row:
@@ -117,11 +132,14 @@ class Annotator:
                 visit.segments = segment_tiles(visit.raster, self._pipeline, visit.clock)
             return
         assert visit.photo is not None
-        pixels, side = visit.photo.pixels, self._pipeline.recipe.tiles.tile_side
-        if 0 < side < max(pixels.shape[:2]):
-            visit.segments = segment_tiles(Pixels(pixels), self._pipeline, visit.clock)
+        if self._in_tiles(visit.photo):
+            raster = Pixels(visit.photo.pixels)
+            visit.segments = segment_tiles(raster, self._pipeline, visit.clock)
         else:
-            visit.segments = segment(pixels, self._pipeline, visit.clock)
+            visit.segments = segment_views(visit.looks, self._pipeline, visit.clock)
+
+    def _in_tiles(self, photo: Photo) -> bool:
+        return 0 < self._pipeline.recipe.tiles.tile_side < max(photo.height, photo.width)
 
     def _write(self, visit: Visit, row: Row) -> None:
         assert visit.segments is not None
@@ -172,71 +190,47 @@ def settle(rows: list[Row], store: Store) -> None:
             row.shard, (row.bytes, row.mtime_ns) = written[0], written[1].pair
 
 
-def run(annotator: Annotator, tasks: Iterator[Task], emit: Callable[[Row], None]) -> None:
+def run(annotator: Annotator, tasks: Iterator[Task | None], emit: Callable[[Row], None]) -> None:
     """Do all tasks in order, reading one photo ahead and writing one result behind.
 
-    tasks: asked for the next one from a thread. emit: called with each row, one after the other,
-    from a thread. The pixels of at most two photos are held. Raises what `emit`, `tasks` and
-    Annotator raise.
+    tasks: asked for the next one from a thread; None where it would have to wait for one. emit:
+    called with each row, one after the other, from a thread. The pixels of at most two photos are
+    held, or of twice as many as are encoded together. Raises what `emit`, `tasks` and Annotator
+    raise.
     """
 
-    def read_next() -> Visit | None:
-        task = next(tasks, None)
-        return None if task is None else annotator.read(task)
+    def read_some() -> list[Visit]:
+        visits: list[Visit] = []
+        for task in tasks:
+            if task is not None:
+                visits.append(annotator.read(task))
+            if visits and (task is None or len(visits) == annotator.together):
+                break
+        return visits
 
     def write(visit: Visit) -> None:
         emit(annotator.write(visit))
 
     reader, writer = Aside("read"), Aside("write")
     try:
-        reader.begin(read_next)
+        reader.begin(read_some)
         is_writing = False
-        while (visit := reader.end()) is not None:
-            reader.begin(read_next)
-            annotator.segment(visit)
-            if is_writing:
-                writer.end()
-            writer.begin(partial(write, visit))
-            is_writing = True
+        while visits := reader.end():
+            reader.begin(read_some)
+            for visit in visits:
+                annotator.expect(visit)
+            while visits:
+                visit = annotator.segment(visits.pop(0))
+                if is_writing:
+                    writer.end()
+                writer.begin(partial(write, visit))
+                is_writing = True
         if is_writing:
             writer.end()
     finally:
         # Not the reader: it may be waiting for a task that never comes.
         reader.stop()
         writer.stop(wait=True)
-
-
-class Aside:
-    """A thread that does one thing at a time; to hand one over to an executor takes longer."""
-
-    def __init__(self, name: str) -> None:
-        self._steps, self._ends = SimpleQueue[Any](), SimpleQueue[Any]()
-        self._thread = Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
-
-    def begin(self, step: Callable[[], Any]) -> None:
-        """Let it do a step; its end is to be waited for before the next one begins."""
-        self._steps.put(step)
-
-    def end(self) -> Any:
-        """Wait for the step that was begun; returns what it returned, raises what it raised."""
-        result, error = self._ends.get()
-        if error is not None:
-            raise error
-        return result
-
-    def stop(self, wait: bool = False) -> None:
-        """Begin nothing more. wait: for the step that was begun."""
-        self._steps.put(None)
-        if wait:
-            self._thread.join()
-
-    def _work(self) -> None:
-        while (step := self._steps.get()) is not None:
-            try:
-                self._ends.put((step(), None))
-            except BaseException as error:  # it is the one who waits that it is for
-                self._ends.put((None, error))
 
 
 def overtime(limit: float | None, how: str) -> str:

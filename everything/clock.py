@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 STAGES = ("read", "encode", "propose", "decode", "select", "finish", "write")
@@ -51,13 +51,28 @@ class Clock:
             self._settle()
             self._open.pop()
 
+    @contextmanager
+    def shared(self, name: str, clocks: Sequence[Clock]) -> Iterator[None]:
+        """Count the time spent inside for all of some clocks, this one among them, to equal parts;
+        a clock may be there more than once."""
+        before = self.seconds[name]
+        with self.stage(name):
+            yield
+        part = (self.seconds[name] - before) / len(clocks)
+        self._add(name, -part * len(clocks))
+        for clock in clocks:
+            clock._add(name, part)
+
+    def _add(self, name: str, seconds: float) -> None:
+        self.seconds[name] += seconds
+        self._total += seconds
+
     def _settle(self) -> None:
         if self._synchronise is not None:
             self._synchronise()
         now = time.perf_counter()
         if self._open:
-            self.seconds[self._open[-1]] += now - self._since
-            self._total += now - self._since
+            self._add(self._open[-1], now - self._since)
         self._since = now
 
     def timing(self) -> dict[str, float | int]:

@@ -52,6 +52,9 @@ class Compute(Settings):
     compile: bool = Field(
         False, description="the image encoder, and on GPUs the decoder, go through torch.compile"
     )
+    images_per_batch: int = Field(
+        1, ge=1, description="photos and crops that the image encoder sees at once"
+    )
     kernels: Literal["auto", "fused", "torch"] = Field(
         "auto", description="the decoder's: compiled ones where they serve, only those, or torch's"
     )
@@ -59,7 +62,7 @@ class Compute(Settings):
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Settings that came later are left out at their defaults: older results stay valid."""
-        later = {"kernels": "auto"}
+        later = {"kernels": "auto", "images_per_batch": 1}
         return {key: value for key, value in write(self).items() if value != later.get(key, ...)}
 
 

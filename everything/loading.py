@@ -105,7 +105,8 @@ def build(recipe: Recipe) -> Pipeline:
     """Return the model, its weights loaded, and the sampler of a recipe.
 
     Raises WeightsError, also if a file is not the recipe's, as it can be on another machine, and
-    ConfigError for a decoder that the variant does not have or a device that is not here.
+    ConfigError for a decoder or batches of photos that the variant does not have, or a device that
+    is not here.
     """
     record = _variant(recipe.variant)
     own = recipe.checkpoint
@@ -121,6 +122,11 @@ def build(recipe: Recipe) -> Pipeline:
                 f"decoding.decoder = 'plain': {recipe.variant} has no other decoder: leave it out"
             )
         model.decode_plainly()
+    if recipe.compute.images_per_batch > 1 and not hasattr(model, "encode_together"):
+        raise ConfigError(
+            f"compute.images_per_batch = {recipe.compute.images_per_batch}: {recipe.variant} sees "
+            f"one photo at a time: leave it out"
+        )
     settings = {key: value for key, value in recipe.sampler.items() if key != "name"}
     sampler = sampler_record(recipe.sampler["name"]).load()(**settings)
     return Pipeline(model, sampler, recipe)

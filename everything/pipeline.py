@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from everything.ahead import Ahead
 from everything.batching import Batching
 from everything.clock import Clock
 from everything.config import Level, Recipe
@@ -34,22 +35,41 @@ class Pipeline:
         """How many prompts are decoded together: what memory has allowed so far."""
         return Batching(self.recipe.decoding.points_per_batch)
 
+    @cached_property
+    def ahead(self) -> Ahead:
+        """What is known of views that are coming."""
+        return Ahead(self.model, self.recipe.compute.images_per_batch)
 
-@torch.inference_mode()
+
 def segment(image: NDArray[np.uint8], pipeline: Pipeline, clock: Clock | None = None) -> Segments:
     """Return the segments of an image, uint8 (H, W, 3) RGB, best first.
 
     clock: receives seconds per stage and counts. An image without pixels has no segments. Raises
     ValueError if the array is of another kind.
     """
-    recipe, clock = pipeline.recipe, clock or Clock()
+    clock, looks = clock or Clock(), looks_at(image, pipeline.recipe)
+    pipeline.ahead.expect(looks, clock)
+    return segment_views(looks, pipeline, clock)
+
+
+def looks_at(image: NDArray[np.uint8], recipe: Recipe) -> list[View]:
+    """Return the views of an image, uint8 (H, W, 3) RGB: itself and its crops, or none if it has no
+    pixels. Raises ValueError if the array is of another kind."""
     if image.size == 0:
+        return []
+    return list(views(image, recipe.crops.crop_n_layers, recipe.crops.crop_overlap_ratio))
+
+
+@torch.inference_mode()
+def segment_views(looks: list[View], pipeline: Pipeline, clock: Clock) -> Segments:
+    """Return the segments of an image by what `looks_at` returned of it, best first."""
+    recipe, nms = pipeline.recipe, pipeline.recipe.nms
+    if not looks:
         return Segments.empty()
-    crops, nms, size = recipe.crops, recipe.nms, (image.shape[0], image.shape[1])
-    found = [
-        _of_view(view, pipeline, clock)
-        for view in views(image, crops.crop_n_layers, crops.crop_overlap_ratio)
-    ]
+    try:
+        found = [_of_view(view, pipeline, clock) for view in looks]
+    finally:
+        pipeline.ahead.forget(looks)
     with clock.stage("finish"):
         segments = Segments.cat(found)
         if len(found) > 1:
@@ -57,7 +77,9 @@ def segment(image: NDArray[np.uint8], pipeline: Pipeline, clock: Clock | None = 
             segments = suppress(segments, 1 / _crop_areas(segments), nms.kind, nms.crop_nms_thresh)
         if recipe.tidy.min_mask_region_area > 0:
             threshold = max(nms.box_nms_thresh, nms.crop_nms_thresh)
-            segments = tidy(segments, recipe.tidy.min_mask_region_area, threshold, size)
+            segments = tidy(
+                segments, recipe.tidy.min_mask_region_area, threshold, looks[0].image_size
+            )
         segments = of_level(segments, recipe.output.level)
     clock.counts["masks"] += len(segments)
     return segments
@@ -73,7 +95,7 @@ def of_level(segments: Segments, level: Level) -> Segments:
 
 def _of_view(view: View, pipeline: Pipeline, clock: Clock) -> Segments:
     recipe = pipeline.recipe
-    scene = Scene(pipeline.model, view, recipe, clock, pipeline.batching)
+    scene = Scene(pipeline.model, view, recipe, clock, pipeline.batching, pipeline.ahead)
     with clock.stage("propose"):
         found = [masks.segments for masks in pipeline.sampler(scene)]
     with clock.stage("finish"):

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from everything import select
+from everything.ahead import Ahead
 from everything.batching import Batching
 from everything.clock import Clock
 from everything.config import Recipe
@@ -33,12 +34,14 @@ class Scene:
         recipe: Recipe,
         clock: Clock,
         batching: Batching | None = None,
+        ahead: Ahead | None = None,
     ) -> None:
         self.model = model
         self.view = view
         self._recipe = recipe
         self._clock = clock
         self._batching = batching or Batching(recipe.decoding.points_per_batch)
+        self._ahead = ahead or Ahead(model, 1)
 
     @property
     def variant(self) -> str:
@@ -54,8 +57,7 @@ class Scene:
     @cached_property
     def embedding(self) -> Any:
         """What the model knows of the view."""
-        with self._clock.stage("encode"):
-            return self.model.encode(self.view)
+        return self._ahead.embedding(self.view, self._clock)
 
     @cached_property
     def frame(self) -> Frame:

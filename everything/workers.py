@@ -30,7 +30,7 @@ from everything.ledger import Row
 RETRIES = 2
 ALONE = "try it alone, or leave it out"
 _LOOK, _LATE = 1.0, 30.0  # s
-_IN_HAND = 3  # one being read, one with the model, one being written
+_SOON = 0.05  # s
 _log = logging.getLogger(__name__)
 # Not fork: torch and the threads of this process do not survive it. A server that has imported
 # torch, and done nothing else, makes a process in no time where spawn takes seconds.
@@ -39,7 +39,9 @@ _context = multiprocessing.get_context("forkserver")
 
 @dataclass(frozen=True)
 class Ready:
-    """A process has its model."""
+    """A process has its model, which sees `together` photos at once."""
+
+    together: int
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class _Worker:
     process: ForkServerProcess
     pipe: Connection
     ready: bool = False
+    in_hand: int = 0  # how many photos it may have
     tasks: deque[Task] = field(default_factory=deque)
     heard: float = 0.0  # when it last gave a row or began to have tasks, by the monotonic clock
 
@@ -61,7 +64,7 @@ class _Worker:
     def takes_more(self) -> bool:
         return (
             self.ready
-            and len(self.tasks) < _IN_HAND
+            and len(self.tasks) < self.in_hand
             and not any(task.deaths for task in self.tasks)
         )
 
@@ -166,8 +169,9 @@ class _Pool:
             self._bury(worker)
             return
         match message:
-            case Ready():
+            case Ready(together=together):
                 worker.ready = self._loads = True
+                worker.in_hand = 2 * together + 1  # being read, with the model, being written
                 self._unready = 0
             case Stopped(error=error):
                 raise error
@@ -262,10 +266,18 @@ def _work(pipe: Connection, build: Callable[[], Annotator], threads: int) -> Non
     torch.set_num_threads(threads)
     try:
         annotator = build()
-        pipe.send(Ready())
-        run(annotator, iter(pipe.recv, None), pipe.send)
+        pipe.send(Ready(annotator.together))
+        run(annotator, _arriving(pipe), pipe.send)
     except EverythingError as error:
         pipe.send(Stopped(error))
+
+
+def _arriving(pipe: Connection) -> Iterator[Task | None]:
+    """The tasks that come, and None where there is none at the moment."""
+    while (task := pipe.recv()) is not None:
+        yield task
+        if not pipe.poll(_SOON):
+            yield None
 
 
 def _end_with_parent() -> None:

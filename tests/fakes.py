@@ -7,7 +7,7 @@ import re
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +82,9 @@ class Discs:
             re.match(r"(a+)+$", 64 * "a" + "b")  # and lets no other thread run
         time.sleep(self.seconds)
         return view
+
+    def encode_together(self, views: Sequence[View]) -> list[View]:
+        return [self.encode(view) for view in views]
 
     def propose(self, embedding: View, prompts: Prompts, multimask_output: bool) -> PlainDrafts:
         height, width = embedding.size

@@ -107,9 +107,9 @@ class StableDrafts:
 class EdgeSamModel(SamModel):
     """EdgeSAM: masks are scored by their stability."""
 
-    def encode(self, view: View) -> PreparedImage:
+    def prepared(self, embedding: Tensor, view: View) -> PreparedImage:
         """Return the decoder's image side of a view, padding drawn too: it counts in the score."""
-        return self.decoder.prepare(self.network.image_encoder(self.pixels(view)))
+        return self.decoder.prepare(embedding)
 
     def propose(
         self, embedding: PreparedImage, prompts: Prompts, multimask_output: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -78,7 +79,16 @@ class SamModel:
 
     def encode(self, view: View) -> PreparedImage:
         """Return the decoder's image side of a view."""
-        embedding = self.network.image_encoder(self.pixels(view))
+        return self.encode_together([view])[0]
+
+    def encode_together(self, views: Sequence[View]) -> list[PreparedImage]:
+        """Return the decoder's image side of each view, its encoder run once for all of them."""
+        seen = self.network.image_encoder(torch.cat([self.pixels(view) for view in views]))
+        pairs = zip(seen.split(1), views, strict=True)
+        return [self.prepared(embedding, view) for embedding, view in pairs]
+
+    def prepared(self, embedding: Tensor, view: View) -> PreparedImage:
+        """Return the decoder's image side of a view with an embedding (1, C, h, w)."""
         frame = self.frame(view.size)
         x1, y1 = frame.content[2:]
         cells = content_cells((y1, x1), frame.canvas, (embedding.shape[2], embedding.shape[3]))

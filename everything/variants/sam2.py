@@ -7,6 +7,7 @@ others, and every prompt ends with a padding point.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -107,7 +108,16 @@ class Sam2StillModel:
 
     def encode(self, view: View) -> PreparedImage:
         """Return the decoder's image side of a view."""
-        fine, middle, embedding = self.network.get_image_embeddings(self.pixels(view))
+        return self.encode_together([view])[0]
+
+    def encode_together(self, views: Sequence[View]) -> list[PreparedImage]:
+        """Return the decoder's image side of each view, its encoder run once for all of them."""
+        pixels = torch.cat([self.pixels(view) for view in views])
+        scales = self.network.get_image_embeddings(pixels)
+        each = zip(*(maps.split(1) for maps in scales), strict=True)
+        return [self._prepared(*maps) for maps in each]
+
+    def _prepared(self, fine: Tensor, middle: Tensor, embedding: Tensor) -> PreparedImage:
         if self.plain:
             return PlainSam2Image(*self._decoder_parts(), embedding, (fine, middle))
         return self.decoder.prepare(embedding, (fine, middle))
