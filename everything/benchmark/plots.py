@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _WIDTH, _BAR = 9.0, 0.3  # inches
 _BETWEEN = 1.6  # bars
+_NAME = (80.0, 14.0)  # dots that a name takes, across and down
 
 
 def save_plots(report: Report, folder: Path) -> list[Path]:
@@ -112,19 +113,31 @@ def _against_prompts(rows: list[Row]) -> Any:
 
 def _against_recall(rows: list[Row], recall: dict[Key, float]) -> Any:
     figure, axes = _figure(4.5)
+    named: list[tuple[str, tuple[float, float]]] = []
     for variant in dict.fromkeys(row.key.variant for row in rows):
         mine = [r for r in rows if r.key.variant == variant and r.key in recall and r.latency]
         points = [(1000 * r.latency.median, recall[r.key]) for r in mine if r.latency]
         if points:
             axes.plot(*zip(*points, strict=True), marker="o", linestyle="", label=variant)
-        for row, point in zip(mine, points, strict=True):
-            axes.annotate(_short(row.key), point, (5, 4), textcoords="offset points", fontsize=8)
+        named += [(_short(row.key), point) for row, point in zip(mine, points, strict=True)]
     _spread_out(axes, [r.latency.median for r in rows if r.key in recall and r.latency])
     axes.set_xlabel("ms an image, median")
     axes.set_ylabel("AR@1000")
     axes.margins(0.15)  # for the names beside the points
+    _name(axes, named)
     figure.legend(loc="outside lower center", ncols=6, frameon=False)
     return figure
+
+
+def _name(axes: Any, named: list[tuple[str, tuple[float, float]]]) -> None:
+    """Write names beside points: above them, or below where another one's name would be in it."""
+    above: list[tuple[float, float]] = []
+    for text, point in sorted(named, key=lambda one: -one[1][1]):
+        x, y = axes.transData.transform(point)
+        near = any(abs(x - a) < _NAME[0] and abs(y - b) < _NAME[1] for a, b in above)
+        if not near:
+            above.append((x, y))
+        axes.annotate(text, point, (5, -11 if near else 4), textcoords="offset points", fontsize=8)
 
 
 def _spread_out(axes: Any, latencies: list[float]) -> None:
