@@ -75,8 +75,10 @@ class Cluster:
     ) -> None:
         """Do all tasks on the cluster; see everything.label.Elsewhere.
 
-        Raises what stopped a worker, such as StoreError, and JobError if the cluster did.
+        Raises what stopped a worker, such as StoreError, JobError if the cluster did, and
+        ConfigError for results in this process's memory.
         """
+        store.must_be_shared()
         if native.kernels is None:
             _log.warning("%s", _UNCOMPILED)
         with connected(self.address):

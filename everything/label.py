@@ -91,8 +91,8 @@ def label(
     if here and after_death and store.folder.is_shared:
         _log.warning("the job before this one did not end: photos are done in a worker process")
         here = False
-    if not (here or store.folder.is_shared):
-        raise ConfigError(f"{out}: is in the memory of one process: give a folder or a bucket")
+    if not here and elsewhere is None:
+        store.must_be_shared()
     # Before anything is overwritten, the model must have shown that it loads.
     pipeline = build(recipe) if here or overwrite else None
     if elsewhere is None:

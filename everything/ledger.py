@@ -233,18 +233,19 @@ class Ledger:
         self._folder.write(name, [buffer.getvalue()])
 
     def _shard(self, name: str, columns: list[str]) -> pa.Table:
+        schema = pa.schema([_SCHEMA.field(column) for column in columns])
         content = self._folder.read(name) or b""
         try:
             file = pq.ParquetFile(BytesIO(content))
             table = file.read([name for name in file.schema_arrow.names if name in columns])
-            empty = _SCHEMA.empty_table()
-            table = pa.concat_tables([empty, table], promote_options="default").cast(_SCHEMA)
+            empty = schema.empty_table()
+            table = pa.concat_tables([empty, table], promote_options="default").cast(schema)
             table.validate(full=True)  # text that is none would be an error much later
             return table
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
             # What it said can be had again from the results themselves.
             _log.warning("%s: not a manifest, ignored (%s)", shown(name), shown(str(error)))
-            return _SCHEMA.empty_table()
+            return schema.empty_table()
 
     def _batches(self) -> Iterator[pa.Table]:
         lines = self._lines()

@@ -25,7 +25,7 @@ from PIL import Image
 
 from everything.bucket import Bucket
 from everything.config import Recipe
-from everything.errors import InputError, StoreError
+from everything.errors import ConfigError, InputError, StoreError
 from everything.folder import Folder, Stamp
 from everything.names import image_id, shown
 from everything.places import Location, Url
@@ -64,6 +64,12 @@ class Store:
         self.holds = False
         self._held: dict[str, bytes] = {}
         self._about_recipe = _json(recipe.model_dump(mode="json") | {"digest": self.digest})
+
+    def must_be_shared(self) -> None:
+        """Raise ConfigError if other processes would not see what is here."""
+        if not self.folder.is_shared:
+            where = shown(self.folder.root)
+            raise ConfigError(f"{where}: is in one process's memory: give a folder or a bucket")
 
     @contextmanager
     def opened(self, overwrite: bool = False) -> Iterator[None]:

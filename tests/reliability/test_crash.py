@@ -14,13 +14,13 @@ from uuid import uuid4
 import pytest
 from rich.console import Console
 
+from batch_jobs.cluster import Cluster
 from everything.bucket import Bucket
 from everything.errors import ConfigError
 from everything.inputs import list_inputs
 from everything.label import label
 from everything.places import Url
 from everything.status import has_died
-from tests.batch_jobs.clusters import in_one_worker
 from tests.fakes import RECIPE, SEGFAULTS, build, save_photo
 from tests.test_bucket import results
 
@@ -71,6 +71,6 @@ def test_a_store_in_memory_has_no_other_processes(tmp_path: Path) -> None:
     quiet = Console(file=StringIO())
     label(partial(list_inputs, [tmp_path]), root, RECIPE, build=build, preview=False, console=quiet)
     assert list(results(root)) == ["0.png.json"]
-    for processes in ({"workers": 2}, {"elsewhere": in_one_worker}):
-        with pytest.raises(ConfigError, match="in the memory of one process: give a folder or a"):
+    for processes in ({"workers": 2}, {"elsewhere": Cluster().run}):
+        with pytest.raises(ConfigError, match="in one process's memory: give a folder or a"):
             label(partial(list_inputs, [tmp_path]), root, RECIPE, build=build, **processes)
