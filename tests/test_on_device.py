@@ -100,8 +100,9 @@ def test_every_family_answers_as_on_a_processor(name: str):
         for question, (drafts, logits) in zip(questions(name), expected, strict=True):
             with gpu.counting() as waits:
                 found, drawn = answers(model, *question)
-            # The scores; edgesam's are of the masks themselves.
-            assert waits == {"copy to host": 1 + (name == "edgesam")}
+            # The scores; edgesam's are of the masks, by which SAM 2's single answers are chosen.
+            by_looks = name == "sam2-hiera-t" and not question[1]
+            assert waits == {"copy to host": 1 + (name == "edgesam") + by_looks}
             assert isinstance(drawn, OnGpu)
             near = {"rtol": 1e-4, "atol": 2e-4 * float(logits.abs().max())}
             torch.testing.assert_close(drawn.cpu(), logits, **near)

@@ -52,7 +52,7 @@ def read_sam2(mask_decoder: nn.Module) -> Parts:
             upscaling=_upscaling(m),
             hypernetworks=tuple(m.output_hypernetworks_mlps),
             iou_head=m.iou_prediction_head,
-            single_by_looks=bool(m.dynamic_multimask_via_stability),
+            single_by_looks=_looks(m) if m.dynamic_multimask_via_stability else None,
         )
     except AttributeError as error:
         raise UnlikeSAM(f"{type(mask_decoder).__name__}: {error}") from error
@@ -176,6 +176,14 @@ class SharedSam2Decoder:
 
 def _drafts(logits: Tensor, scores: Tensor) -> PlainDrafts:
     return PlainDrafts(*numbered(scores), logits.flatten(0, 1))
+
+
+def _looks(decoder: Any) -> tuple[float, float]:
+    delta, enough = (
+        decoder.dynamic_multimask_stability_delta,
+        decoder.dynamic_multimask_stability_thresh,
+    )
+    return float(delta), float(enough)
 
 
 def _cross_attention(attention: Any) -> CrossAttention:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from everything import native
+from everything import native, ops
 from everything.compute import sent
 from everything.decoding import upscale
 from everything.decoding.batched import BatchedSide, compiled, filled
@@ -57,23 +57,26 @@ class SharedImage:
     ) -> Drafts:
         """Return the answers to P prompts, scored but not drawn; arguments as of PreparedImage.
 
-        The plain decoder, which draws first, answers prompts with masks, as each of them changes
-        the image side itself, and single answers that are chosen by how they look when drawn.
+        The plain decoder answers prompts with masks, as each of them changes the image side itself.
         """
-        by_looks = self.parts.single_by_looks and not multimask_output
-        if masks is not None or by_looks:
+        if masks is not None:
             return self.plain.propose(points, labels, multimask_output, masks)
-        return self.answer(self.encode(points, labels).to(self.image.n0.dtype), multimask_output)
+        sparse, count = self.encode(points, labels), len(self.parts.hypernetworks)
+        sparse = sparse.to(self.image.n0.dtype)
+        if multimask_output:
+            return self.answer(sparse, range(1, count))
+        if self.parts.single_by_looks is None:
+            return self.answer(sparse, range(1))
+        return ChosenDrafts.of(self.answer(sparse, range(count)), self.parts.single_by_looks)
 
     @torch.no_grad()
-    def answer(self, sparse: Tensor, multimask_output: bool) -> SharedDrafts:
-        """Return the answers to prompt tokens (P, T', C); P may be 0."""
+    def answer(self, sparse: Tensor, slots: range) -> SharedDrafts:
+        """Return the answers of mask tokens to prompt tokens (P, T', C); P may be 0."""
         parts = self.parts
         learned = parts.tokens.expand(len(sparse), -1, -1)
         tokens = torch.cat([learned, sparse], 1)
         chunks = torch.split(tokens, CHUNK if tokens.device.type == "cpu" else BATCH)
         solved = Solved.cat([self._solved(chunk) for chunk in chunks])
-        slots = range(1, len(parts.hypernetworks)) if multimask_output else range(1)
         scores = parts.iou_head(solved.tokens[:, parts.iou_at])[:, slots.start : slots.stop]
         return SharedDrafts(*numbered(scores), self, solved, slots)
 
@@ -153,6 +156,40 @@ class SharedDrafts:
         D = torch.cat([a.mul_(r), a1.mul_(s2)])
         u = upscale.first_convolution(drawn, D, r, torch.cat([M0[0], M1[0]]))
         return upscale.mask_features(u, self.image.parts.upscaling, drawn.skip)
+
+
+@dataclass(frozen=True)
+class ChosenDrafts:
+    """One answer to each prompt, chosen among several: see model.Drafts for the fields.
+
+    rows int64 (P,): of the answers `among` which each is chosen.
+    """
+
+    scores: Tensor
+    prompt: Tensor
+    level: Tensor
+    identity: Tensor
+    among: SharedDrafts
+    rows: Tensor
+
+    @classmethod
+    def of(cls, among: SharedDrafts, looks: tuple[float, float]) -> ChosenDrafts:
+        """Return the first answer where its stability suffices once it is drawn, else the best of
+        the others by score (SAM 2). looks: see Parts. An empty mask is stable."""
+        offset, enough = looks
+        scores = among.scores.view(-1, len(among.slots))
+        first = torch.arange(len(scores)) * len(among.slots)
+        stability = [
+            ops.stability(among.draw(rows), offset).cpu() for rows in torch.split(first, BATCH)
+        ]
+        best = first + 1 + scores[:, 1:].argmax(1)
+        rows = torch.where(torch.cat(stability) < enough, best, first)
+        number = torch.arange(len(rows))
+        return cls(among.scores[rows], number, torch.zeros_like(number), number, among, rows)
+
+    def draw(self, rows: Tensor) -> Tensor:
+        """Return the logits (K, 4 h, 4 w) of rows int64 (K,), in order."""
+        return self.among.draw(self.rows[rows])
 
 
 @dataclass(frozen=True)

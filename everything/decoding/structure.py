@@ -73,7 +73,8 @@ class Parts:
 
     tokens: the learned tokens (T', C) in front of the prompt's own. iou_at and masks_at: rows
     of the token that predicts IoU and of the first mask token. hypernetworks: one for each mask
-    token. single_by_looks: a single answer is chosen among all by its stability once drawn.
+    token. single_by_looks: how far the cut is moved, in logits, and the stability that the
+    single answer must have once drawn, lest the best of the others takes its place.
     """
 
     tokens: Tensor
@@ -86,7 +87,7 @@ class Parts:
     upscaling: Upscaling
     hypernetworks: tuple[Network, ...]
     iou_head: Network
-    single_by_looks: bool = False
+    single_by_looks: tuple[float, float] | None = None
 
 
 def read_sam(mask_decoder: nn.Module) -> Parts:

@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from everything import ops
 from everything.decoding import SharedDrafts, UnlikeSAM
 from everything.decoding.batched import BatchedSide
 from everything.decoding.sam2 import PlainSam2Image, SharedSam2Decoder, read_sam2
+from everything.decoding.shared import ChosenDrafts
 
 LABELS = {"point": [1], "box": [2, 3], "box and points": [2, 3, 1, 0]}
 
@@ -82,13 +84,33 @@ def test_only_the_content_is_drawn(sam2: Sam2) -> None:
     torch.testing.assert_close(found[:, :16, :20], truth[:, :16, :20], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("by_looks", [True, False])
-def test_single_answers(sam2: Sam2, by_looks: bool) -> None:
-    sam2.mask_decoder.dynamic_multimask_via_stability = by_looks
-    found, logits = ask(sam2.shared(), "point", False)
-    _, truth = ask(sam2.plain(), "point", False)
-    assert isinstance(found, SharedDrafts) != by_looks
+@pytest.mark.parametrize("kind", LABELS)
+@pytest.mark.parametrize("enough", [None, 0.0, "some", 1.1])
+def test_single_answers(sam2: Sam2, enough: float | str | None, kind: str) -> None:
+    decoder = sam2.mask_decoder
+    decoder.dynamic_multimask_via_stability = False
+    _, first = ask(sam2.plain(), kind, False)
+    if enough is not None:
+        decoder.dynamic_multimask_via_stability = True
+        decoder.dynamic_multimask_stability_delta = 0.3
+        if enough == "some":
+            enough = float(ops.stability(first, 0.3).median())
+        decoder.dynamic_multimask_stability_thresh = enough
+    found, logits = ask(sam2.shared(), kind, False)
+    expected, truth = ask(sam2.plain(), kind, False)
+    assert isinstance(found, SharedDrafts if enough is None else ChosenDrafts)
     torch.testing.assert_close(logits, truth, rtol=0, atol=1e-12)
+    torch.testing.assert_close(found.scores, expected.scores, rtol=0, atol=1e-12)
+    for name in ("prompt", "level", "identity"):
+        assert torch.equal(getattr(found, name), getattr(expected, name))
+    kept = [torch.equal(one, other) for one, other in zip(first, truth, strict=True)]
+    if enough in (None, 0.0):
+        assert all(kept)
+    elif enough == 1.1:
+        assert not any(kept)
+    else:
+        assert any(kept)
+        assert not all(kept)
 
 
 def test_mask_prompts_are_answered_by_the_plain_decoder(sam2: Sam2) -> None:
