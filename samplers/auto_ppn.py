@@ -39,7 +39,7 @@ class AutoPpn(Settings):
         """Yield the masks of the points, then those of the boxes. Raises ConfigError if there is
         no head for the variant, WeightsError if the head cannot be read, NotFinite as `decode`."""
         features = scene.model.features(scene.embedding)
-        head = prompt_head.load(self._path(scene)).to(features.device)
+        head = prompt_head.load(self._path(scene), features.device)
         if features.shape[1] != len(head.mean):
             raise ConfigError(
                 f"{self.head}: this head was trained on {len(head.mean)} feature maps, "

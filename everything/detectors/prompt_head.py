@@ -22,6 +22,7 @@ from everything.view import Frame, Size
 FINER = 2  # cells of the head along a side of a cell of the features
 UNIT = 8  # box sides are told in the canvas's longest side over this
 DILATIONS = (1, 2, 4)
+CPU = torch.device("cpu")
 CANDIDATES = 1000  # cells whose boxes are looked at
 
 
@@ -122,8 +123,11 @@ def _on_view(boxes: Tensor, frame: Frame) -> Tensor:
 
 
 @cache
-def load(path: Path) -> PromptHead:
-    """Return a trained head. Raises WeightsError if the file is not one."""
+def load(path: Path, device: torch.device = CPU) -> PromptHead:
+    """Return a trained head, one for each device that asks for it.
+
+    Raises WeightsError if the file is not one.
+    """
     try:
         with safe_open(path, "pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -135,4 +139,4 @@ def load(path: Path) -> PromptHead:
     except (KeyError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{path}: not the weights of an AutoPPN head ({reason})") from error
-    return head.eval().requires_grad_(False)
+    return head.to(device).eval().requires_grad_(False)
