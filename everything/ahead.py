@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from everything.batching import is_out_of_memory
-from everything.clock import Clock
+from everything.clock import Clock, Overtime
 from everything.view import View
 
 _log = logging.getLogger(__name__)
@@ -51,7 +51,9 @@ class Ahead:
         if id(view) in self._known:
             return self._known.pop(id(view))
         with clock.stage("encode"):
-            return self._model.encode(view)
+            if self._together == 1:
+                return self._model.encode(view)
+            return self._model.encode_together([view] * self._together)[0]
 
     def _encode_from(self, view: View, clock: Clock) -> None:
         waiting = [each for key, each in self._coming.items() if key not in self._known]
@@ -62,6 +64,8 @@ class Ahead:
             with clock.shared("encode", [other for _, other in batch]):
                 full = views + views[:1] * (self._together - len(views))
                 found = self._model.encode_together(full)[: len(views)]
+        except Overtime:
+            raise  # of this photo alone: the others wait for the next batch
         except Exception as error:
             # Each by itself: the error is the photo's that brings it about, when it is asked for.
             self.forget(views)

@@ -63,9 +63,9 @@ def test_the_first_that_is_asked_for_brings_the_next_along():
     assert clocks[0].seconds["encode"] == pytest.approx(2 * clocks[1].seconds["encode"])
     assert ahead.embedding(a, clocks[0]) is a
     assert model.saw[1:] == [[a, a, a]]
-    # What nobody said was coming is encoded by itself.
+    # What nobody said was coming, too.
     assert ahead.embedding(a, clocks[0]) is a
-    assert model.saw[2:] == [[a]]
+    assert model.saw[2:] == [[a, a, a]]
 
 
 def test_what_is_not_asked_for_is_not_encoded():
