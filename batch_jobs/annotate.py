@@ -1,6 +1,6 @@
 """Label photos on a Ray cluster: the same recipe, code path and bytes as `everything label`.
 
-ray job submit --working-dir . -- python -m batch_jobs.annotate \
+ray job submit --working-dir . -- python -m everything.batch_jobs.annotate \
     --input s3://bucket/photos --out s3://bucket/labels --config configs/sa-1b.yaml
 
 The same command again continues a job that was stopped. docs/cluster.md has the whole story.
@@ -14,9 +14,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from batch_jobs.cluster import GIB, Cluster
-from everything.cli_cluster import home_of, photos_in
-from everything.cli_errors import errors_shown
+from everything.cli.errors import errors_shown
+from everything.io.images.listing import photos_in
+from everything.io.storage.locations import home_of
+from everything.jobs.ray_cluster import GIB, Cluster
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -47,9 +48,9 @@ def annotate(
 ) -> None:
     """Label photos on a Ray cluster."""
     with errors_shown():
-        from everything.label import label
-        from everything.loading import resolve
-        from everything.progress import log_to
+        from everything.jobs.label import label
+        from everything.jobs.progress import log_to
+        from everything.recipes.resolve import resolve
 
         console = Console(stderr=True)
         log_to(console)

@@ -1,6 +1,6 @@
 """Samplers x variants, timed on the machines of a Ray cluster, as one table.
 
-python -m batch_jobs.compare --input s3://bucket/photos --variants ucm,mobilesam \
+python -m everything.batch_jobs.compare --input s3://bucket/photos --variants ucm,mobilesam \
     --samplers grid-32,hierarchical --out comparison
 
 Each pair is a row of Ray Data's, measured by everything/benchmark in a process of its own with as
@@ -22,16 +22,18 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from batch_jobs.cluster import connected
 from everything.benchmark import bench
 from everything.benchmark.report import Report
-from everything.cli_errors import errors_shown
+from everything.benchmark.report_files import save
+from everything.benchmark.report_tables import print_to
+from everything.cli.errors import errors_shown
 from everything.errors import InputError, JobError
-from everything.images import Limits
-from everything.inputs import Source
-from everything.listing import list_photos
-from everything.places import located
-from everything.sources import read_source
+from everything.io.images.decode import Limits
+from everything.io.images.fetch import read_source
+from everything.io.images.listing import list_photos
+from everything.io.images.sources import Source
+from everything.io.storage.locations import located
+from everything.jobs.ray_cluster import connected
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -160,8 +162,8 @@ def main(
             address=address,
         )
         if out is not None:
-            report.save(out)
-    report.print_to(Console())
+            save(report, out)
+    print_to(Console(), report)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """What a job costs beyond the model, measured on this machine; docs/cluster.md has the figures.
 
-python -m batch_jobs.measure throughput PHOTOS --variant nano   # Ray against local processes
-python -m batch_jobs.measure overhead --images 100000           # a model that takes 1 ms
-python -m batch_jobs.measure resume --images 1000000            # to list and to find nothing to do
+python -m everything.batch_jobs.measure throughput PHOTOS --variant nano   # Ray against local processes
+python -m everything.batch_jobs.measure overhead --images 100000           # a model that takes 1 ms
+python -m everything.batch_jobs.measure resume --images 1000000            # to list and to find nothing to do
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ import typer
 from PIL import Image
 from rich.console import Console
 
-from batch_jobs.cluster import Cluster, connected
-from everything import loading
 from everything.benchmark.memory import peak_resident, resident
 from everything.config import Recipe
+from everything.core.masks import Masks
 from everything.errors import JobError
-from everything.folder import Folder
-from everything.inputs import Source
-from everything.label import Job, label
-from everything.ledger import Ledger, Row
-from everything.listing import list_photos
-from everything.masks import Masks
-from everything.pipeline import Pipeline
-from everything.scene import Scene
-from everything.store import Store
-from everything.summary import Summary
+from everything.io.images.listing import list_photos
+from everything.io.images.sources import Source
+from everything.io.results.manifest import Ledger, Row
+from everything.io.results.writer import Store
+from everything.io.storage.local import Folder
+from everything.jobs.label import Job, label
+from everything.jobs.ray_cluster import Cluster, connected
+from everything.jobs.summary import Summary
+from everything.pipeline.pipeline import Pipeline
+from everything.pipeline.scene import Scene
+from everything.recipes import resolve
 
 spawn = multiprocessing.get_context("spawn")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -60,7 +60,7 @@ def throughput(
     first photo's start to the last one's end; and once a quarter of the photos is done, when all
     processes surely work.
     """
-    recipe = loading.resolve(variant, sampler=sampler)
+    recipe = resolve.resolve(variant, sampler=sampler)
     listing = partial(list_photos, photos)
     cluster = Cluster(cpus=1, max_workers=workers, min_workers=workers)
     ways: dict[str, dict[str, Any]] = {

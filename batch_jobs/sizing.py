@@ -1,6 +1,6 @@
 """How long and how dear a million photos are, from a measured rate.
 
-python -m batch_jobs.sizing labels --cores 1 --dollars 0.05   # of a finished job's results
+python -m everything.batch_jobs.sizing labels --cores 1 --dollars 0.05   # of a finished job's results
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from everything.cli_errors import errors_shown
+from everything.cli.errors import errors_shown
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 SIZES = (1_000_000, 11_000_000)  # and all of SA-1B
@@ -38,8 +38,8 @@ def main(
 ) -> None:
     """Print hours and cost of 1 M and 11 M photos like those of a job."""
     with errors_shown():
-        from everything.places import located
-        from everything.status import status
+        from everything.io.storage.locations import located
+        from everything.jobs.status import status
 
         found = status(located(out))
     seconds = found.stage_seconds["total"]

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools.coco import COCO
 
+from everything.core.mask_hierarchy import LEVELS, levels_of
 from everything.export import export
-from everything.nesting import LEVELS, levels_of
-from everything.overlay import overlay, palette, photo_of
-from everything.report import write_report
-from everything.results import Results
+from everything.io.results.original_image import photo_of
+from everything.io.results.reader import Results
+from everything.report.build import write_report
+from everything.report.overlay import overlay, palette
 
 Pixels = NDArray[np.uint8]
 GAP = 6  # px

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from everything.loading import load
-    from everything.pipeline import segment
+    from everything.pipeline.pipeline import segment
+    from everything.recipes.build import load
 
 __all__ = ["load", "segment"]
 
-_HOMES = {"load": "everything.loading", "segment": "everything.pipeline"}
+_HOMES = {"load": "everything.recipes.build", "segment": "everything.pipeline.pipeline"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,5 @@
 """`python -m everything` is `everything`."""
 
-from everything.cli import app
+from everything.cli.main import app
 
 app(prog_name="everything")

@@ -58,7 +58,7 @@ def pair(first: SamplerRecord, then: SamplerRecord) -> SamplerRecord:
     Neither one's preset applies: what is to be filtered differs between the two.
     """
     return _Pair(
-        "samplers.combined:Combined",
+        "everything.samplers.combined:Combined",
         f"{first.summary}; elsewhere {then.summary}",
         f"{first.source}; {then.source}",
         first=first,
@@ -68,7 +68,7 @@ def pair(first: SamplerRecord, then: SamplerRecord) -> SamplerRecord:
 
 def _grid(n: int) -> SamplerRecord:
     return SamplerRecord(
-        "samplers.grid:Grid",
+        "everything.samplers.grid:Grid",
         f"a dense grid of {n} x {n} points, three masks each",
         "SAM (Kirillov et al., 2023)",
         {"points_per_side": n},
@@ -87,25 +87,25 @@ SAMPLERS: dict[str, SamplerRecord] = {
     "grid-32": _grid(32),
     "grid-64": _grid(64),
     "hierarchical": SamplerRecord(
-        "samplers.hierarchical:Hierarchical",
+        "everything.samplers.hierarchical:Hierarchical",
         "a coarse grid, then a fine one where no mask is certain yet",
         "TinySAM (Shu et al., 2023)",
     ),
     "object-aware": SamplerRecord(
-        "samplers.object_aware:ObjectAware",
+        "everything.samplers.object_aware:ObjectAware",
         "boxes from a detector, one mask each; a YOLO as detector is AGPL-3.0",
         "MobileSAMv2 (Zhang et al., 2023)",
         preset=_KEEP_ALL,
     ),
     "auto-ppn": SamplerRecord(
-        "samplers.auto_ppn:AutoPpn",
+        "everything.samplers.auto_ppn:AutoPpn",
         "points and boxes from a small head on the variant's own feature maps",
         "the idea of Lite-SAM (Fu et al., 2024)",
         # Stability tells masks of objects from those of accidents, which a head does beforehand.
         preset={"filters": {"stability_score_thresh": 0.0}},
     ),
     "all-instance": SamplerRecord(
-        "samplers.all_instance:AllInstance",
+        "everything.samplers.all_instance:AllInstance",
         "masks from a network without prompts; FastSAM's is AGPL-3.0",
         "FastSAM (Zhao et al., 2023)",
         preset=_KEEP_ALL,

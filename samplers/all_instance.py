@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from everything.detectors.finder import Finder
-from everything.masks import Masks
-from everything.scene import Scene
+from everything.core.masks import Masks
+from everything.detectors.detector import Finder
+from everything.pipeline.scene import Scene
 
 WORKING_SET = 64 * 2**20  # bytes of logits over the view that are looked at together
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from pydantic import Field
 
 from everything.config import Settings
+from everything.core.masks import Masks
+from everything.core.prompts import Prompts
 from everything.detectors import prompt_head
 from everything.errors import ConfigError
-from everything.masks import Masks
-from everything.prompts import Prompts
-from everything.scene import Scene
+from everything.pipeline.scene import Scene
 
 EMBEDDED = "embedded"
 
@@ -63,7 +63,7 @@ class AutoPpn(Settings):
         if self.head != EMBEDDED:
             return Path(self.head)
         name = f"auto_ppn_{scene.variant.replace('-', '_')}.safetensors"
-        path = Path(str(files("everything") / "weights" / name))
+        path = Path(str(files("everything.bundled") / "weights" / name))
         if not path.is_file():
             raise ConfigError(
                 f"no auto-ppn head for {scene.variant} comes with the program: train one with "

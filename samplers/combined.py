@@ -9,9 +9,9 @@ from pydantic import Field
 from torch import Tensor
 
 from everything.config import Settings
-from everything.masks import Masks
-from everything.prompts import Prompts
-from everything.scene import Scene
+from everything.core.masks import Masks
+from everything.core.prompts import Prompts
+from everything.pipeline.scene import Scene
 
 
 class Combined(Settings):

@@ -10,11 +10,11 @@ from pydantic import Field
 from torch import Tensor
 
 from everything.config import Settings
-from everything.interpolation import crossings
-from everything.masks import Masks
-from everything.prompts import Prompts, lattice
-from everything.scene import Scene
-from everything.view import Size
+from everything.core.geometry import Size
+from everything.core.interpolation import crossings
+from everything.core.masks import Masks
+from everything.core.prompts import Prompts, lattice
+from everything.pipeline.scene import Scene
 
 # Steps from a coarse point to its neighbours on the lattice that is four times as fine.
 NEIGHBOURS = tuple((i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0))

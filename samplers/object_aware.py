@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from everything.detectors.finder import Finder
-from everything.masks import Masks
-from everything.prompts import Prompts
-from everything.scene import Scene
+from everything.core.masks import Masks
+from everything.core.prompts import Prompts
+from everything.detectors.detector import Finder
+from everything.pipeline.scene import Scene
 
 
 class ObjectAware(Finder):

@@ -24,7 +24,7 @@ from segment_anything.modeling import (
 from torch import Tensor
 from torch.nn import functional as F
 
-from everything.variants.sam import PIXEL_MEAN, PIXEL_STD
+from everything.variants.networks.sam import PIXEL_MEAN, PIXEL_STD
 
 SIDE, WIDTH, LOW = 256, 64, 64
 WEIGHTS = Path(__file__).parent / "data" / "blob_sam.safetensors"

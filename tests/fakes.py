@@ -17,12 +17,12 @@ import torch
 from PIL import Image
 
 from everything.config import Filters, Recipe
-from everything.decoding.plain import PlainDrafts
+from everything.core.geometry import Frame, Size, View
+from everything.core.prompts import Prompts
+from everything.decoding.reference import PlainDrafts
 from everything.errors import WeightsError
-from everything.pipeline import Pipeline
-from everything.prompts import Prompts
-from everything.view import Frame, Size, View
-from samplers.grid import Grid
+from everything.pipeline.pipeline import Pipeline
+from everything.samplers.grid import Grid
 
 _NOBODY = 65534
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from everything.clock import COUNTS, STAGES
 from everything.config import Recipe
-from everything.folder import Folder
-from everything.ledger import Ledger, Row
-from everything.names import image_id
-from everything.store import Store
+from everything.core.file_names import image_id
+from everything.core.stage_timer import COUNTS, STAGES
+from everything.io.results.manifest import Ledger, Row
+from everything.io.results.writer import Store
+from everything.io.storage.local import Folder
 
 Masks = Sequence[NDArray[np.bool_]]
 

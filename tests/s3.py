@@ -9,7 +9,7 @@ from multiprocessing import forkserver
 from threading import Lock
 from typing import Any
 
-from everything import places
+from everything.io.storage import locations
 
 _KEYS = {
     "AWS_ACCESS_KEY_ID": "nobody",
@@ -52,5 +52,5 @@ def s3_server() -> Iterator[str]:
 
 def _forget() -> None:
     """Connections, and the server of processes, which has the environment it was started with."""
-    places._filesystem.cache_clear()
+    locations._filesystem.cache_clear()
     forkserver._forkserver._stop()  # type: ignore[attr-defined]

@@ -9,13 +9,23 @@ ROOT = Path(__file__).parent.parent
 RECORDS = ("rows", "view", "prompts", "ops", "rle", "clock", "errors")
 FORBIDDEN = {
     # file or folder -> what it must not import
-    "samplers": ["everything.variants", "everything.loading", "everything.cli", "batch_jobs"],
-    "everything/variants": ["samplers", "everything.loading", "everything.pipeline", "batch_jobs"],
-    "everything/embedded": ["samplers", "everything.loading", "everything.variants"],
-    "everything/decoding": ["samplers", "everything.loading", "everything.variants"],
-    "everything/pipeline.py": ["samplers", "everything.variants", "everything.loading"],
-    "everything/scene.py": ["samplers", "everything.variants", "everything.pipeline"],
-    "everything/select.py": ["samplers", "everything.variants", "everything.scene"],
+    "samplers": [
+        "everything.variants",
+        "everything.recipes.resolve",
+        "everything.cli.main",
+        "batch_jobs",
+    ],
+    "everything/variants": [
+        "samplers",
+        "everything.recipes.resolve",
+        "everything.pipeline.pipeline",
+        "batch_jobs",
+    ],
+    "everything/embedded": ["samplers", "everything.recipes.resolve", "everything.variants"],
+    "everything/decoding": ["samplers", "everything.recipes.resolve", "everything.variants"],
+    "everything/pipeline.py": ["samplers", "everything.variants", "everything.recipes.resolve"],
+    "everything/scene.py": ["samplers", "everything.variants", "everything.pipeline.pipeline"],
+    "everything/select.py": ["samplers", "everything.variants", "everything.pipeline.scene"],
     **{f"everything/{name}.py": ["samplers", "everything.variants"] for name in RECORDS},
 }
 

@@ -1,98 +1,26 @@
-"""Contenders: a variant with a sampler, by this program or by a peer, ready to be timed."""
+"""Contenders: a variant with a sampler, by this program or by another, ready to be timed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from everything import loading
-from everything.clock import Clock
+from everything.benchmark.types import BOXES, MALLOC, TUNED, WAYS, Build, Contender, Key, Run
 from everything.config import Filters, Nms, Recipe
+from everything.core.geometry import Size
+from everything.core.masks import Masks
+from everything.core.prompts import Prompts
+from everything.core.rle import Rle
+from everything.core.stage_timer import Clock
 from everything.errors import ConfigError
-from everything.masks import Masks
-from everything.model import Sampler
-from everything.pipeline import Pipeline, segment
-from everything.prompts import Prompts
-from everything.rle import Rle
-from everything.scene import Scene
-from everything.view import Size
-from samplers import SAMPLERS
-
-OURS = "everything"
-BOXES = "boxes-"  # boxes-50: fifty box prompts, one mask each, as the survey's Table 3 and Fig. 16
-
-# This program's own other ways, which are compared like peers: what each changes of a recipe.
-WAYS: dict[str, dict[str, dict[str, object]]] = {
-    "plain": {"decoding": {"decoder": "plain"}},
-    "fp32": {"compute": {"precision": "fp32"}},
-    "bf16": {"compute": {"precision": "bf16"}},
-    "fp16": {"compute": {"precision": "fp16"}},
-    "compile": {"compute": {"compile": True}},
-    "torch": {"compute": {"kernels": "torch"}},
-}
-# NAME+malloc: in a process whose glibc keeps memory instead of giving it back to the system, which
-# can be half of a program's time.
-TUNED = "+malloc"
-MALLOC = {
-    "MALLOC_TOP_PAD_": str(2**30),
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(2**34),
-}
-
-Run = Callable[[NDArray[np.uint8], Clock], list[Rle]]
-Build = Callable[[Recipe], Pipeline]
-
-
-class Key(NamedTuple):
-    """What a row of the report is about. by: "everything", a peer's name or one of WAYS, each also
-    with "+malloc"."""
-
-    variant: str
-    sampler: str
-    by: str = OURS
-
-    @property
-    def program(self) -> str:
-        """What is run: `by` without how its memory is had."""
-        return self.by.removesuffix(TUNED)
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether it is this program, in whatever way."""
-        return self.program == OURS or self.program in WAYS
-
-    def __str__(self) -> str:
-        return f"{self.variant}, {self.sampler}" + ("" if self.by == OURS else f", {self.by}")
-
-
-@dataclass(frozen=True)
-class Contender:
-    """run: from pixels, uint8 (H, W, 3) RGB, to masks; its clock receives stages and counts."""
-
-    key: Key
-    run: Run
-
-
-@dataclass(frozen=True)
-class Spec:
-    """A contender before it is loaded; can be sent to another process.
-
-    build: makes the pipeline of a recipe.
-    """
-
-    key: Key
-    recipe: Recipe
-    build: Build = loading.build
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """The variables that its process has to begin with."""
-        return MALLOC if self.key.by.endswith(TUNED) else {}
+from everything.pipeline.pipeline import Pipeline, segment
+from everything.pipeline.scene import Sampler, Scene
+from everything.recipes.build import build as build_pipeline
+from everything.samplers import SAMPLERS
 
 
 @dataclass(frozen=True)
@@ -154,7 +82,7 @@ class Loader:
         pipeline = self._pipeline(spec)
         if spec.key.is_ours:
             return Contender(spec.key, ours(pipeline))
-        from everything.benchmark.peers import PEERS
+        from everything.benchmark.reference_tools import PEERS
 
         return Contender(spec.key, PEERS[spec.key.program].prepare(pipeline))
 
@@ -184,3 +112,20 @@ def ours(pipeline: Pipeline) -> Run:
         return segment(pixels, pipeline, clock).rles
 
     return run
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A contender before it is loaded; can be sent to another process.
+
+    build: makes the pipeline of a recipe.
+    """
+
+    key: Key
+    recipe: Recipe
+    build: Build = build_pipeline
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that its process has to begin with."""
+        return MALLOC if self.key.by.endswith(TUNED) else {}

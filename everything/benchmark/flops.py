@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode, addmm_flop, baddbmm_flop
 
-from everything import native
-from everything.batching import is_out_of_memory
-from everything.benchmark.contenders import Contender
-from everything.clock import Clock
+from everything.benchmark.types import Contender
+from everything.core.stage_timer import Clock
+from everything.kernels import loader
+from everything.pipeline.adaptive_batch_size import is_out_of_memory
 
 _SIDE, _TRIES = 2048, 5
 # torch counts products that make a new tensor, but not those that add to one in place.
@@ -41,7 +41,7 @@ def work_of(contender: Contender, pixels: NDArray[np.uint8]) -> Work | None:
     by_stage: Counter[str] = Counter()
     clock = _CountingClock(counter, by_stage)
     try:
-        with native.set_aside(), counter, clock.stage("other"):
+        with loader.set_aside(), counter, clock.stage("other"):
             contender.run(pixels, clock)
     except Exception as error:
         if is_out_of_memory(error):

@@ -13,8 +13,8 @@ from segment_anything.modeling import Sam
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from everything.embedded.boundary import STRIDE
-from everything.embedded.nano import FINE, GRID, SIDE, Nano, Seen
+from everything.bundled.boundary_net import STRIDE
+from everything.bundled.nano import FINE, GRID, SIDE, Nano, Seen
 
 
 class NanoSam(Sam):  # type: ignore[misc]

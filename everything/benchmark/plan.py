@@ -7,27 +7,24 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from everything import loading
 from everything.benchmark import random_weights
-from everything.benchmark.apart import Apart
 from everything.benchmark.contenders import (
-    OURS,
-    WAYS,
-    Build,
-    Key,
     Loader,
     Spec,
     another_way,
     boxes_asked,
     without_filters,
 )
-from everything.benchmark.contest import Here, Rival
-from everything.benchmark.machine import synchronise
-from everything.compute import device_of
+from everything.benchmark.environment import synchronise
+from everything.benchmark.interleaved_runs import Here, Rival
+from everything.benchmark.subprocess_runner import Apart
+from everything.benchmark.types import OURS, WAYS, Build, Key
 from everything.config import Recipe
+from everything.core.device import device_of
 from everything.errors import ConfigError
-from everything.images import read_image
-from everything.inputs import Source
+from everything.io.images.decode import read_image
+from everything.io.images.sources import Source
+from everything.recipes import resolve
 from everything.variants import VARIANTS
 
 Say = Callable[[str], None]
@@ -48,7 +45,7 @@ class Settings:
         count = boxes_asked(sampler)
         name = sampler if count is None else "grid"
         merged = (*sets, *self._sets)
-        recipe = loading.resolve(variant, checkpoint, name, self._config, merged, self._flags)
+        recipe = resolve.resolve(variant, checkpoint, name, self._config, merged, self._flags)
         return recipe if count is None else without_filters(recipe)
 
 

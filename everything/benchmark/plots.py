@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from everything.benchmark.contenders import BOXES, OURS, Key
-from everything.benchmark.contest import READ
-from everything.benchmark.report_tables import SHOWN
-
-if TYPE_CHECKING:
-    from everything.benchmark.report import Report, Row
+from everything.benchmark.interleaved_runs import READ
+from everything.benchmark.report import SHOWN, Report, Row
+from everything.benchmark.types import BOXES, OURS, Key
 
 _WIDTH, _BAR = 9.0, 0.3  # inches
 _BETWEEN = 1.6  # bars

@@ -23,17 +23,17 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Size, Tensor, nn
 
-from everything.benchmark.random_heads import Heads, Model, encoded, watched
-from everything.decoding.plain import PlainDrafts
+from everything.benchmark.random_weight_heads import Heads, Model, encoded, watched
+from everything.core.geometry import Frame, View, whole
+from everything.core.interpolation import crossings
+from everything.core.prompts import Prompts, lattice
+from everything.decoding.reference import PlainDrafts
 from everything.detectors.prompt_head import PromptHead
 from everything.errors import ConfigError
-from everything.interpolation import crossings
-from everything.measure import measure
-from everything.prompts import Prompts, lattice
+from everything.pipeline.mask_stats import measure
 from everything.variants import VARIANTS, VariantRecord
-from everything.variants.names import Blueprint
-from everything.variants.weights import PACKAGED, State
-from everything.view import Frame, View, whole
+from everything.variants.checkpoints.key_mapping import Blueprint
+from everything.variants.checkpoints.reader import PACKAGED, State
 
 PASS_IOU, PASS_STABILITY = 0.4, 0.6  # parts of the candidates, and of those that remain
 CERTAIN = 0.5  # part of a photo that the hierarchical sampler's first round is done with
@@ -159,7 +159,7 @@ def _tensor(name: str, shape: Size, generator: torch.Generator) -> Tensor:
 
 def _blueprint(variant: str) -> Blueprint[nn.Module]:
     record = VARIANTS[variant]
-    module = import_module(f"everything.variants.{record.module}")
+    module = import_module(f"everything.variants.networks.{record.module}")
     if not hasattr(module, "blueprint"):
         raise ConfigError(f"{variant}: random weights need the network's shapes: leave it out")
     plan: Blueprint[nn.Module] = module.blueprint(**record.options)
@@ -168,7 +168,7 @@ def _blueprint(variant: str) -> Blueprint[nn.Module]:
 
 def _model(variant: str, state: State) -> Model:
     record = VARIANTS[variant]
-    module = import_module(f"everything.variants.{record.module}")
+    module = import_module(f"everything.variants.networks.{record.module}")
     model = module.build(dict(state), f"random {variant}", **record.options)
     if not isinstance(model, Model):
         raise ConfigError(

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from everything import rle
-from everything.benchmark.contenders import Key
+from everything.benchmark.types import Key
+from everything.core import rle
+from everything.core.file_names import shown
+from everything.core.rle import Rle, compressed
 from everything.errors import InputError
-from everything.evaluate import MIN_AREA
-from everything.marked import Marked, Names, compressed, read_marked, some_of
-from everything.names import shown
-from everything.recall import AverageRecall
-from everything.rle import Rle
+from everything.evaluation.average_recall import AverageRecall
+from everything.evaluation.mask_scores import MIN_AREA
+from everything.io.datasets.ground_truth import Marked, Names, read_marked, some_of
 
 _Tree = dict[str, Any]
 

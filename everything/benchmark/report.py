@@ -7,21 +7,20 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
-from everything.benchmark import report_tables
-from everything.benchmark.agreement import Agreement
-from everything.benchmark.contenders import OURS, Key
-from everything.benchmark.contest import Sample
 from everything.benchmark.flops import Work
+from everything.benchmark.interleaved_runs import Sample
+from everything.benchmark.mask_agreement import Agreement
 from everything.benchmark.memory import Peak
-from everything.benchmark.report_tables import FUNNEL, SHOWN
+from everything.benchmark.types import OURS, Key
+from everything.core.stage_timer import STAGES
 from everything.errors import InputError
 
+SHOWN = (*(stage for stage in STAGES if stage != "write"), "other")
+FUNNEL = ("prompts", "candidates", "promising", "stable", "masks")
 COUNTED = ("decoder_calls", *FUNNEL)
 
 
@@ -172,28 +171,6 @@ class Report:
             counts = {name: n for name, n in s.counts.items() if name in COUNTED}
             writer.writerow(s.key._asdict() | where | ({} if s.failure else times) | counts)
         return text.getvalue()
-
-    def markdown(self) -> str:
-        """Return the tables and what they were measured on, as Markdown."""
-        return report_tables.markdown(self)
-
-    def print_to(self, console: Console) -> None:
-        """Print the tables and what they were measured on."""
-        report_tables.print_to(console, self)
-
-    def save(self, folder: Path) -> None:
-        """Write bench.json, bench.csv, bench.md and the plots into a folder."""
-        from everything.benchmark.plots import save_plots
-
-        self.save_tables(folder)
-        save_plots(self, folder)
-
-    def save_tables(self, folder: Path) -> None:
-        """Write bench.json, bench.csv and bench.md into a folder."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "bench.json").write_text(self.to_json(), encoding="utf-8")
-        (folder / "bench.csv").write_text(self.to_csv(), encoding="utf-8")
-        (folder / "bench.md").write_text(self.markdown(), encoding="utf-8")
 
 
 def _row(key: Key, samples: Sequence[Sample]) -> Row:

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from statistics import median
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from everything.benchmark.agreement import Agreement
-from everything.benchmark.contenders import BOXES, OURS, Key
-from everything.benchmark.tables import Table, print_tables
-from everything.clock import STAGES
+from everything.benchmark.mask_agreement import Agreement
+from everything.benchmark.report import FUNNEL, SHOWN, Report, Row, Spread
+from everything.benchmark.text_tables import Table, print_tables
+from everything.benchmark.types import BOXES, OURS, Key
 
-if TYPE_CHECKING:
-    from everything.benchmark.report import Report, Row, Spread
-
-SHOWN = (*(stage for stage in STAGES if stage != "write"), "other")
-FUNNEL = ("prompts", "candidates", "promising", "stable", "masks")
 _MIB = 2**20
 
 

@@ -14,30 +14,24 @@ from typing import Any
 
 import torch
 
-from everything import loading
-from everything.benchmark.agreement import Agreement, agreement
-from everything.benchmark.apart import Apart
-from everything.benchmark.contenders import (
-    OURS,
-    TUNED,
-    WAYS,
-    Build,
-    Key,
-    Spec,
-)
-from everything.benchmark.contest import Contest, Rival, Sample, contest
-from everything.benchmark.enlarge import resized
+from everything.benchmark.contenders import Spec
+from everything.benchmark.environment import machine, threads
 from everything.benchmark.flops import Work, products_per_second
-from everything.benchmark.machine import machine, threads
+from everything.benchmark.interleaved_runs import Contest, Rival, Sample, contest
+from everything.benchmark.mask_agreement import Agreement, agreement
 from everything.benchmark.memory import Peak
-from everything.benchmark.peers import PEERS
 from everything.benchmark.plan import Plan, Say, Settings
 from everything.benchmark.recall import marked_photos, recall_of
+from everything.benchmark.reference_tools import PEERS
 from everything.benchmark.report import Report
-from everything.compute import device_of
+from everything.benchmark.resize import resized
+from everything.benchmark.subprocess_runner import Apart
+from everything.benchmark.types import OURS, TUNED, WAYS, Build, Key
+from everything.core.device import device_of
 from everything.errors import ConfigError, InputError
-from everything.images import read_image
-from everything.inputs import Source
+from everything.io.images.decode import read_image
+from everything.io.images.sources import Source
+from everything.recipes.build import build as build_pipeline
 
 Keep = Callable[[Report], None]
 _EVERY = 30.0  # s
@@ -64,7 +58,7 @@ def bench(
     split: str | None = None,
     say: Say = lambda line: None,
     keep: Keep = lambda report: None,
-    build: Build = loading.build,
+    build: Build = build_pipeline,
 ) -> Report:
     """Time every variant with every sampler on the photos, in turns, and return what it took.
 

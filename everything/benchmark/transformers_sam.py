@@ -9,7 +9,7 @@ import torch
 from segment_anything.modeling import ImageEncoderViT, Sam
 from torch import Tensor, nn
 
-from everything.variants.weights import State
+from everything.variants.checkpoints.reader import State
 
 _TABLE = (
     (r"^image_encoder\.", "vision_encoder."),

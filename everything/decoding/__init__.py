@@ -11,13 +11,13 @@ draws; `sam2` adds what SAM 2 has. The algebra, with figures, is in docs/fast-de
 symbols are used throughout.
 """
 
-from everything.decoding.choose import choose
-from everything.decoding.image import content_cells
-from everything.decoding.interface import Decoder, PreparedImage
-from everything.decoding.plain import PlainDecoder, PlainDrafts, PlainImage
+from everything.decoding.decoder_parts import UnlikeSAM
+from everything.decoding.factory import choose
+from everything.decoding.image_side import content_cells
+from everything.decoding.protocols import Decoder, PreparedImage
+from everything.decoding.reference import PlainDecoder, PlainDrafts, PlainImage
 from everything.decoding.sam2 import PlainSam2Image, SharedSam2Decoder
-from everything.decoding.shared import SharedDrafts, SharedImage, SharedImageDecoder
-from everything.decoding.structure import UnlikeSAM
+from everything.decoding.shared_image import SharedDrafts, SharedImage, SharedImageDecoder
 
 __all__ = [
     "Decoder",

@@ -13,13 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from everything.compute import sent
-from everything.decoding.fold import Folded, fold
-from everything.decoding.fused import serves
-from everything.decoding.image import Cells, Skips, image_side
-from everything.decoding.plain import PlainDrafts, numbered
-from everything.decoding.shared import SharedImage, side_of
-from everything.decoding.structure import (
+from everything.core.device import sent
+from everything.decoding.cpu_kernels import serves
+from everything.decoding.decoder_parts import (
     ChannelNorm,
     CrossAttention,
     Layer,
@@ -28,6 +24,10 @@ from everything.decoding.structure import (
     UnlikeSAM,
     Upscaling,
 )
+from everything.decoding.image_side import Cells, Skips, image_side
+from everything.decoding.reference import PlainDrafts, numbered
+from everything.decoding.shared_image import SharedImage, side_of
+from everything.decoding.weight_folding import Folded, fold
 
 
 def read_sam2(mask_decoder: nn.Module) -> Parts:

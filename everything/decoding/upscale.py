@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from everything.decoding.image import DrawnSide
-from everything.decoding.structure import Upscaling
+from everything.decoding.decoder_parts import Upscaling
+from everything.decoding.image_side import DrawnSide
 
 
 def mask_features(u: Tensor, upscaling: Upscaling, skip: Tensor | None) -> Tensor:

@@ -15,9 +15,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from everything.box_nms import box_nms
+from everything.core.geometry import Frame, Size
 from everything.errors import WeightsError
-from everything.view import Frame, Size
+from everything.pipeline.nms import box_nms
 
 FINER = 2  # cells of the head along a side of a cell of the features
 UNIT = 8  # box sides are told in the canvas's longest side over this

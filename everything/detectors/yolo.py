@@ -20,14 +20,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import box_convert, box_iou
 
-from everything.box_nms import box_nms
-from everything.detectors.known import KNOWN
-from everything.detectors.shells import read_network
+from everything.core.geometry import Frame, Size
+from everything.core.masks import Decoded
+from everything.core.prompts import Prompts
+from everything.detectors.checkpoints import KNOWN
+from everything.detectors.safe_unpickle import read_network
 from everything.errors import WeightsError
-from everything.masks import Decoded
-from everything.prompts import Prompts
-from everything.variants.weights import State
-from everything.view import Frame, Size
+from everything.pipeline.nms import box_nms
+from everything.variants.checkpoints.reader import State
 
 STRIDE = 32  # the letterbox's sides are multiples of it
 CELL = 4  # px of the letterbox for one of a prototype

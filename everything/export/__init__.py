@@ -14,12 +14,12 @@ from importlib import import_module
 from pathlib import Path
 
 from everything.config import Level
+from everything.core.file_names import shown
 from everything.errors import ConfigError, StoreError
-from everything.export.job import Job, Labelled, Placing, Write, labelled
-from everything.export.tally import Tally
-from everything.names import shown
-from everything.places import Location
-from everything.results import Results
+from everything.export.fidelity import Tally
+from everything.export.writer import Job, Labelled, Placing, Write, labelled
+from everything.io.results.reader import Results
+from everything.io.storage.locations import Location
 
 _MARK = "export.json"
 Progress = Callable[[int, int], None]

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from everything import rle
-from everything.export.job import CLASS, Job, Labelled, json_lists
-from everything.export.keyhole import bridged, thinned
-from everything.export.rings import parts_of
-from everything.marked import compressed
+from everything.core import rle
+from everything.core.rle import compressed
+from everything.export.keyhole_polygons import bridged, thinned
+from everything.export.pixel_polygons import parts_of
+from everything.export.writer import CLASS, Job, Labelled, json_lists
 
 CATEGORY = {"id": 1, "name": CLASS, "supercategory": ""}
 HEAD = {

@@ -9,7 +9,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 from numpy.typing import NDArray
 
-from everything.export.job import CLASS, Job, Labelled
+from everything.export.writer import CLASS, Job, Labelled
 
 _HEAD = f"""<?xml version="1.0" encoding="utf-8"?>
 <annotations>

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from everything.export.job import CLASS, Job, JsonList, Labelled, Piece, iou
-from everything.export.keyhole import thinned
-from everything.export.rings import Part, Ring, painted, parts_of
+from everything.export.keyhole_polygons import thinned
+from everything.export.pixel_polygons import Part, Ring, painted, parts_of
+from everything.export.writer import CLASS, Job, JsonList, Labelled, Piece, iou
 
 _NAMES = ("predicted_iou", "stability_score", "area", "parent_id")
 

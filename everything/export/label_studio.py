@@ -14,8 +14,8 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from everything.export.job import CLASS, Job, JsonList, Labelled, Piece
-from everything.view import Size
+from everything.core.geometry import Size
+from everything.export.writer import CLASS, Job, JsonList, Labelled, Piece
 
 _WIDTHS = (3, 4, 8, 16)  # bits
 _CONFIG = f"""<View>

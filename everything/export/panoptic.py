@@ -14,8 +14,8 @@ from PIL import Image
 from scipy import ndimage
 
 from everything.export.coco import CATEGORY, HEAD, about
-from everything.export.flat import flattened
-from everything.export.job import Job, Labelled, json_lists
+from everything.export.overlap_free import flattened
+from everything.export.writer import Job, Labelled, json_lists
 
 
 def write(photos: Iterable[Labelled], job: Job) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from everything.export.flat import flattened
-from everything.export.job import CLASS, Job, Labelled
+from everything.export.overlap_free import flattened
+from everything.export.writer import CLASS, Job, Labelled
 
 MOST = 254
 

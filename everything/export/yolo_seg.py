@@ -11,8 +11,8 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from everything.export.job import CLASS, Job, Labelled, iou
-from everything.export.keyhole import filled, outline_of
+from everything.export.keyhole_polygons import filled, outline_of
+from everything.export.writer import CLASS, Job, Labelled, iou
 
 
 def write(photos: Iterable[Labelled], job: Job) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from everything.training.truth import Truth
+from everything.io.datasets.label_maps import Truth
 
 
 class Look(NamedTuple):

@@ -13,16 +13,16 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
-from everything import rle
+from everything.core import rle
+from everything.core.geometry import Frame, Size, whole
+from everything.core.protocols import Model
 from everything.detectors.prompt_head import FINER, UNIT, PromptHead, cells
 from everything.errors import InputError
-from everything.model import Model
-from everything.overlay import photo_of
-from everything.results import Results
+from everything.io.datasets.label_maps import Truth, labels_from_masks, read_truth
+from everything.io.results.original_image import photo_of
+from everything.io.results.reader import Results
 from everything.training.loop import Budget, Loop, run
-from everything.training.optimise import Optimisers
-from everything.training.truth import Truth, labels_from_masks, read_truth
-from everything.view import Frame, Size, whole
+from everything.training.optimizers import Optimisers
 
 OUTSIDE = ("enter", "leave")  # not hidden matrices: AdamW's
 RATE = 0.5  # of the boundary network's: a small head on features that stand still
@@ -118,7 +118,8 @@ def train_auto_ppn(
     EverythingError for an unknown variant or weights that cannot be had.
     """
     # Only here: training knows models by their protocol.
-    from everything.loading import build, resolve
+    from everything.recipes.build import build
+    from everything.recipes.resolve import resolve
 
     recipe = resolve(variant, checkpoint)
     photos = [truth for path in truths for truth in _read(path, split)]

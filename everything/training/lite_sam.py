@@ -13,17 +13,17 @@ from segment_anything.modeling import Sam
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from everything.decoding.prompts import encode_sam
-from everything.embedded.nano import QUIET, SPREAD, frequencies, match_places
-from everything.prompts import BOTTOM_RIGHT, INSIDE, TOP_LEFT
+from everything.bundled.nano import QUIET, SPREAD, frequencies, match_places
+from everything.core.prompts import BOTTOM_RIGHT, INSIDE, TOP_LEFT
+from everything.decoding.prompt_encoding import encode_sam
+from everything.io.datasets.label_maps import Truth, read_truth
 from everything.training.augment import Looks
 from everything.training.loop import Budget, Loop, run
 from everything.training.nano import Task, learn
-from everything.training.optimise import Optimisers
-from everything.training.truth import Truth, read_truth
-from everything.training.two_way import answer, assembled
-from everything.variants.lite_sam import SIDE, LiteVit
-from everything.variants.sam import PIXEL_MEAN, PIXEL_STD, prompt_side
+from everything.training.optimizers import Optimisers
+from everything.training.two_way_decoder import answer, assembled
+from everything.variants.networks.lite_sam import SIDE, LiteVit
+from everything.variants.networks.sam import PIXEL_MEAN, PIXEL_STD, prompt_side
 
 CELL = 16  # px of a cell of the embedding
 

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from everything.training.optimise import Optimisers, average
-from everything.training.truth import Truth
+from everything.io.datasets.label_maps import Truth
+from everything.training.optimizers import Optimisers, average
 
 Net = TypeVar("Net", bound=nn.Module)
 

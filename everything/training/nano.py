@@ -14,15 +14,15 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from everything.embedded.nano import GRID, Nano
+from everything.bundled.nano import GRID, Nano
+from everything.core.prompts import BOTTOM_RIGHT, INSIDE, TOP_LEFT
 from everything.errors import WeightsError
-from everything.prompts import BOTTOM_RIGHT, INSIDE, TOP_LEFT
+from everything.io.datasets.label_maps import Truth, read_truth
 from everything.training.augment import Look, Looks
 from everything.training.loop import Budget, Loop, run
-from everything.training.optimise import Optimisers
-from everything.training.truth import Truth, read_truth
-from everything.training.two_way import answer, assembled
-from everything.variants.weights import read_state
+from everything.training.optimizers import Optimisers
+from everything.training.two_way_decoder import answer, assembled
+from everything.variants.checkpoints.reader import read_state
 
 # Matrices that are not hidden ones, or that begin as a search for places: AdamW's, not Muon's.
 TRUNK_OUTSIDE = ("stem", "prior", "place")

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from everything.embedded.scorer import Scorer
-from everything.training.regions import Judged
+from everything.bundled.region_scorer import Scorer
+from everything.training.region_targets import Judged
 
 EPOCHS, STEPS = 50, 3000  # of one photo; whichever ends first
 RATE = 4e-3

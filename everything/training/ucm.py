@@ -11,18 +11,18 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from everything.embedded.boundary import BoundaryNet
-from everything.embedded.ucm import Ucm
+from everything.bundled.boundary_net import BoundaryNet
+from everything.bundled.ucm import Ucm
 from everything.errors import EverythingError
+from everything.io.datasets.label_maps import Truth, mirrored, read_truth
 from everything.training.augment import Looks
+from everything.training.boundary_targets import dense_loss
 from everything.training.loop import Budget, Loop, run
-from everything.training.optimise import Optimisers
-from everything.training.regions import judge
+from everything.training.optimizers import Optimisers
+from everything.training.region_targets import judge
 from everything.training.scorer import fit_scorer
-from everything.training.targets import dense_loss
-from everything.training.truth import Truth, mirrored, read_truth
-from everything.variants.ucm import blueprint
-from everything.variants.weights import read_state
+from everything.variants.checkpoints.reader import read_state
+from everything.variants.networks.ucm import blueprint
 
 OUTSIDE = ("stem", "prior", "place", "affinity", "boundary")  # not hidden matrices: AdamW's
 AFFINITY_WEIGHT = 0.7

@@ -7,12 +7,12 @@ To add one: a record in records/ and, where no file here builds its network yet,
 
 from __future__ import annotations
 
-from everything.variants.record import Unavailable, VariantRecord
 from everything.variants.records.efficient import EFFICIENT
 from everything.variants.records.embedded import EMBEDDED
 from everything.variants.records.light import LIGHT
-from everything.variants.records.missing import UNAVAILABLE
 from everything.variants.records.sam import SAM
+from everything.variants.records.unavailable import UNAVAILABLE
+from everything.variants.spec import Unavailable, VariantRecord
 
 __all__ = ["UNAVAILABLE", "VARIANTS", "Unavailable", "VariantRecord"]
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from batch_jobs.compare import compare, merged
+from everything.batch_jobs.compare import compare, merged
 from everything.benchmark import bench
 from everything.benchmark.report import Report
-from everything.bucket import Bucket
 from everything.errors import InputError, JobError
-from everything.listing import list_photos
-from everything.places import Url, filesystem
-from tests.batch_jobs.clusters import Machines, machines
+from everything.io.images.listing import list_photos
+from everything.io.storage.bucket import Bucket
+from everything.io.storage.locations import Url, filesystem
 from tests.fakes import save_photo
+from tests.jobs.clusters import Machines, machines
 from tests.s3 import s3_server
 
 cluster = [
@@ -68,7 +68,15 @@ def test_pairs_are_measured_on_the_cluster(bucket: Url, tmp_path: Path) -> None:
     assert "pairs by machine" in report.notes[0]
     assert sum("nothing" in note for note in report.notes) == 2
 
-    command = [sys.executable, "-m", "batch_jobs.compare", "--input", str(bucket), "--repeats", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "everything.batch_jobs.compare",
+        "--input",
+        str(bucket),
+        "--repeats",
+        "1",
+    ]
     command += ["--variants", "nano", "--samplers", ",".join(SAMPLERS), "--out"]
     done = subprocess.run([*command, str(tmp_path / "out")], capture_output=True, check=True)
     assert b"all-instance" in done.stdout

@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 from typer.testing import CliRunner
 
-import batch_jobs
-from batch_jobs.annotate import app
+import everything.batch_jobs as batch_jobs
+from everything.batch_jobs.annotate import app
 
 HOME = Path(batch_jobs.__file__).parent
 FIELDS = {
@@ -54,7 +54,7 @@ def test_the_job_has_fields_of_its_kind() -> None:
 
 def test_the_job_s_command_is_one(tmp_path: Path) -> None:
     words = shlex.split(read("rayjob.yaml")["spec"]["entrypoint"])
-    assert words[:3] == ["python", "-m", "batch_jobs.annotate"]
+    assert words[:3] == ["python", "-m", "everything.batch_jobs.annotate"]
     # --help comes last: all options before it have been understood.
     result = CliRunner().invoke(app, [*words[3:], "--no-such-option"])
     assert result.exit_code == 2

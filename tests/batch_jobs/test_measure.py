@@ -8,10 +8,10 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from batch_jobs.measure import _same_photo, app, build
+from everything.batch_jobs.measure import _same_photo, app, build
 from everything.config import Recipe
-from everything.label import label
-from tests.batch_jobs.clusters import in_one_worker
+from everything.jobs.label import label
+from tests.jobs.clusters import in_one_worker
 
 
 def test_a_job_that_is_done_leaves_nothing_to_do() -> None:

@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from everything.benchmark.contenders import MALLOC
+from everything.benchmark.types import MALLOC
 from everything.config import Recipe
+from everything.core.geometry import View
+from everything.core.prompts import Prompts
 from everything.errors import ConfigError
-from everything.pipeline import Pipeline
-from everything.prompts import Prompts
-from everything.variants.sam import SamModel
-from everything.view import View
-from samplers.grid import Grid
+from everything.pipeline.pipeline import Pipeline
+from everything.samplers.grid import Grid
+from everything.variants.networks.sam import SamModel
 from tests.blob_sam import blob_sam
 
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from everything import load, native
-from everything.benchmark.contenders import Contender, Key, ours
+from everything import load
+from everything.benchmark.contenders import ours
 from everything.benchmark.flops import products_per_second, work_of
+from everything.benchmark.types import Contender, Key
+from everything.kernels import loader
 from tests import photos
 
 PIXELS = np.zeros((4, 5, 3), np.uint8)
@@ -46,7 +48,7 @@ def test_what_the_kernels_compute_is_counted_as_torchs_operations():
     for kernels in ("auto", "torch"):
         pipeline = load("nano", "grid", points_per_side=2, kernels=kernels)
         counted.append(work_of(Contender(Key("nano", "grid"), ours(pipeline)), pixels))
-    assert native.kernels is not None
+    assert loader.kernels is not None
     assert counted[0] is not None
     assert counted[0] == counted[1]
     assert counted[0].by_stage["decode"] > 4 * 1e7

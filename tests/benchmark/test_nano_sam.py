@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from everything.benchmark.agreement import agreement
-from everything.benchmark.peers import segment_anything
-from everything.clock import Clock
-from everything.loading import load
-from everything.pipeline import segment
+from everything.benchmark.mask_agreement import agreement
+from everything.benchmark.reference_tools import segment_anything
+from everything.core.stage_timer import Clock
+from everything.pipeline.pipeline import segment
+from everything.recipes.build import load
 from tests.photos import photo
 
 

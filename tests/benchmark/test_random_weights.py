@@ -9,16 +9,16 @@ import torch
 from PIL import Image
 from torch import Size
 
-from everything import loading
 from everything.benchmark import Report, bench
-from everything.benchmark.contenders import Key
 from everything.benchmark.random_weights import PASS_IOU, PASS_STABILITY, make, random_state
-from everything.clock import Clock
+from everything.benchmark.types import Key
+from everything.core.stage_timer import Clock
 from everything.errors import ConfigError
-from everything.inputs import Source
-from everything.pipeline import segment
+from everything.io.images.sources import Source
+from everything.pipeline.pipeline import segment
+from everything.recipes.build import load
 from everything.variants import VARIANTS, VariantRecord
-from everything.variants.weights import Weights
+from everything.variants.checkpoints.reader import Weights
 from tests.photos import photo
 from tests.variants import synthetic
 
@@ -82,7 +82,7 @@ def test_so_do_those_of_other_decoders(
     monkeypatch.setitem(VARIANTS, variant, small)
     image = photo("chelsea", 160)
     made = make(variant, 0, [image], tmp_path)
-    pipeline = loading.load(
+    pipeline = load(
         variant, "grid", checkpoint=made.checkpoint, points_per_side=8, **made.thresholds(1.0)
     )
     clock = Clock()

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from everything.benchmark.contenders import Key
 from everything.benchmark.recall import marked_photos, recall_of
+from everything.benchmark.types import Key
 from everything.errors import InputError
-from everything.evaluate import evaluate
+from everything.evaluation.mask_scores import evaluate
 from tests.labelled import disc, records, write_labels
 
 SIZE = (60, 80)

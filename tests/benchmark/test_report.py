@@ -10,12 +10,14 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from everything.benchmark.agreement import Agreement
-from everything.benchmark.contenders import Key
-from everything.benchmark.contest import OOM, Sample
 from everything.benchmark.flops import Work
+from everything.benchmark.interleaved_runs import OOM, Sample
+from everything.benchmark.mask_agreement import Agreement
 from everything.benchmark.memory import Peak
 from everything.benchmark.report import Report, Spread
+from everything.benchmark.report_files import save
+from everything.benchmark.report_tables import markdown, print_to
+from everything.benchmark.types import Key
 from everything.errors import InputError
 
 OURS, THEIRS = Key("sam-vit-b", "grid-32"), Key("sam-vit-b", "grid-32", "segment-anything")
@@ -117,7 +119,7 @@ def test_csv_has_a_line_for_each_sample(report: Report):
 
 
 def test_markdown_is_in_the_shape_of_the_surveys_table_4(report: Report):
-    lines = report.markdown().splitlines()
+    lines = markdown(report).splitlines()
     header = next(i for i, line in enumerate(lines) if line.startswith("| model"))
     assert lines[header] == "| model | grid-32 | boxes-10 | boxes-50 |"
     median, p10, p90 = (1000 * np.quantile(TIMES[:, 1, 1:].sum(1), q) for q in (0.5, 0.1, 0.9))
@@ -131,7 +133,7 @@ def test_markdown_is_in_the_shape_of_the_surveys_table_4(report: Report):
 def test_survival_and_the_decoders_time_a_prompt_are_beside_each_other(report: Report):
     counts = {"prompts": 10, "candidates": 30, "promising": 12, "stable": 6, "masks": 3}
     one = Sample(OURS, "a.png", 0, {"encode": 1.0, "decode": 0.25}, counts)
-    text = Report(MACHINE, SETTINGS, [one]).markdown()
+    text = markdown(Report(MACHINE, SETTINGS, [one]))
     assert "| sam-vit-b, grid-32 | 10 | 30 | 12 (40%) | 6 (20%) | 3 | 25.0 |" in text
     assert "| sam-vit-b | 1250 |" in text  # a single sample has no spread
 
@@ -139,18 +141,18 @@ def test_survival_and_the_decoders_time_a_prompt_are_beside_each_other(report: R
 def test_the_floor_is_beside_what_was_measured(report: Report):
     measured = 100 * np.median(TIMES[:, 1, 2])  # ms a prompt; 100 MFLOP of each take 10
     cells = f"| 100 | 10.00 | {measured:.2f} | {measured / 10:.2f} |"
-    assert f"| sam-vit-b, grid-32 | 2.0 | 200 {cells}" in report.markdown()
+    assert f"| sam-vit-b, grid-32 | 2.0 | 200 {cells}" in markdown(report)
 
 
 def test_a_report_of_nothing_but_failures_can_be_shown(report: Report):
     alone = Report(MACHINE, SETTINGS, [Sample(HUNGRY, "a.png", 0, failure=OOM)])
-    assert "| mobilesam | OOM |" in alone.markdown()
+    assert "| mobilesam | OOM |" in markdown(alone)
     assert alone.ratios() == []
 
 
 def test_the_terminal_shows_every_contender(report: Report):
     console = Console(width=250, file=io.StringIO())
-    report.print_to(console)
+    print_to(console, report)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "sam-vit-b, grid-32, segment-anything" in text
     assert "75.0%" in text
@@ -158,7 +160,7 @@ def test_the_terminal_shows_every_contender(report: Report):
 
 
 def test_files_and_plots_are_saved(report: Report, tmp_path: Path):
-    report.save(tmp_path / "new" / "folder")
+    save(report, tmp_path / "new" / "folder")
     saved = tmp_path / "new" / "folder"
     assert {p.name for p in saved.iterdir()} == {
         "bench.json", "bench.csv", "bench.md", "stages.png", "prompts.png",
@@ -172,12 +174,12 @@ def test_files_and_plots_are_saved(report: Report, tmp_path: Path):
 def test_recall_is_a_table_a_plot_and_comes_back(report: Report, tmp_path: Path):
     from dataclasses import replace
 
-    assert "AR@1000" not in report.markdown()
+    assert "AR@1000" not in markdown(report)
     marked = replace(report, recall={OURS: 0.5, THEIRS: 0.25})
-    assert "| sam-vit-b, grid-32 |" in marked.markdown().split("Latency, ms, and recall")[1]
+    assert "| sam-vit-b, grid-32 |" in markdown(marked).split("Latency, ms, and recall")[1]
     assert Report.from_json(marked.to_json()).recall == marked.recall
-    marked.save(tmp_path)
+    save(marked, tmp_path)
     with Image.open(tmp_path / "recall.png") as plot:
         assert plot.size[0] > 1000
-    report.save(tmp_path / "without")
+    save(report, tmp_path / "without")
     assert not (tmp_path / "without" / "recall.png").exists()

@@ -10,10 +10,12 @@ import pytest
 from PIL import Image
 
 from everything.benchmark import Report, bench, run
-from everything.benchmark.contenders import Key
-from everything.benchmark.contest import OOM
+from everything.benchmark.interleaved_runs import OOM
+from everything.benchmark.report_files import save_tables
+from everything.benchmark.report_tables import markdown
+from everything.benchmark.types import Key
 from everything.errors import ConfigError, InputError
-from everything.inputs import Source
+from everything.io.images.sources import Source
 from tests.benchmark.contenders import build_blobs, build_faulty, build_hungry
 from tests.photos import photo
 
@@ -134,7 +136,7 @@ def test_no_memory_is_a_cell_and_the_others_go_on(photos: list[Source]):
         ("sam-vit-b", ""),
         ("sam-vit-l", OOM),
     ]
-    assert "| sam-vit-l | OOM |" in report.markdown()
+    assert "| sam-vit-l | OOM |" in markdown(report)
 
 
 def test_what_was_found_is_kept_when_an_error_ends_it(
@@ -149,7 +151,7 @@ def test_what_was_found_is_kept_when_an_error_ends_it(
         )  # fmt: skip
     assert [note for note in kept[-1].notes if "IndexError" in note]
     assert all(one.settings["interrupted"] for one in kept)
-    kept[-1].save_tables(tmp_path)
+    save_tables(kept[-1], tmp_path)
     again = Report.from_json((tmp_path / "bench.json").read_text())
     assert [s.key.variant for s in again.samples] == ["sam-vit-b"]
     assert "| sam-vit-b | " in (tmp_path / "bench.md").read_text()

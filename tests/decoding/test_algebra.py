@@ -10,12 +10,25 @@ import torch
 from torch import Tensor, nn
 
 from everything.decoding import upscale
-from everything.decoding.fold import Folded, centred, fold
-from everything.decoding.image import ImageSide, image_side
-from everything.decoding.passes import FirstUpdate, SecondUpdate, Workspace, first_pass, second_pass
-from everything.decoding.rank import differences, gram, mix_, quadratic_, rows, split_heads
-from everything.decoding.structure import Parts, read_sam
-from everything.decoding.tokens import attend_to_shared_image
+from everything.decoding.decoder_parts import Parts, read_sam
+from everything.decoding.image_passes import (
+    FirstUpdate,
+    SecondUpdate,
+    Workspace,
+    first_pass,
+    second_pass,
+)
+from everything.decoding.image_side import ImageSide, image_side
+from everything.decoding.low_rank import (
+    differences,
+    gram,
+    mix_,
+    quadratic_,
+    rows,
+    split_heads,
+)
+from everything.decoding.token_attention import attend_to_shared_image
+from everything.decoding.weight_folding import Folded, centred, fold
 
 GRID, CONTENT = (5, 6), (4, 5)
 PROMPTS, TOKENS, HEADS, WIDTH = 3, 7, 4, 64

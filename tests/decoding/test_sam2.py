@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from everything import ops
+from everything.core import mask_ops
 from everything.decoding import SharedDrafts, UnlikeSAM
-from everything.decoding.batched import BatchedSide
+from everything.decoding.gpu_batched import BatchedSide
 from everything.decoding.sam2 import PlainSam2Image, SharedSam2Decoder, read_sam2
-from everything.decoding.shared import ChosenDrafts
+from everything.decoding.shared_image import ChosenDrafts
 
 LABELS = {"point": [1], "box": [2, 3], "box and points": [2, 3, 1, 0]}
 
@@ -94,7 +94,7 @@ def test_single_answers(sam2: Sam2, enough: float | str | None, kind: str) -> No
         decoder.dynamic_multimask_via_stability = True
         decoder.dynamic_multimask_stability_delta = 0.3
         if enough == "some":
-            enough = float(ops.stability(first, 0.3).median())
+            enough = float(mask_ops.stability(first, 0.3).median())
         decoder.dynamic_multimask_stability_thresh = enough
     found, logits = ask(sam2.shared(), kind, False)
     expected, truth = ask(sam2.plain(), kind, False)

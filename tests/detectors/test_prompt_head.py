@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from everything.core.geometry import Frame, padded_frame
 from everything.detectors import prompt_head
 from everything.detectors.prompt_head import UNIT, Answer, PromptHead, cells, propose
 from everything.errors import WeightsError
-from everything.view import Frame, padded_frame
 
 SETTINGS = {"conf": 0.3, "iou": 0.7, "max_points": 10, "max_boxes": 10}
 

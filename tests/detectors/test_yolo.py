@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from everything.core.geometry import Frame
 from everything.detectors import yolo
 from everything.detectors.yolo import YoloFound, letterbox
 from everything.errors import WeightsError
-from everything.view import Frame
 from tests.photos import photo
 from tests.yolo import random_yolo, write_yolo
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from everything import rle
-from everything.results import Results
+from everything.core import rle
+from everything.io.results.reader import Results
 from tests.labelled import disc, write_labels
 
 SIZE = (120, 160)

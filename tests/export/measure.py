@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from everything.export import EXPORTERS
-from everything.folder import Folder
-from everything.ledger import Ledger
-from everything.store import Store
+from everything.io.results.manifest import Ledger
+from everything.io.results.writer import Store
+from everything.io.storage.local import Folder
 from tests.labelled import disc, recipe, records, row_of
 
 SIZE, MASKS = (60, 80), 4

@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from everything.cli import app
+from everything.cli.main import app
 from everything.config import Level
 from everything.errors import ConfigError, InputError, StoreError
 from everything.export import EXPORTERS, export
-from everything.export.job import Labelled
 from everything.export.voc_png import MOST
-from everything.results import Results
+from everything.export.writer import Labelled
+from everything.io.results.reader import Results
 from tests.export.handed import write_handed
 from tests.labelled import disc, records, write_labels
 

@@ -15,7 +15,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from everything.export import export
-from everything.results import Results
+from everything.io.results.reader import Results
 from tests.export.handed import iou, write_handed, written_masks
 
 Masks = NDArray[np.bool_]

@@ -20,7 +20,7 @@ import tifffile
 from PIL import Image, ImageCms
 
 from everything.errors import ImageError
-from everything.images import Limits, Photo, decode_image
+from everything.io.images.decode import Limits, Photo, decode_image
 from tests.photos import photo
 
 LIMITS = Limits(max_pixels=10**6)

@@ -27,10 +27,10 @@ from rich.console import Console
 
 from everything.config import Output
 from everything.errors import EverythingError
-from everything.inputs import list_inputs
-from everything.label import label
-from everything.loading import build as build_real
-from everything.loading import resolve
+from everything.io.images.sources import list_inputs
+from everything.jobs.label import label
+from everything.recipes.build import build as build_real
+from everything.recipes.resolve import resolve
 from tests.fakes import RECIPE
 from tests.fakes import build as build_stand_in
 from tests.photos import NAMES, photo
@@ -285,4 +285,6 @@ def life_of(photos: Path, out: Path, workers: int, real: bool = False) -> Life:
 
 def prepare() -> None:
     """Have all that a job imports imported once; before the first process is started."""
-    _context.set_forkserver_preload([__name__, "samplers", "everything.variants.ucm", "pandas"])
+    _context.set_forkserver_preload(
+        [__name__, "samplers", "everything.variants.networks.ucm", "pandas"]
+    )

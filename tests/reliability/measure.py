@@ -19,9 +19,10 @@ import typer
 from PIL import Image
 from rich.console import Console
 
-from everything.inputs import Source
-from everything.label import label
-from everything.loading import build, resolve
+from everything.io.images.sources import Source
+from everything.jobs.label import label
+from everything.recipes.build import build
+from everything.recipes.resolve import resolve
 from tests.photos import NAMES, photo
 from tests.reliability import kills as killing
 

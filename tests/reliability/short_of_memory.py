@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from everything.config import Recipe
-from everything.inputs import list_inputs
-from everything.label import label
-from everything.pipeline import Pipeline, segment
-from everything.variants.sam import SamModel
-from samplers.grid import Grid
+from everything.io.images.sources import list_inputs
+from everything.jobs.label import label
+from everything.pipeline.pipeline import Pipeline, segment
+from everything.samplers.grid import Grid
+from everything.variants.networks.sam import SamModel
 from tests.blob_sam import blob_sam
 from tests.fakes import RECIPE
 from tests.photos import photo

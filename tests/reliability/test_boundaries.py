@@ -14,13 +14,13 @@ from urllib.request import Request
 import pytest
 from rich.console import Console
 
+from everything.core.file_names import as_text
 from everything.errors import InputError, WeightsError
-from everything.label import label
-from everything.listing import list_photos
-from everything.names import as_text
-from everything.places import located
-from everything.report import write_report
-from everything.variants.fetching import OnlySecure
+from everything.io.images.listing import list_photos
+from everything.io.storage.locations import located
+from everything.jobs.label import label
+from everything.report.build import write_report
+from everything.variants.checkpoints.download import OnlySecure
 from tests.fakes import RECIPE, build
 from tests.reliability.corpus import seeds
 

@@ -14,15 +14,15 @@ from uuid import uuid4
 import pytest
 from rich.console import Console
 
-from batch_jobs.cluster import Cluster
-from everything.bucket import Bucket
 from everything.errors import ConfigError
-from everything.inputs import list_inputs
-from everything.label import label
-from everything.places import Url
-from everything.status import has_died
+from everything.io.images.sources import list_inputs
+from everything.io.storage.bucket import Bucket
+from everything.io.storage.locations import Url
+from everything.jobs.label import label
+from everything.jobs.ray_cluster import Cluster
+from everything.jobs.status import has_died
 from tests.fakes import RECIPE, SEGFAULTS, build, save_photo
-from tests.test_bucket import results
+from tests.io.storage.test_bucket import results
 
 _context = multiprocessing.get_context("forkserver")
 
@@ -36,7 +36,7 @@ def job(photos: Path, out: Path) -> None:
 
 def started(photos: Path, out: Path) -> int | None:
     """Run the job as the command does it, in a process of its own, and return how that ended."""
-    _context.set_forkserver_preload(["everything.annotate", "tests.fakes"])
+    _context.set_forkserver_preload(["everything.jobs.annotator", "tests.fakes"])
     process = _context.Process(target=job, args=[photos, out])
     process.start()
     process.join(300)

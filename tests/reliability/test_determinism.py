@@ -12,11 +12,12 @@ from PIL import Image
 from rich.console import Console
 
 from everything import load, segment
-from everything.inputs import list_inputs
-from everything.label import label
-from everything.loading import build, resolve
-from everything.pipeline import Pipeline
-from samplers import SAMPLERS
+from everything.io.images.sources import list_inputs
+from everything.jobs.label import label
+from everything.pipeline.pipeline import Pipeline
+from everything.recipes.build import build
+from everything.recipes.resolve import resolve
+from everything.samplers import SAMPLERS
 from tests.photos import photo
 from tests.reliability.trees import tree
 

@@ -18,14 +18,14 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from everything.cli import app
+from everything.cli.main import app
 from everything.config import Output
 from everything.errors import StoreError
-from everything.folder import Folder
-from everything.inputs import Source, list_inputs
-from everything.label import label
-from everything.store import Store
-from everything.summary import Summary
+from everything.io.images.sources import Source, list_inputs
+from everything.io.results.writer import Store
+from everything.io.storage.local import Folder
+from everything.jobs.label import label
+from everything.jobs.summary import Summary
 from tests.fakes import RECIPE, as_nobody, build, save_photo
 from tests.reliability.trees import check_whole, tree
 

@@ -21,22 +21,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from everything import rle
+from everything.core import rle
 from everything.errors import EverythingError, ImageError, InputError
-from everything.evaluate import evaluate
-from everything.folder import Folder
-from everything.images import Limits
-from everything.importing import import_labels
-from everything.ledger import Ledger
-from everything.listing import list_photos
-from everything.lists import LISTS
-from everything.loading import resolve
-from everything.places import located
-from everything.report import write_report
-from everything.results import Results
-from everything.sources import read_source
-from everything.status import status
-from everything.store import read_document
+from everything.evaluation.mask_scores import evaluate
+from everything.io.images.decode import Limits
+from everything.io.images.fetch import read_source
+from everything.io.images.listing import list_photos
+from everything.io.images.uri_lists import LISTS
+from everything.io.results.manifest import Ledger
+from everything.io.results.reader import Results
+from everything.io.results.writer import read_document
+from everything.io.storage.local import Folder
+from everything.io.storage.locations import located
+from everything.jobs.import_labels import import_labels
+from everything.jobs.status import status
+from everything.recipes.resolve import resolve
+from everything.report.build import write_report
 from tests.labelled import disc, records, write_labels
 from tests.reliability.mutations import as_json, mutated_bytes, mutated_trees
 

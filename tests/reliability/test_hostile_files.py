@@ -13,7 +13,7 @@ import simplejpeg
 from PIL import Image
 
 from everything.errors import ImageError
-from everything.images import Limits, decode_image
+from everything.io.images.decode import Limits, decode_image
 from tests.photos import photo
 from tests.reliability.corpus import LIMITS, damaged, outcome, saved, seeds
 from tests.reliability.hostile import Hostile, hostile

@@ -19,12 +19,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from everything import annotate
 from everything.config import Recipe
-from everything.inputs import list_inputs
-from everything.label import label
-from everything.names import as_text, shown
-from everything.pipeline import Pipeline
+from everything.core.file_names import as_text, shown
+from everything.io.images.sources import list_inputs
+from everything.jobs import annotator
+from everything.jobs.label import label
+from everything.pipeline.pipeline import Pipeline
 from tests import fakes
 from tests.reliability.corpus import seeds
 from tests.reliability.hostile import hostile
@@ -113,14 +113,14 @@ def test_one_row_for_each_file(tmp_path: Path) -> None:
 
 def crash_at_mark(recipe: Recipe) -> Pipeline:
     """Build the model in a process whose decoder dies of a marked photo as native code does."""
-    decode = annotate.decode_image
+    decode = annotator.decode_image
 
     def decode_image(data: bytes, *rest: object) -> object:
         if data.endswith(MARK):
             ctypes.string_at(0)
         return decode(data, *rest)  # type: ignore[arg-type]
 
-    annotate.decode_image = decode_image  # type: ignore[assignment]
+    annotator.decode_image = decode_image  # type: ignore[assignment]
     return fakes.build(recipe)
 
 

@@ -17,12 +17,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from everything import places
 from everything.errors import EverythingError
-from everything.places import Url, filesystem
+from everything.io.storage import locations
+from everything.io.storage.locations import Url, filesystem
 from tests.fakes import save_photo
+from tests.io.storage.test_bucket import photos_at, results, run
 from tests.s3 import s3_server
-from tests.test_bucket import photos_at, results, run
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:datetime.datetime.utcnow:DeprecationWarning",
@@ -102,7 +102,7 @@ def bad_line(server: str) -> Iterator[Line]:
     with Server(("127.0.0.1", 0), Handler) as proxy:
         threading.Thread(target=proxy.serve_forever, daemon=True).start()
         os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{proxy.server_address[1]}"
-        places._filesystem.cache_clear()
+        locations._filesystem.cache_clear()
         try:
             yield line
         finally:
@@ -111,8 +111,8 @@ def bad_line(server: str) -> Iterator[Line]:
 
 @pytest.fixture
 def line(monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
-    monkeypatch.setattr(places, "_FIRST_WAIT", 0.01)
-    monkeypatch.setattr(places, "_SILENCE", 0.5)
+    monkeypatch.setattr(locations, "_FIRST_WAIT", 0.01)
+    monkeypatch.setattr(locations, "_SILENCE", 0.5)
     with s3_server() as server, bad_line(server) as line:
         files, _ = filesystem(Url("s3://bad-line"))
         if not files.exists("bad-line"):
@@ -145,7 +145,7 @@ def test_a_store_that_goes_away_is_an_error_and_the_job_goes_on_later(
 ) -> None:
     root = Url("s3://bad-line/b")
     there = photos_at(root, photos)
-    monkeypatch.setattr(places, "_TRIES", 3)
+    monkeypatch.setattr(locations, "_TRIES", 3)
     line.down = True
     began = time.monotonic()
     with pytest.raises(EverythingError) as caught:

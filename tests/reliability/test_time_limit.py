@@ -14,17 +14,17 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from batch_jobs import worker as on_ray
-from everything import workers
-from everything.annotate import Annotator, Task
-from everything.cli import app
+from everything.cli.main import app
 from everything.config import Decoding, Recipe
-from everything.folder import Folder
-from everything.images import Limits
-from everything.inputs import list_inputs
-from everything.label import label
-from everything.store import Store
-from everything.summary import Summary
+from everything.io.images.decode import Limits
+from everything.io.images.sources import list_inputs
+from everything.io.results.writer import Store
+from everything.io.storage.local import Folder
+from everything.jobs import ray_worker as on_ray
+from everything.jobs import worker_pool
+from everything.jobs.annotator import Annotator, Task
+from everything.jobs.label import label
+from everything.jobs.summary import Summary
 from tests.fakes import HANGS, RECIPE, SLOW, build, save_photo
 
 # One prompt after the other: between them is where a photo can be stopped.
@@ -55,7 +55,7 @@ def errors(out: Path) -> dict[str, str]:
 def test_slow_and_hanging_photos_cost_only_themselves(
     tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "_LATE", 1.0)
+    monkeypatch.setattr(worker_pool, "_LATE", 1.0)
     folder, out = photos(tmp_path / "photos", SLOW, HANGS), tmp_path / "out"
     summary = run(folder, out, workers=count)
     assert (summary.done, summary.failed, summary.exit_code) == (6, 2, 3)
@@ -74,7 +74,7 @@ def annotator(out: Path, recipe: Recipe = ONE_BY_ONE) -> Annotator:
 
 
 def block_on_ray(out: Path, block: object, rows: Path) -> None:
-    workers._LATE = 1.0
+    worker_pool._LATE = 1.0
     done = on_ray.Worker(partial(annotator, out), 1)(block)
     rows.write_text(json.dumps({row.name: row.error for row in on_ray.rows_in(done)}))
 

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from PIL import Image
 
-from everything.store import read_document
+from everything.io.results.writer import read_document
 
 _TIMES = {"started", "finished", "attempt", "bytes", "mtime_ns", "host"}
 Tree = dict[str, Any]

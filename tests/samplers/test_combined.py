@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from everything.clock import Clock
+from everything.core.masks import Masks
+from everything.core.stage_timer import Clock
 from everything.errors import ConfigError
-from everything.loading import resolve
-from everything.masks import Masks
-from everything.pipeline import Pipeline, segment
-from everything.scene import Scene
-from everything.variants.sam import SamModel
-from samplers import SAMPLERS, pair
-from samplers.combined import Combined
-from samplers.grid import Grid
+from everything.pipeline.pipeline import Pipeline, segment
+from everything.pipeline.scene import Scene
+from everything.recipes.resolve import resolve
+from everything.samplers import SAMPLERS, pair
+from everything.samplers.combined import Combined
+from everything.samplers.grid import Grid
+from everything.variants.networks.sam import SamModel
 from tests.blob_sam import blob_sam
 from tests.photos import photo
 

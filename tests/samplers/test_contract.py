@@ -12,20 +12,21 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from everything import rle
-from everything.clock import Clock
-from everything.decoding.plain import PlainDrafts
+from everything.core import rle
+from everything.core.geometry import View, whole
+from everything.core.masks import Decoded
+from everything.core.prompts import Prompts
+from everything.core.protocols import Model
+from everything.core.segments import Segments
+from everything.core.stage_timer import Clock
+from everything.decoding.reference import PlainDrafts
 from everything.detectors.prompt_head import PromptHead
-from everything.loading import build, resolve
-from everything.masks import Decoded
-from everything.model import Model
-from everything.pipeline import Pipeline, segment
-from everything.prompts import Prompts
-from everything.scene import Scene
-from everything.segments import Segments
-from everything.variants.sam import SamModel
-from everything.view import View, whole
-from samplers import SAMPLERS, pair
+from everything.pipeline.pipeline import Pipeline, segment
+from everything.pipeline.scene import Scene
+from everything.recipes.build import build
+from everything.recipes.resolve import resolve
+from everything.samplers import SAMPLERS, pair
+from everything.variants.networks.sam import SamModel
 from tests.blob_sam import WIDTH, blob_sam
 from tests.fakes import Discs
 from tests.photos import photo

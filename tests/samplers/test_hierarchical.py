@@ -13,13 +13,13 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.amg import batched_mask_to_box, calculate_stability_score
 from torchvision.ops import nms
 
-from everything import rle
-from everything.clock import Clock
-from everything.loading import resolve
-from everything.pipeline import Pipeline, segment
-from everything.segments import Segments
-from everything.variants.sam import SamModel
-from samplers.hierarchical import Hierarchical, coarse_points, fine_points
+from everything.core import rle
+from everything.core.segments import Segments
+from everything.core.stage_timer import Clock
+from everything.pipeline.pipeline import Pipeline, segment
+from everything.recipes.resolve import resolve
+from everything.samplers.hierarchical import Hierarchical, coarse_points, fine_points
+from everything.variants.networks.sam import SamModel
 from tests.blob_sam import blob_sam
 from tests.photos import photo
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from everything.io.datasets.label_maps import Truth
 from everything.training.augment import Looks
-from everything.training.truth import Truth
 
 
 def halves() -> Truth:

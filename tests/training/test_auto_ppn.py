@@ -10,10 +10,14 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
+from everything.core.geometry import Frame, Size, View, padded_frame
 from everything.detectors.prompt_head import UNIT, PromptHead, cells, propose
 from everything.errors import ConfigError, InputError
-from everything.loading import load, resolve
-from everything.pipeline import Pipeline, segment
+from everything.io.datasets.label_maps import Truth
+from everything.pipeline.pipeline import Pipeline, segment
+from everything.recipes.build import load
+from everything.recipes.resolve import resolve
+from everything.samplers.auto_ppn import AutoPpn
 from everything.training.auto_ppn import (
     AutoPpnTraining,
     make_lesson,
@@ -22,10 +26,7 @@ from everything.training.auto_ppn import (
     train_auto_ppn,
 )
 from everything.training.loop import Budget
-from everything.training.truth import Truth
-from everything.variants.sam import SamModel
-from everything.view import Frame, Size, View, padded_frame
-from samplers.auto_ppn import AutoPpn
+from everything.variants.networks.sam import SamModel
 from tests.blob_sam import blob_sam
 from tests.labelled import disc, write_labels
 from tests.photos import photo

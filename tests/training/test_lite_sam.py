@@ -9,14 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from everything.embedded.nano import frequencies
-from everything.prompts import Prompts
+from everything.bundled.nano import frequencies
+from everything.core.geometry import whole
+from everything.core.prompts import Prompts
 from everything.training.lite_sam import LiteSamTraining, answers, fresh, train_lite_sam, twice
 from everything.training.loop import Budget
 from everything.training.nano import Task
-from everything.variants.lite_sam import LiteVit, blueprint, build
-from everything.variants.weights import read_state
-from everything.view import whole
+from everything.variants.checkpoints.reader import read_state
+from everything.variants.networks.lite_sam import LiteVit, blueprint, build
 from tests.photos import photo
 from tests.training.test_nano import truth
 

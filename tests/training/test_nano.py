@@ -7,15 +7,15 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from everything.embedded.boundary import BoundaryNet
-from everything.embedded.nano import Nano
+from everything.bundled.boundary_net import BoundaryNet
+from everything.bundled.nano import Nano
 from everything.errors import WeightsError
+from everything.io.datasets.label_maps import Truth
 from everything.training.augment import Look
 from everything.training.loop import Budget
 from everything.training.nano import NanoTraining, Task, ask, compare, train_nano, warm_start
-from everything.training.truth import Truth
-from everything.variants.nano import build
-from everything.variants.weights import read_state
+from everything.variants.checkpoints.reader import read_state
+from everything.variants.networks.nano import build
 
 SIDES = ((128, 96),)
 

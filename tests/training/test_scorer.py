@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from everything.embedded import ucm
-from everything.embedded.boundary import BoundaryNet
-from everything.training.regions import deepest, judge
+from everything.bundled import ucm
+from everything.bundled.boundary_net import BoundaryNet
+from everything.io.datasets.label_maps import Truth
+from everything.training.region_targets import deepest, judge
 from everything.training.scorer import fit_scorer
-from everything.training.truth import Truth
 
 
 def walls(labels: np.ndarray, strength: float) -> np.ndarray:

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from everything.embedded.ucm import Ucm
+from everything.bundled.ucm import Ucm
 from everything.errors import EverythingError
+from everything.io.datasets.label_maps import Truth
 from everything.training.augment import Looks
 from everything.training.loop import Budget
-from everything.training.truth import Truth
 from everything.training.ucm import (
     BoundaryTraining,
     divided,
@@ -23,7 +23,7 @@ from everything.training.ucm import (
     train_scorer,
     train_ucm,
 )
-from everything.variants.ucm import build
+from everything.variants.networks.ucm import build
 
 SMALL = Looks(sides=(96, 64))
 

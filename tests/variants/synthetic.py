@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from everything.variants import VARIANTS
-from everything.variants.names import Blueprint
+from everything.variants.checkpoints.key_mapping import Blueprint
 
 SMALL = {"side": 256}  # px of canvas, in place of 1024: the widths stay, the pixels are fewer
 
@@ -38,7 +38,7 @@ def _shallow(module: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def blueprint(name: str, small: bool = False) -> Blueprint[Any]:
-    module = import_module(f"everything.variants.{VARIANTS[name].module}")
+    module = import_module(f"everything.variants.networks.{VARIANTS[name].module}")
     made: Blueprint[Any] = module.blueprint(**options(name, small))
     return made
 

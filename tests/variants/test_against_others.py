@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from everything.core.geometry import whole
+from everything.core.prompts import Prompts
 from everything.errors import WeightsError
-from everything.prompts import Prompts
-from everything.variants import efficientvit, repvit, sam, sam2, tinyvit
-from everything.variants.hugging_face import HUGGING_FACE
-from everything.variants.names import Blueprint, Dialect
-from everything.view import whole
+from everything.variants.checkpoints.hf_keys import HUGGING_FACE
+from everything.variants.checkpoints.key_mapping import Blueprint, Dialect
+from everything.variants.networks import efficientvit, repvit, sam, sam2, tinyvit
 from tests.photos import photo
 from tests.variants.synthetic import blueprint, checkpoint, options
 

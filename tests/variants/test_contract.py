@@ -15,18 +15,18 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from everything import rle
-from everything.clock import Clock
+from everything.core import rle
+from everything.core.geometry import Frame, Size, View, whole
+from everything.core.prompts import Prompts
+from everything.core.protocols import Drafts, Model
+from everything.core.stage_timer import Clock
 from everything.detectors.prompt_head import PromptHead
 from everything.errors import WeightsError
-from everything.loading import build as load_whole
-from everything.loading import resolve
-from everything.model import Drafts, Model
-from everything.pipeline import Pipeline, segment
-from everything.prompts import Prompts
+from everything.pipeline.pipeline import Pipeline, segment
+from everything.recipes.build import build as load_whole
+from everything.recipes.resolve import resolve
+from everything.samplers import SAMPLERS
 from everything.variants import VARIANTS
-from everything.view import Frame, Size, View, whole
-from samplers import SAMPLERS
 from tests.photos import photo
 from tests.variants.fingerprints import FINGERPRINTS
 from tests.variants.synthetic import blueprint, checkpoint, options
@@ -55,7 +55,7 @@ def build(name: str, small: bool = True) -> Any:
     """A variant with synthetic weights, or one that was trained here, with its own."""
     if VARIANTS[name].family == "embedded":
         return load_whole(resolve(name)).model
-    module = import_module(f"everything.variants.{VARIANTS[name].module}")
+    module = import_module(f"everything.variants.networks.{VARIANTS[name].module}")
     state = checkpoint(blueprint(name, small))
     return module.build(state, "synthetic.pth", **options(name, small))
 

@@ -8,11 +8,11 @@ from importlib import import_module
 import pytest
 from typer.testing import CliRunner
 
-from everything import catalogue, loading
-from everything.cli import app
+from everything.cli.main import app
 from everything.errors import ConfigError
+from everything.recipes import catalogue, resolve
 from everything.variants import UNAVAILABLE, VARIANTS
-from everything.variants.weights import PACKAGED
+from everything.variants.checkpoints.reader import PACKAGED
 
 SURVEY = [
     "sam-vit-h",
@@ -67,7 +67,7 @@ def test_every_system_of_the_survey_is_listed() -> None:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_record_can_be_used(name: str) -> None:
     record = VARIANTS[name]
-    assert callable(import_module(f"everything.variants.{record.module}").build)
+    assert callable(import_module(f"everything.variants.networks.{record.module}").build)
     weights = record.weights
     assert weights.source.startswith(("https://", "package:"))
     assert len(weights.sha256) in (0, 64)
@@ -88,7 +88,7 @@ def test_no_two_files_share_a_place_in_the_cache() -> None:
 @pytest.mark.parametrize("name", UNAVAILABLE)
 def test_asking_for_what_is_not_available_says_why(name: str) -> None:
     with pytest.raises(ConfigError, match=f"^variant '{name}' is no model: "):
-        loading.resolve(name)
+        resolve.resolve(name)
 
 
 def test_the_command_lists_all_of_them() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from everything.variants.record import (
+from everything.variants.checkpoints.reader import Weights
+from everything.variants.spec import (
     APACHE,
     GITHUB,
     HUGGING_FACE,
@@ -14,7 +15,6 @@ from everything.variants.record import (
     STRETCHED,
     VariantRecord,
 )
-from everything.variants.weights import Weights
 
 
 def _efficientvit(size: str, parameters: int, sha256: str = "", **options: Any) -> VariantRecord:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from everything.variants.record import VariantRecord
-from everything.variants.weights import Weights
+from everything.variants.checkpoints.reader import Weights
+from everything.variants.spec import VariantRecord
 
 EMBEDDED: dict[str, VariantRecord] = {
     "ucm": VariantRecord(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from everything.variants.record import (
+from everything.variants.checkpoints.reader import Weights
+from everything.variants.spec import (
     APACHE,
     GITHUB,
     HUGGING_FACE,
@@ -10,7 +11,6 @@ from everything.variants.record import (
     PADDED_512,
     VariantRecord,
 )
-from everything.variants.weights import Weights
 
 _DRIVE = "https://drive.google.com/file/d"
 

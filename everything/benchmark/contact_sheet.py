@@ -1,0 +1,52 @@
+"""A sheet of pictures: photos down, samplers across, every mask drawn over its photo."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from everything.io.images.decode import read_image
+from everything.io.images.sources import Source
+from everything.io.results.reader import Results
+from everything.report.overlay import Pixels, overlay
+
+PHOTOS = 4  # at most
+CELL = (300, 225)  # px, a photo's largest width and height
+GAP, HEAD, QUALITY = 6, 24, 82  # px, px, of JPEG
+_PAPER, _INK = (255, 255, 255), (30, 30, 30)
+
+
+def write_sheet(labels: Mapping[str, Path], photos: Sequence[Source], to: Path) -> Path:
+    """Write a JPEG of up to PHOTOS of the photos, the first ones, and return its path.
+
+    labels: for each sampler's name, the folder of its results for these photos. Raises ImageError
+    if a photo cannot be read.
+    """
+    chosen = photos[:PHOTOS]
+    small = [_fitted(Image.fromarray(read_image(photo.path).pixels)) for photo in chosen]
+    across, down = CELL[0] + GAP, [image.height + GAP for image in small]
+    sheet = Image.new("RGB", (across * len(labels) - GAP, HEAD + sum(down) - GAP), _PAPER)
+    ink, font = ImageDraw.Draw(sheet), ImageFont.load_default(16)
+    for column, (sampler, folder) in enumerate(labels.items()):
+        results, x, y = Results(folder), column * across, HEAD
+        ink.text((x + CELL[0] // 2, 2), sampler, _INK, font, anchor="ma")
+        for photo, image, height in zip(chosen, small, down, strict=True):
+            drawn = overlay(_pixels(image), results.read(photo.name).annotations)
+            sheet.paste(Image.fromarray(drawn), (x + (CELL[0] - image.width) // 2, y))
+            y += height
+    to.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(to, quality=QUALITY, optimize=True)
+    return to
+
+
+def _fitted(image: Image.Image) -> Image.Image:
+    scale = min(CELL[0] / image.width, CELL[1] / image.height)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.LANCZOS)
+
+
+def _pixels(image: Image.Image) -> Pixels:
+    return np.array(image)

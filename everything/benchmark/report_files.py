@@ -1,0 +1,24 @@
+"""A report as files: tables as Markdown, JSON and CSV, and plots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from everything.benchmark.report import Report
+from everything.benchmark.report_tables import markdown
+
+
+def save(report: Report, folder: Path) -> None:
+    """Write bench.json, bench.csv, bench.md and the plots into a folder."""
+    from everything.benchmark.plots import save_plots
+
+    save_tables(report, folder)
+    save_plots(report, folder)
+
+
+def save_tables(report: Report, folder: Path) -> None:
+    """Write bench.json, bench.csv and bench.md into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "bench.json").write_text(report.to_json(), encoding="utf-8")
+    (folder / "bench.csv").write_text(report.to_csv(), encoding="utf-8")
+    (folder / "bench.md").write_text(markdown(report), encoding="utf-8")

@@ -1,0 +1,130 @@
+"""The embedded default model: from pixels to regions, each with an opinion on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from everything.bundled.boundary_net import OPPONENT, STRIDE, BoundaryNet
+from everything.bundled.region_features import describe
+from everything.bundled.region_scorer import Opinion, Scorer
+from everything.bundled.region_selection import at_best
+from everything.bundled.region_tree import Floats, Regions, partition, regions
+
+# The network looks twice, as things are seen best at about their size in the training: at the
+# canvas' own scale, for what is large, and enlarged, for what is finer than the network's stride.
+# Each look is a factor and what the longest side may at most become, px.
+Looks = tuple[tuple[float, int], ...]
+LOOKS: Looks = ((1.0, 640), (2.0, 960))
+# One look in between takes half the time and finds 4 % less of what people mark.
+GLANCE: Looks = ((1.25, 640),)
+
+
+class Ucm(nn.Module):
+    """The two networks behind the region tree, which are trained one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.boundary = BoundaryNet()
+        self.scorer = Scorer()
+
+
+@dataclass(frozen=True)
+class Understood:
+    """A canvas (h, w) px as regions, with an opinion on each.
+
+    features: float32 (N, F). match: float32 (N,), predicted IoU with the best segment of any
+    annotator. quality: float32 (N,), the score of a region that no click asks for, see `score`.
+    opinion: the scorer's. maps: float32 (1, 72, h', w'), the boundary network's features over the
+    canvas.
+    """
+
+    regions: Regions
+    features: NDArray[np.float32]
+    match: NDArray[np.float32]
+    quality: NDArray[np.float32]
+    opinion: Opinion
+    maps: Tensor
+
+
+def understand(
+    network: Ucm,
+    pixels: NDArray[np.uint8],
+    precision: torch.dtype | None = None,
+    looks: Looks = LOOKS,
+) -> Understood:
+    """Return what the networks know of pixels uint8 (h, w, 3) RGB; the rest as boundary_map's."""
+    found, features, maps = describe_regions(network.boundary, pixels, precision, looks)
+    with torch.inference_mode():
+        opinion = network.scorer(torch.from_numpy(features))
+    match = torch.sigmoid(opinion.quality).numpy()
+    quality = score(match, at_best(found, opinion.vote.numpy()))
+    return Understood(found, features, match, quality, opinion, maps)
+
+
+def score(match: NDArray[np.float32], expected: Floats) -> NDArray[np.float32]:
+    """Return scores in [0, 1], float32, which rank the regions of a photo and a click's answers.
+
+    match: how well regions match what people mark anywhere, as Understood has it. expected: their
+    IoU with what is meant, of regions that exclude each other (everything/embedded/picks.py). Their
+    geometric mean, in which the latter counts twice: half way it ranks a photo's regions as well,
+    but a click's answers worse.
+    """
+    return np.cbrt(match * expected**2).astype(np.float32)
+
+
+def describe_regions(
+    network: BoundaryNet,
+    pixels: NDArray[np.uint8],
+    precision: torch.dtype | None = None,
+    looks: Looks = LOOKS,
+) -> tuple[Regions, NDArray[np.float32], Tensor]:
+    """Return the regions of pixels uint8 (h, w, 3) RGB, their features float32 (N, F), and the
+    network's float32 (1, 72, h', w')."""
+    # A copy, since pixels may be read-only, which torch does not know.
+    rgb = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float() / 255
+    boundary, maps = boundary_map(network, rgb, precision, looks)
+    colours = F.conv2d(rgb, rgb.new_tensor(OPPONENT)[..., None, None])[0].permute(1, 2, 0)
+    part = partition(boundary)
+    found = regions(part)
+    return found, describe(part, found, boundary, colours.double().numpy()), maps
+
+
+def boundary_map(
+    network: BoundaryNet,
+    rgb: Tensor,
+    precision: torch.dtype | None = None,
+    looks: Looks = LOOKS,
+) -> tuple[Floats, Tensor]:
+    """Return the probability of a contour in every pixel, float64 (h, w), the mean over looks,
+    and the first look's features of stride 8, float32 (1, 72, h', w').
+
+    rgb: float32 (1, 3, h, w) in [0, 1]. precision: of most of the network; None: bfloat16 where
+    the processor multiplies it itself.
+    """
+    precision = precision or (torch.bfloat16 if fast_bfloat16() else torch.float32)
+    reduced = precision != torch.float32
+    height, width = rgb.shape[-2:]
+    seen_by: list[Tensor] = []
+    for factor, longest in looks:
+        scale = min(factor, longest / max(height, width))
+        size = [max(1, round(side * scale / STRIDE)) * STRIDE for side in (height, width)]
+        seen = F.interpolate(rgb, size, mode="bicubic", antialias=True, align_corners=False)
+        with torch.inference_mode(), torch.autocast("cpu", precision, reduced):
+            pyramid = network.pyramid(seen.clamp(0, 1))
+            logits = network.heads(pyramid).boundary
+        if not seen_by:
+            maps = pyramid.x8.float()
+        seen_by.append(F.interpolate(logits, (height, width), mode="bilinear", align_corners=False))
+    found: Floats = torch.sigmoid(torch.cat(seen_by)).mean(0)[0].double().numpy()
+    return found, maps
+
+
+def fast_bfloat16() -> bool:
+    """Return whether this processor multiplies bfloat16 itself; elsewhere float32 is faster."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

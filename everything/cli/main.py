@@ -1,0 +1,59 @@
+"""The command line: names and help of options; what they do is elsewhere.
+
+Nothing heavy is imported before a command runs, so that --help is there at once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from everything.cli.bench import bench
+from everything.cli.catalogue import configs, samplers, settings, variants
+from everything.cli.compare import compare
+from everything.cli.evaluate import evaluate, report
+from everything.cli.export import export, import_
+from everything.cli.label import EPILOG, label
+from everything.cli.quantize import quantize
+from everything.cli.status import WithRay, status
+from everything.cli.train import train
+
+app = typer.Typer(
+    name="everything",
+    help="Segment everything, in bulk: the mask of every object in every photo of a folder, "
+    "in SA-1B's format, with any SAM variant.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command(cls=WithRay, epilog=EPILOG)(label)
+app.command()(bench)
+app.command()(compare)
+app.command()(evaluate)
+app.command()(report)
+app.command()(export)
+app.command(name="import")(import_)
+app.command()(quantize)
+app.add_typer(train, name="train")
+app.command()(status)
+for lists in (variants, samplers, configs, settings):
+    app.command()(lists)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"everything {version('everything')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    pass

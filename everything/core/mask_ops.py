@@ -1,0 +1,51 @@
+"""Pure tensor functions on masks and boxes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from everything.core.geometry import Box, Size
+
+EDGE_TOLERANCE = 20.0  # px; SAM's is_box_near_crop_edge
+
+
+def stability(logits: Tensor, offset: float) -> Tensor:
+    """Return the IoU of each mask cut at +offset with itself cut at -offset, float32 (N,).
+
+    logits: (N, h, w). A mask that is empty at both is NaN, which no threshold passes (SAM,
+    appendix "Automatic mask generation details": stability score).
+    """
+    inner = (logits > offset).flatten(1).sum(1, dtype=torch.int32)
+    outer = (logits > -offset).flatten(1).sum(1, dtype=torch.int32)
+    return inner / outer
+
+
+def mask_to_box(masks: Tensor) -> Tensor:
+    """Return boxes int64 (N, 4) xyxy, inclusive px, of masks bool (N, h, w); an empty one is 0."""
+    if masks.numel() == 0:
+        return torch.zeros(len(masks), 4, dtype=torch.int64, device=masks.device)
+    x0, x1 = extent(masks.any(1))
+    y0, y1 = extent(masks.any(2))
+    boxes = torch.stack([x0, y0, x1, y1], 1)
+    return boxes * masks.flatten(1).any(1, keepdim=True)
+
+
+def extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first and the last true column of each row of bool (N, L), int64 (N,) each.
+
+    A row without any has 0 and L - 1.
+    """
+    flags = occupied.to(torch.uint8)
+    return flags.argmax(1), flags.shape[1] - 1 - flags.flip(1).argmax(1)
+
+
+def cut_off(boxes: Tensor, crop: Box, image_size: Size) -> Tensor:
+    """Return which boxes a crop's edge has probably cut, bool (N,).
+
+    boxes: (N, 4) xyxy, image px. A side within 20 px of the crop's and not of the image's own.
+    """
+    height, width = image_size
+    near_crop = (boxes - boxes.new_tensor(crop)).abs() <= EDGE_TOLERANCE
+    near_image = (boxes - boxes.new_tensor([0, 0, width, height])).abs() <= EDGE_TOLERANCE
+    return (near_crop & ~near_image).any(1)

@@ -1,0 +1,100 @@
+"""Annotation files of anybody, checked before anything else looks at them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from everything.core import rle
+from everything.core.geometry import Size
+
+Annotation = dict[str, Any]
+_MOST_PIXELS = 2**32 - 1  # COCO's run lengths are 32 bits
+_LARGEST = 2**53  # numbers that JSON's readers agree about
+_LENGTHS = {"bbox": 4, "crop_box": 4}
+_NUMBERS = ("area", "predicted_iou", "stability_score")
+
+
+def size_of(image: Any) -> Size:
+    """Return (H, W) px of a record with `height` and `width`; raises ValueError, KeyError,
+    TypeError."""
+    height, width = (int(_number(image[side], side)) for side in ("height", "width"))
+    if height < 1 or width < 1 or height * width > _MOST_PIXELS:
+        raise ValueError(f"a photo of {width} x {height} px")
+    return height, width
+
+
+def check_annotations(annotations: Any, size: Size) -> None:
+    """Raise ValueError or TypeError unless they are SA-1B's records of a photo.
+
+    Each has `segmentation`, COCO's compressed run lengths of exactly this size, and `area`; its
+    other fields may be missing. size: (H, W) px.
+    """
+    if not isinstance(annotations, list):
+        raise TypeError("annotations must be a list")
+    for row, annotation in enumerate(annotations):
+        with _in_mask(row):
+            _check(annotation, size)
+    codes = [annotation["segmentation"] for annotation in annotations]
+    try:
+        rle.check(codes)
+    except ValueError:
+        for row, code in enumerate(codes):  # which one is it?
+            with _in_mask(row):
+                rle.check([code])
+        raise
+
+
+@contextmanager
+def _in_mask(row: int) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise ValueError(f"mask {row}: {what}") from error
+
+
+def _check(annotation: Any, size: Size) -> None:
+    _check_code(annotation["segmentation"], size)
+    _number(annotation["area"], "area")
+    for name in _NUMBERS:
+        _number(annotation.get(name, 0), name)
+    for name, length in _LENGTHS.items():
+        _numbers(annotation.get(name, [0] * length), name, length)
+    for point in _list(annotation.get("point_coords", []), "point_coords"):
+        _numbers(point, "point_coords", 2)
+    if not isinstance(annotation.get("id", 0), int):
+        raise TypeError("id must be a number")
+
+
+def _check_code(code: Any, size: Size) -> None:
+    if not isinstance(code["counts"], str):
+        raise TypeError("counts must be COCO's compressed text")
+    if _numbers(code["size"], "size", 2) != list(size):
+        raise ValueError(f"a mask of size {code['size']} in a photo of {list(size)}")
+
+
+def _list(value: Any, name: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{name} must be a list")
+    return value
+
+
+def _numbers(value: Any, name: str, length: int) -> list[Any]:
+    if len(_list(value, name)) != length:
+        raise ValueError(f"{name} must have {length} numbers")
+    return [_number(number, name) for number in value]
+
+
+def _number(value: Any, name: str) -> float:
+    # Not as a range: NaN is in none.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
+        raise ValueError(f"{name} must be a number")
+    return value
+
+
+def check_timing(timing: Any, names: Sequence[str]) -> None:
+    """Raise TypeError or ValueError unless these are numbers, where they are there."""
+    for name in names:
+        _number(timing.get(name, 0), name)

@@ -1,0 +1,172 @@
+"""The passes over the image and the drawing with a leading dimension of prompts, for accelerators.
+
+The algebra of passes.py and shared.py again, with every step one operation for a whole batch, since
+a GPU starves on one prompt at a time. What a prompt adds is (T h, N) and (K, N) numbers, 0.9 MB
+each with SAM, which memory that is this fast can hold for many prompts; products with the image's
+side are of all prompts' rows at once, so that nothing shared is copied.
+
+Compiled, what is between the products is fused into few kernels. Graphs are of batches whose size
+is a power of two: prompts of zeros fill them up. (CUDA graphs would save what launches take, which
+is little beside kernels over 64 prompts' scores.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from everything.core.device import sent
+from everything.decoding import upscale
+from everything.decoding.decoder_parts import Upscaling
+from everything.decoding.image_passes import FirstUpdate, SecondUpdate, read_rows
+from everything.decoding.image_side import ImageSide
+from everything.decoding.low_rank import against, by_head, merge_heads, rows
+from everything.decoding.weight_folding import Folded
+
+DRAWN_TOGETHER = 16  # prompts: some 30 MB each with SAM
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+@cache
+def compiled(step: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """Return a step as one graph of torch.compile's, made for each kind of its arguments once."""
+    return torch.compile(step, fullgraph=True)
+
+
+def filled(x: Tensor) -> Tensor:
+    """Return x (P, ...) with rows of zeros up to a power of two."""
+    more = (1 << max(0, len(x) - 1).bit_length()) - len(x) if len(x) else 0
+    return F.pad(x, (0,) * (2 * x.dim() - 1) + (more,))
+
+
+@dataclass(frozen=True)
+class BatchedSide:
+    """An image's side for a batch of prompts at a time: what FusedSide is for the kernels."""
+
+    folded: Folded
+    upscaling: Upscaling
+    image: ImageSide
+    compiled: bool = False
+
+    def first_pass(self, update: FirstUpdate, q1: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what passes.first_pass returns."""
+        f, i, v0 = self.folded, self.image, update.v0
+        Mq, Mv = against(q1, rows(v0, f.k1.E[0])), by_head(rows(v0, f.v1.E[0]), f.heads)
+        a = mixed(shared(update.k0, i.Q0))
+        s1 = (i.n0 + (a * (update_rows(v0, i.Z0) + update.G @ a)).sum(1)).rsqrt()
+        w = self._layer1_scores(q1, Mq, i.S_k1, f.k1.P_by_head, s1, a)
+        w = torch.softmax(w, -1) * s1[:, None, None]
+        read = read_shared(w, i.S_v1) + gathered(w, a) @ Mv
+        return merge_heads(read + f.v1.P.view(f.heads, 1, -1)), s1
+
+    def second_pass(
+        self, updates: tuple[FirstUpdate, SecondUpdate], s1: Tensor, qf: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return what passes.second_pass returns."""
+        f, i, (first, second) = self.folded, self.image, updates
+        M0, M1 = (against(qf, each) for each in read_rows(f.kf, first.v0, second.v1))
+        Mv0, Mv1 = (by_head(each, f.heads) for each in read_rows(f.vf, first.v0, second.v1))
+        a = mixed(shared(first.k0, i.Q0))
+        a1 = mixed(self._layer1_scores(second.k1, second.Mk, i.S_q1, f.q1.P_by_head, s1, a))
+        before = i.n1 + (a * (update_rows(first.v0, i.Zt0) + second.G00 @ a)).sum(1)
+        V = update_rows(second.v1, i.Zt1)
+        V[:, -1] += i.z_c
+        V = (V + second.G10 @ a) * s1[:, None] + second.G11 @ a1
+        s2 = (s1.square() * before + (a1 * V).sum(1) + f.eps1).rsqrt()
+        w = torch.baddbmm(M1 @ a1, M0, a * s1[:, None]).mul_(s2[:, None])
+        w = w.view(*qf.shape[:3], w.shape[-1])
+        w = w + shared(qf, i.S_kf) * (s1 * s2)[:, None, None] + shared(qf, f.kf.P_by_head)
+        w = torch.softmax(w, -1) * s2[:, None, None]
+        read = gathered(w, a1) @ Mv1
+        w = w * s1[:, None, None]
+        read = read + read_shared(w, i.S_vf) + gathered(w, a) @ Mv0
+        return merge_heads(read + f.vf.P.view(f.heads, 1, -1)), s2
+
+    def draw(
+        self,
+        prompts: Sequence[Tensor],
+        hyper: Tensor,
+        answers: tuple[Tensor, Tensor],
+        position: Tensor,
+        out: Tensor,
+    ) -> None:
+        """Draw masks into `out`: arguments are those of FusedSide.draw, `answers` and `position` on
+        the processor. All answers to a prompt are drawn, as its features are what takes long, and
+        to leave out others would copy these."""
+        r, c = self.image.drawn.cells
+        of, level = answers
+        starts = range(0, len(hyper), DRAWN_TOGETHER)
+        firsts = [*torch.searchsorted(of, torch.tensor(starts, dtype=of.dtype)).tolist(), len(of)]
+        at = sent(torch.stack([of % DRAWN_TOGETHER, level, position]), out.device)
+        for start, first, last in zip(starts, firsts, firsts[1:], strict=False):
+            some = slice(start, start + DRAWN_TOGETHER)
+            features = self._features_of([x[some] for x in prompts])
+            values = hyper[some, None, None] @ features  # (P, 4, 4, M, n)
+            prompt, answer, place = at[:, first:last]
+            pixels = values.transpose(1, 3)[prompt, answer].view(-1, 2, 2, 2, 2, r, c)
+            pixels = pixels.permute(0, 5, 3, 1, 6, 4, 2).reshape(-1, 4 * r, 4 * c)
+            out[place, : 4 * r, : 4 * c] = pixels
+
+    def _features_of(self, prompts: Sequence[Tensor]) -> Tensor:
+        if not self.compiled:
+            return self._features(*prompts)
+        found: Tensor = compiled(BatchedSide._features)(self, *map(filled, prompts))
+        return found[: len(prompts[0])]
+
+    def _features(
+        self, k0: Tensor, v0: Tensor, k1: Tensor, v1: Tensor, Mk: Tensor, s1: Tensor, s2: Tensor
+    ) -> Tensor:
+        """The mask features (P, 4, 4, G, n) of prompts."""
+        drawn = self.image.drawn
+        a = mixed(shared(k0, drawn.Q0))
+        a1 = mixed(self._layer1_scores(k1, Mk, drawn.S_q1, drawn.P_q1, s1, a))
+        M = torch.cat(read_rows(self.folded.up, v0, v1), 1)
+        r = (s1 * s2)[:, None]
+        u = M.transpose(1, 2) @ torch.cat([a * r, a1 * s2[:, None]], 1)
+        u = torch.unflatten(u.addcmul_(drawn.S_up, r).add_(drawn.P_up), 1, (4, -1))
+        return upscale.mask_features(u, self.upscaling, drawn.skip)
+
+    @staticmethod
+    def _layer1_scores(k: Tensor, M: Tensor, S: Tensor, P: Tensor, s1: Tensor, a: Tensor) -> Tensor:
+        """s1 ⊙ (k S + M a) + k P, (P, h, T, N)."""
+        w = shared(k, S)
+        w += (M @ a).view(w.shape)
+        return w.mul_(s1[:, None, None]).add_(shared(k, P))
+
+
+def shared(q: Tensor, S: Tensor) -> Tensor:
+    """Return q (P, h, T, d) times S (h, d, N), which all prompts share: (P, h, T, N)."""
+    P, h, T, d = q.shape
+    product = torch.bmm(q.transpose(0, 1).reshape(h, P * T, d), S)
+    return product.view(h, P, T, S.shape[2]).transpose(0, 1).contiguous()
+
+
+def read_shared(w: Tensor, S: Tensor) -> Tensor:
+    """Return weights w (P, h, T, N) times S (h, d, N)ᵀ: (P, h, T, d)."""
+    P, h, T, N = w.shape
+    product = torch.bmm(w.transpose(0, 1).reshape(h, P * T, N), S.transpose(1, 2))
+    return product.view(h, P, T, S.shape[1]).transpose(0, 1)
+
+
+def mixed(scores: Tensor) -> Tensor:
+    """Return the weights (P, K, N) of scores (P, h, T, N): see rank.mix_."""
+    a = torch.softmax(scores, 2)[:, :, :-1].flatten(1, 2)
+    return F.pad(a, (0, 0, 0, 1), value=1.0)
+
+
+def update_rows(v: Tensor, Z: Tensor) -> Tensor:
+    """Return v Z in rows (P, K, N): differences of v (P, h, T, d), then the last tokens' sum."""
+    found = shared(v, Z)
+    return torch.cat([found[:, :, :-1].flatten(1, 2), found[:, :, -1].sum(1)[:, None]], 1)
+
+
+def gathered(w: Tensor, a: Tensor) -> Tensor:
+    """Return w (P, h, T, N) times a (P, K, N)ᵀ: (P, h, T, K)."""
+    return (w.flatten(1, 2) @ a.transpose(1, 2)).view(*w.shape[:3], a.shape[1])

@@ -1,0 +1,104 @@
+"""The transformer: tokens and image answer each other, for a chunk of prompts at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from everything.decoding.decoder_parts import Parts
+from everything.decoding.image_passes import FirstUpdate, InTorch, SecondUpdate
+from everything.decoding.image_side import ImageSide
+from everything.decoding.low_rank import split_heads
+from everything.decoding.token_attention import (
+    after_image,
+    attend_to_self,
+    attend_to_shared_image,
+    keys,
+    queries,
+)
+from everything.decoding.weight_folding import Folded
+
+
+class Passes(Protocol):
+    """The two passes over an image for P prompts, in whatever way: see passes.py."""
+
+    def first_pass(self, update: FirstUpdate, q1: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what passes.first_pass returns."""
+        ...
+
+    def second_pass(
+        self, updates: tuple[FirstUpdate, SecondUpdate], s1: Tensor, qf: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return what passes.second_pass returns."""
+        ...
+
+
+@dataclass(frozen=True)
+class Solved:
+    """What drawing needs to know of P prompts whose tokens are through the transformer.
+
+    tokens (P, T, C): after the last norm. k0, v0, k1, v1 (P, h, T, d), Mk (P, h T, K): see
+    passes.py. s1, s2 (P, n): the scales of the n drawn image tokens.
+    """
+
+    tokens: Tensor
+    k0: Tensor
+    v0: Tensor
+    k1: Tensor
+    v1: Tensor
+    Mk: Tensor
+    s1: Tensor
+    s2: Tensor
+
+    @classmethod
+    def cat(cls, parts: list[Solved]) -> Solved:
+        """Return the prompts of all parts, in order."""
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+
+    def first(self, count: int) -> Solved:
+        """Return the first prompts."""
+        return Solved(**{field.name: getattr(self, field.name)[:count] for field in fields(self)})
+
+
+def solve(
+    parts: Parts, folded: Folded, image: ImageSide, tokens: Tensor, side: Passes | None = None
+) -> Solved:
+    """Return prompts' tokens (P, T, C), learned ones and their own, after the transformer.
+
+    As in SAM, the tokens are both the first queries and the position added to all later ones.
+    side: what does the passes over the image instead of torch's operations, prompt by prompt.
+    """
+    f, h, position = folded, folded.heads, tokens
+    first, second, final = parts.first, parts.second, parts.final
+    passes = side or InTorch.of(f, image, tokens)
+
+    x = attend_to_self(first, tokens, position)
+    read = attend_to_shared_image(first.to_image, x + position, image.K0, image.V0)
+    x = after_image(first, x, read)
+    k0, v0 = keys(first.to_tokens, x + position), split_heads(first.to_tokens.v(x), h)
+    update0 = FirstUpdate.of(f, k0, v0)
+
+    x = attend_to_self(second, x, position)
+    q1 = queries(second.to_image, x + position)
+    read, s1 = passes.first_pass(update0, q1)
+    x = after_image(second, x, read)
+    k1, v1 = keys(second.to_tokens, x + position), split_heads(second.to_tokens.v(x), h)
+    update1 = SecondUpdate.of(f, update0, k1, v1)
+
+    qf = queries(final, x + position)
+    read, s2 = passes.second_pass((update0, update1), s1, qf)
+    x = parts.final_norm(x + final.out(read))
+    return Solved(
+        tokens=x,
+        k0=update0.k0,
+        v0=update0.v0,
+        k1=update1.k1,
+        v1=update1.v1,
+        Mk=update1.Mk,
+        s1=s1[:, image.drawn.where],
+        s2=s2[:, image.drawn.where],
+    )

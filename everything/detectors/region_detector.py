@@ -1,0 +1,91 @@
+"""The embedded detector: the best regions of ucm's region tree, as boxes or as masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from everything.bundled.region_masks import draw
+from everything.bundled.region_tree import Ints, Regions
+from everything.bundled.ucm import GLANCE, Understood
+from everything.core.geometry import Frame
+from everything.core.masks import Decoded
+from everything.core.prompts import Prompts
+from everything.pipeline.scene import Scene
+from everything.variants import VARIANTS
+from everything.variants.checkpoints.reader import read_state
+from everything.variants.networks.ucm import UcmModel, blueprint
+
+
+@dataclass(frozen=True)
+class RegionsFound:
+    """Regions of one view, best first. nodes: int64 (N,). scores: float32 (N,) predicted IoU."""
+
+    understood: Understood
+    nodes: Ints
+    frame: Frame
+
+    @property
+    def scores(self) -> Tensor:
+        """Predicted IoU, float32 (N,)."""
+        return torch.from_numpy(self.understood.quality[self.nodes])
+
+    @property
+    def boxes(self) -> Tensor:
+        """Float64 (N, 4) xyxy, px of the view."""
+        corners = torch.from_numpy(self.understood.regions.boxes[self.nodes]).double()
+        return self.frame.from_canvas(corners.reshape(-1, 2, 2)).reshape(-1, 4)
+
+    def decoded(self, rows: slice) -> Decoded:
+        """Return some regions as masks."""
+        logits = draw(self.understood.regions, self.nodes[rows].tolist())
+        levels = torch.zeros(len(logits), dtype=torch.int64)
+        prompts = Prompts.boxes(self.boxes[rows])
+        return Decoded(logits, self.scores[rows], levels, prompts, self.frame)
+
+
+def find(scene: Scene, *, conf: float, iou: float, max_det: int) -> RegionsFound:
+    """Return the regions whose predicted IoU exceeds `conf`, without those whose IoU with a better
+    one exceeds `iou`, at most `max_det`.
+
+    A scene whose variant is ucm has its regions already; for any other variant the embedded ucm
+    glances at the view.
+    """
+    model = scene.model if isinstance(scene.model, UcmModel) else _embedded()
+    understood = scene.embedding if model is scene.model else model.encode(scene.view)
+    best = np.argsort(-understood.quality, kind="stable")
+    best = best[understood.quality[best] > conf]
+    nodes = _distinct(understood.regions, best, iou, max_det)
+    return RegionsFound(understood, nodes, model.frame(scene.view.size))
+
+
+@cache
+def _embedded() -> UcmModel:
+    path = VARIANTS["ucm"].weights.path()
+    return UcmModel(blueprint().load(read_state(path), str(path)), GLANCE)
+
+
+def _distinct(regions: Regions, best: Ints, iou: float, count: int) -> Ints:
+    """The first of `best`, int64 (N,), whose IoU with each of those before is at most `iou`.
+
+    Regions are nested or apart: the IoU of two that are nested is the ratio of their areas.
+    """
+    first, last, area = regions.first[best], regions.last[best], regions.area[best]
+    alive = np.ones(len(best), bool)
+    kept: list[int] = []
+    for row in range(len(best)):
+        if len(kept) == count:
+            break
+        if not alive[row]:
+            continue
+        kept.append(row)
+        rest = slice(row + 1, None)
+        inside = (first[row] <= first[rest]) & (last[rest] <= last[row])
+        around = (first[rest] <= first[row]) & (last[row] <= last[rest])
+        ratio = np.minimum(area[rest] / area[row], area[row] / area[rest])
+        alive[rest] &= ~((inside | around) & (ratio > iou))
+    return best[kept]

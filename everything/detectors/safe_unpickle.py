@@ -1,0 +1,61 @@
+"""Checkpoints that pickle a whole network: its tensors are taken, none of its code is run."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from everything.errors import WeightsError
+from everything.variants.checkpoints.reader import State
+
+NETWORKS = ("ema", "model")  # where ultralytics keeps it, the better one first
+
+
+class Shell:
+    """Stands for an object of whatever class in a pickle: it keeps its state and does nothing."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        self.arguments = args
+
+
+def read_network(path: Path) -> State:
+    """Return the tensors, float32 or integer, by name of the network that a checkpoint pickles.
+
+    Every class that the pickle names, and that PyTorch does not know to be harmless, is replaced
+    by an inert one, so that nothing can run. Raises WeightsError if the file cannot be read or
+    has no network under "ema" or "model".
+    """
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        with torch.serialization.safe_globals([(Shell, name) for name in names]):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsError(f"{path}: not a readable checkpoint ({reason})") from error
+    found = [loaded.get(key) for key in NETWORKS] if isinstance(loaded, dict) else []
+    state = next((_tensors(network) for network in found if isinstance(network, Shell)), {})
+    if not state:
+        raise WeightsError(f"{path}: holds no network under {' or '.join(map(repr, NETWORKS))}")
+    return {
+        name: value.float() if value.is_floating_point() else value for name, value in state.items()
+    }
+
+
+def _tensors(module: Any, prefix: str = "") -> State:
+    """What `state_dict` would return of the module that a shell was."""
+    state = vars(module)
+    own = state.get("_parameters", {}) | state.get("_buffers", {})
+    skipped = state.get("_non_persistent_buffers_set", ())
+    found: State = {
+        prefix + name: value.detach()
+        for name, value in own.items()
+        if isinstance(value, Tensor) and name not in skipped
+    }
+    for name, child in state.get("_modules", {}).items():
+        if isinstance(child, Shell):
+            found |= _tensors(child, f"{prefix}{name}.")
+    return found

@@ -1,0 +1,182 @@
+"""Boundary F: how well contours lie where people drew them.
+
+Martin, Fowlkes and Malik (PAMI 2004), with the rules of BSDS500 (Arbelaez et al., PAMI 2011): at
+each threshold the map is thinned and matched one to one with each annotator's contours, within
+0.0075 of the photo's diagonal. Precision counts pixels that match any annotator, recall adds up
+over annotators; counts are summed over photos before they become a score (ODS). The matching here
+has the greatest possible number of pairs; theirs has the least total distance, with outliers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import maximum_flow
+from skimage import morphology
+
+from everything.core.label_map import contours_of_labels
+from everything.core.rle import decode
+from everything.core.sa1b import Annotation
+
+REACH = 0.0075  # of the diagonal
+THRESHOLDS = tuple(np.round(np.linspace(0.05, 0.95, 19), 2).tolist())
+Mask = NDArray[np.bool_]
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class BoundaryScores:
+    """f, precision, recall: at `threshold`, the best one for all photos together (ODS).
+
+    best_per_photo: F with the best threshold for each photo (OIS). curve: (threshold, precision,
+    recall) of every threshold. photos: how many.
+    """
+
+    f: float
+    precision: float
+    recall: float
+    threshold: float
+    best_per_photo: float
+    photos: int
+    curve: tuple[tuple[float, float, float], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the scores as JSON has them."""
+        return asdict(self)
+
+
+class BoundaryTally:
+    """Adds up what matches, photo by photo. thresholds: a pixel counts if it reaches one."""
+
+    def __init__(self, thresholds: Sequence[float] = THRESHOLDS) -> None:
+        self.thresholds = tuple(thresholds)
+        self._photos: list[Counts] = []
+
+    def add(self, strength: NDArray[np.floating[Any]], truths: Mask) -> None:
+        """Count one photo. strength: (H, W), 0 is no boundary; need not be thin. truths: bool
+        (K, H, W), one contour map for each annotator."""
+        drawn = [_thin(truth) for truth in truths]
+        rows = []
+        before: tuple[Mask, Counts] | None = None
+        for threshold in self.thresholds:
+            found = (strength >= threshold) & (strength > 0)
+            if before is None or not np.array_equal(found, before[0]):
+                before = found, _count(_thin(found), drawn)
+            rows.append(before[1])
+        self._photos.append(np.stack(rows))
+
+    def scores(self) -> BoundaryScores:
+        """Return the scores of all photos so far; raises ValueError if there are none."""
+        if not self._photos:
+            raise ValueError("no photo was counted")
+        photos = np.stack(self._photos)
+        precision, recall, f = _rates(photos.sum(0))
+        best = int(f.argmax())
+        each = _rates(photos)[2].argmax(1)
+        chosen = photos[np.arange(len(photos)), each].sum(0)
+        curve = zip(self.thresholds, precision.tolist(), recall.tolist(), strict=True)
+        return BoundaryScores(
+            f=float(f[best]),
+            precision=float(precision[best]),
+            recall=float(recall[best]),
+            threshold=self.thresholds[best],
+            best_per_photo=float(_rates(chosen)[2]),
+            photos=len(photos),
+            curve=tuple(curve),
+        )
+
+
+def boundary_f(
+    photos: Iterable[tuple[NDArray[np.floating[Any]], NDArray[np.integer[Any]]]],
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> BoundaryScores:
+    """Return the boundary F of boundary maps float (H, W), each with its photo's label maps
+    int (K, H, W), one for each annotator; raises ValueError if there are none."""
+    tally = BoundaryTally(thresholds)
+    for strength, labels in photos:
+        tally.add(strength, np.stack([contours_of_labels(one) for one in labels]))
+    return tally.scores()
+
+
+def contours_of_masks(
+    annotations: Sequence[Annotation], size: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Return float32 (H, W): at a mask's contour its predicted IoU, the highest of several.
+
+    The photo's own edge is no contour.
+    """
+    strength = np.zeros(size, np.float32)
+    for annotation in annotations:
+        mask = decode([annotation["segmentation"]], size)[0]
+        contour = contours_of_labels(mask.astype(np.int8))
+        score = np.float32(annotation["predicted_iou"])
+        np.maximum(strength, contour * score, out=strength)
+    return strength
+
+
+def match(found: Mask, truth: Mask) -> tuple[Mask, int]:
+    """Return which pixels of `found`, in order, have a partner in `truth`, and how many have.
+
+    Both bool (H, W). Each pixel has at most one partner, no farther than REACH, and as many as
+    possible have one (a maximum flow, Dinic 1970).
+    """
+    reach = REACH * float(np.hypot(*found.shape))
+    graph = _neighbours(found, truth, reach)
+    n, m = graph.shape
+    # One unit flows from a source through each pixel found, to a pixel drawn, into a sink. (scipy's
+    # maximum_bipartite_matching gives the same number and takes seconds for contours like these.)
+    rows = [np.zeros(n), 1 + graph.row, 1 + n + np.arange(m)]
+    columns = [1 + np.arange(n), 1 + n + graph.col, np.full(m, 1 + n + m)]
+    where = tuple(np.concatenate(x).astype(np.int32) for x in (rows, columns))
+    pipes = csr_array((np.ones(len(where[0]), np.int32), where), shape=(n + m + 2,) * 2)
+    flow = maximum_flow(pipes, 0, n + m + 1)
+    matched: Mask = flow.flow[[0], 1 : n + 1].toarray()[0] > 0
+    return matched, int(flow.flow_value)
+
+
+def _neighbours(found: Mask, truth: Mask, reach: float) -> coo_array:
+    """Which pixel of `found` (rows) is within reach px of which pixel of `truth` (columns)."""
+    margin = int(reach)
+    number = np.full(np.add(truth.shape, 2 * margin), -1, np.int32)
+    inner = (slice(margin, margin + truth.shape[0]), slice(margin, margin + truth.shape[1]))
+    number[inner][truth] = np.arange(truth.sum())
+    y, x = np.nonzero(found)
+    span = np.arange(-margin, margin + 1)
+    offsets = [(dy, dx) for dy in span for dx in span if dy**2 + dx**2 <= reach**2]
+    near = np.stack([number[y + margin + dy, x + margin + dx] for dy, dx in offsets], 1)
+    rows, which = np.nonzero(near >= 0)
+    shape = (len(y), int(truth.sum()))
+    return coo_array((np.ones(len(rows), np.int8), (rows, near[rows, which])), shape=shape)
+
+
+def _count(found: Mask, truths: Sequence[Mask]) -> Counts:
+    """Pixels found, those that match any annotator, contour pixels of all, those matched."""
+    matches = [match(found, truth) for truth in truths]
+    total = int(found.sum())
+    any_match = np.any([matched for matched, _ in matches], axis=0) if matches else np.zeros(0)
+    drawn = sum(int(truth.sum()) for truth in truths)
+    return np.array([total, int(any_match.sum()), drawn, sum(n for _, n in matches)], np.int64)
+
+
+def _thin(contour: Mask) -> Mask:
+    """Lines of one pixel's width (Guo and Hall, 1989)."""
+    thinned: Mask = morphology.thin(contour)  # type: ignore[no-untyped-call]
+    return thinned
+
+
+def _rates(counts: Counts) -> tuple[NDArray[np.float64], ...]:
+    """Precision, recall and F of counts (..., 4); without any pixel found, precision is 1."""
+    found, right, drawn, hit = np.moveaxis(counts.astype(np.float64), -1, 0)
+    precision = np.where(found > 0, right / np.maximum(found, 1), 1.0)
+    recall = np.where(drawn > 0, hit / np.maximum(drawn, 1), 1.0)
+    both = precision + recall
+    return (
+        precision,
+        recall,
+        np.where(both > 0, 2 * precision * recall / np.maximum(both, 1e-12), 0),
+    )

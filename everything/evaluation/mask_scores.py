@@ -1,0 +1,256 @@
+"""Scores of label folders against truth.
+
+Average recall is COCO's, class-agnostic, by faster-coco-eval's evaluator: masks ranked by predicted
+IoU, IoU .50:.05:.95, small, medium and large by 32² and 96² px at 1000 masks. Where several people
+marked a photo, the segments of all of them are the truth together. COCO matches a mask with one
+segment only, so what two people drew alike asks for two masks; the recall of shared masks, the same
+mean without that rule, lets one mask stand for both.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from everything.core import rle
+from everything.core.file_names import shown
+from everything.core.rle import compressed
+from everything.core.sa1b import Annotation
+from everything.errors import InputError
+from everything.evaluation.average_recall import MAX_MASKS, SIZES, AverageRecall
+from everything.evaluation.boundary_f import BoundaryScores, BoundaryTally, contours_of_masks
+from everything.io.datasets.ground_truth import Marked, Names, read_marked, some_of
+from everything.io.results.reader import Result, Results
+from everything.io.storage.locations import Location
+
+MIN_AREA = 100  # px of a segment that counts, of truth that comes as label maps
+_LEVELS = 20
+_IOUS = np.linspace(0.5, 0.95, 10)
+_Tree = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of a label folder.
+
+    ar: average recall at 1, 10, 100 and 1000 masks per photo, and of small, medium and large
+    segments at 1000; NaN where there are none. shared: at 1 to 1000 masks, if a mask may be matched
+    with any number of segments. covering: mean over segments of the best mask's IoU;
+    covering_by_area: weighted by the segments' areas. boundary: None where truth does not mark
+    whole photos. photos, segments, masks: how many were compared. unused: labelled photos that the
+    truth does not have.
+    """
+
+    ar: dict[str, float]
+    shared: dict[str, float]
+    covering: float
+    covering_by_area: float
+    boundary: BoundaryScores | None
+    photos: int
+    segments: int
+    masks: int
+    unused: tuple[str, ...] = ()
+
+    def to_json(self) -> _Tree:
+        """Return the scores as JSON has them; what cannot be measured is null."""
+        tree = asdict(self)
+        for name in ("ar", "shared"):
+            tree[name] = {key: _or_none(value) for key, value in tree[name].items()}
+        for name in ("covering", "covering_by_area"):
+            tree[name] = _or_none(tree[name])
+        return tree
+
+    def table(self, title: str = "") -> Table:
+        """Return the scores as a table for the terminal."""
+        table = Table("score", title=title or None, title_justify="left")
+        table.add_column("value", justify="right")
+        for name, value in self.ar.items():
+            table.add_row(f"AR {name}" if name in SIZES else f"AR@{name}", _number(value))
+        for name, value in self.shared.items():
+            table.add_row(f"recall of shared masks @{name}", _number(value))
+        table.add_row("best IoU, mean of segments", _number(self.covering))
+        table.add_row("best IoU, weighted by area", _number(self.covering_by_area))
+        if self.boundary is not None:
+            b = self.boundary
+            table.add_row("boundary F (ODS)", _number(b.f))
+            table.add_row("  precision, recall", f"{_number(b.precision)}, {_number(b.recall)}")
+            table.add_row("boundary F (OIS)", _number(b.best_per_photo))
+        table.add_section()
+        table.add_row("photos", f"{self.photos:,}")
+        table.add_row("segments", f"{self.segments:,}")
+        table.add_row("masks", f"{self.masks:,}")
+        if self.unused:
+            table.add_row("photos without truth, not used", f"{len(self.unused):,}")
+        return table
+
+
+def evaluate(
+    labels: Location,
+    truth: Path,
+    split: str | None = None,
+    *,
+    min_area: int = MIN_AREA,
+    boundaries: bool = True,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Scores:
+    """Return the scores of a label folder.
+
+    labels: what `everything label` wrote, or SA-1B's JSONs. truth: a COCO file, such a folder of
+    annotation files, or what everything/training/truth.py reads (a data pack, of which `split` is
+    a part, or label maps). Photos are matched by relative path, with or without suffix, else by
+    stem. min_area: px below which a segment of a label map does not count. boundaries: also the
+    boundary F, where the truth marks whole photos; it takes seconds per photo. progress: called
+    with the number of photos done, and of those labelled. A truth in one file is in memory as a
+    whole; of labels one photo is, and the run lengths of some hundred.
+    Raises InputError if photos of the truth are not labelled, or of another size.
+    """
+    marked = read_marked(truth, split, min_area, contours=boundaries)
+    return score(labels, marked, boundaries=boundaries, progress=progress)
+
+
+def score(
+    labels: Location,
+    marked: Iterable[Marked],
+    *,
+    boundaries: bool = True,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Scores:
+    """Return the scores of a label folder against photos that are marked; see `evaluate`."""
+    results = Results(labels)
+    names = Names(results.files)
+    tally = _Tally(_levels(results) if boundaries else [])
+    missing = []
+    for photo in marked:
+        key = names.find(photo.name)
+        if key is None:
+            missing.append(photo.name)
+        elif not missing:
+            tally.add(photo, _scored(results, key))
+            names.used.add(key)
+            progress(tally.photos, len(results))
+    if missing:
+        raise InputError(
+            f"{shown(str(labels))}: {len(missing)} photos of the truth are not labelled "
+            f"({some_of(missing)}): label them, or name the part of the truth that is meant"
+        )
+    if not tally.photos:
+        raise InputError(
+            f"{shown(str(labels))}: the truth has no photos: name the part that is meant"
+        )
+    unused = tuple(key for key in results.files if key not in names.used)
+    return tally.scores(unused)
+
+
+def _scored(results: Results, key: str) -> Result:
+    """A result whose masks have scores; raises InputError."""
+    result = results.read(key)
+    if not all("predicted_iou" in annotation for annotation in result.annotations):
+        raise InputError(
+            f"{results.where(key)}: masks without predicted_iou: give what ranks them, or 1 for all"
+        )
+    return result
+
+
+def _levels(results: Results) -> list[float]:
+    """Thresholds for contours: as many predicted IoUs as levels, evenly spread over all masks."""
+    found = (_scored(results, key) for key in results.files)
+    scores = array("d", (a["predicted_iou"] for result in found for a in result.annotations))
+    if not scores:
+        return [0.5]
+    levels: list[float] = np.unique(np.quantile(scores, np.linspace(0, 1, _LEVELS))).tolist()
+    return levels
+
+
+@dataclass
+class _Tally:
+    """What is added up, photo by photo; of each, four numbers a segment remain."""
+
+    levels: list[float]
+    recall: AverageRecall = field(default_factory=AverageRecall)
+    photos: int = 0
+    masks: int = 0
+    best: list[NDArray[np.float64]] = field(default_factory=list)
+    areas: list[NDArray[np.float64]] = field(default_factory=list)
+    is_complete: bool = True
+
+    def __post_init__(self) -> None:
+        self.boundaries = BoundaryTally(self.levels)
+        self.is_complete = bool(self.levels)
+
+    def add(self, photo: Marked, result: Result) -> None:
+        """Add a photo with its labels; raises InputError if their sizes differ."""
+        if photo.size != result.size:
+            (h, w), (height, width) = result.size, photo.size
+            raise InputError(
+                f"{shown(photo.name)}: {w} x {h} px were labelled, the truth has {width} x "
+                f"{height}: label the same photos"
+            )
+        codes = [compressed(row["segmentation"], photo.size) for row in photo.annotations]
+        truths = [_truth(*pair) for pair in zip(photo.annotations, codes, strict=True)]
+        self.recall.add(photo.size, truths, [_mask(a) for a in result.annotations])
+        self.photos += 1
+        self.masks += len(result.annotations)
+        self._cover(photo, codes, result)
+        if photo.contours is None:
+            self.is_complete = False
+        elif self.levels:
+            strength = contours_of_masks(result.annotations, photo.size)
+            self.boundaries.add(strength, photo.contours)
+
+    def _cover(self, photo: Marked, codes: list[rle.Rle], result: Result) -> None:
+        single = [i for i, row in enumerate(photo.annotations) if not row.get("iscrowd")]
+        wanted = [codes[i] for i in single]
+        found: list[rle.Rle] = [a["segmentation"] for a in result.annotations]
+        # Best first, and of equals the first, as the evaluator has them.
+        order = np.argsort([-a["predicted_iou"] for a in result.annotations], kind="stable")
+        overlap = np.zeros((len(wanted), 1 + len(found)))
+        if wanted and found:
+            overlap[:, 1:] = np.maximum.accumulate(rle.iou(wanted, found).numpy()[:, order], 1)
+        self.best.append(overlap[:, [min(n, len(found)) for n in MAX_MASKS]])
+        self.areas.append(rle.areas(wanted).double().numpy())
+
+    def scores(self, unused: tuple[str, ...]) -> Scores:
+        """Return the scores of all that was added."""
+        best_of, areas = np.concatenate(self.best), np.concatenate(self.areas)
+        best = best_of[:, -1]
+        some = areas.sum() > 0
+        recall = (best_of[..., None] >= _IOUS).mean((0, 2)).tolist() if some else [np.nan] * 4
+        return Scores(
+            ar=self.recall.scores(),
+            shared={str(n): value for n, value in zip(MAX_MASKS, recall, strict=True)},
+            covering=float(best.mean()) if some else float("nan"),
+            covering_by_area=float((best * areas).sum() / areas.sum()) if some else float("nan"),
+            boundary=self.boundaries.scores() if self.is_complete else None,
+            photos=self.photos,
+            segments=len(best),
+            masks=self.masks,
+            unused=unused,
+        )
+
+
+def _truth(row: _Tree, code: rle.Rle) -> _Tree:
+    return {
+        "segmentation": code,
+        "area": row["area"],
+        "iscrowd": row.get("iscrowd", 0),
+        "bbox": row.get("bbox", [0, 0, 0, 0]),
+    }
+
+
+def _mask(annotation: Annotation) -> _Tree:
+    return {"segmentation": annotation["segmentation"], "score": annotation["predicted_iou"]}
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
+def _number(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.3f}"

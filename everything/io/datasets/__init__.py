@@ -1,0 +1,1 @@
+"""Ground truth of others: COCO, LVIS, SA-1B and label maps."""

@@ -1,0 +1,253 @@
+"""Photos as people have them, read into upright 8-bit sRGB pixels.
+
+A file is read by its content, never by its suffix, and only if its header keeps the limits. What
+a viewer would show is what is segmented: EXIF orientation is applied, an embedded colour profile
+is converted to sRGB, transparent parts are white, of several frames or pages the first counts.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL.Image import open as open_image  # as it is now: ultralytics puts its own in its place
+
+from everything.core.file_names import shown
+from everything.errors import ImageError
+from everything.io.images.colour import to_rgb
+
+# Formats that hold photos and have a signature. Not EPS (it would start Ghostscript) and the like.
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "GIF", "BMP", "JPEG2000", "PPM")
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+_ORIENTATION, _BITS_PER_SAMPLE, _PLANAR = 0x0112, 258, 284
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ANOTHER_COPY = "get another copy of it"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is taken on at most: max_pixels per photo (before decoding), max_bytes per file,
+    max_seconds of work on a photo."""
+
+    max_pixels: int = 300_000_000
+    max_bytes: int = 2 * 2**30
+    max_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Photo:
+    """pixels: uint8 (H, W, 3) sRGB, upright. notes: what had to be guessed or left out."""
+
+    pixels: NDArray[np.uint8]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """Width in upright px."""
+        return int(self.pixels.shape[1])
+
+    @property
+    def height(self) -> int:
+        """Height in upright px."""
+        return int(self.pixels.shape[0])
+
+
+def read_image(path: Path, limits: Limits | None = None) -> Photo:
+    """Return the photo in a file; raises ImageError, one line, for whatever keeps it from that."""
+    limits = limits or Limits()
+    return decode_image(read_file(path, limits), shown(path), limits)
+
+
+def read_file(path: Path, limits: Limits) -> bytes:
+    """Return the content of a regular file within the limits; raises ImageError.
+
+    Never waits: a FIFO or device that has a photo's name is refused.
+    """
+    try:
+        # Without O_NONBLOCK, opening a FIFO that nobody writes to would wait for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            _check_file(os.fstat(descriptor), path, limits)
+            with io.FileIO(descriptor, closefd=False) as file:
+                return file.readall()
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError) as error:  # ValueError: of a name that no file can have
+        reason = str(getattr(error, "strerror", None) or error).lower()
+        raise _error(path, reason, "check that the file is there and may be read") from error
+
+
+def decode_image(data: bytes, name: str, limits: Limits) -> Photo:
+    """Return the photo in the content of a file; raises ImageError with `name` in it."""
+    if not data:
+        raise _error(name, "the file is empty", _ANOTHER_COPY)
+    try:
+        with _pillow_as_needed():
+            return _decode(data, limits)
+    except _Refused as error:
+        raise _error(name, *error.args) from error
+    except MemoryError as error:
+        raise _error(name, "not enough memory to decode it", "use fewer --workers") from error
+    except Exception as error:
+        # What decoders raise on broken files is an open set (OSError, SyntaxError, struct.error,
+        # KeyError, ...); each of them means that this one photo cannot be read.
+        said = "" if isinstance(error, LookupError) else " ".join(str(error).split())
+        reason = f"cannot be decoded ({said or type(error).__name__})"
+        raise _error(name, reason, _ANOTHER_COPY) from error
+
+
+class _Refused(Exception):
+    """Reason and way out of a photo that will not be decoded; its name is known further up."""
+
+
+def _error(name: Path | str, reason: str, way_out: str) -> ImageError:
+    return ImageError(f"{shown(name)}: {shown(reason)}: {way_out}")
+
+
+def _check_file(status: os.stat_result, path: Path, limits: Limits) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise _error(path, "it is a folder", "give photos, or name the folder as the input")
+    if not stat.S_ISREG(status.st_mode):
+        raise _error(path, "it is not a regular file", "copy what it gives into a file")
+    if status.st_size > limits.max_bytes:
+        size = f"{status.st_size:,} bytes are over the limit of {limits.max_bytes:,}"
+        raise _error(path, size, "cut it into tiles")
+
+
+def _decode(data: bytes, limits: Limits) -> Photo:
+    formats: tuple[str, ...] = _FORMATS
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
+        formats = _with_heif()
+    try:
+        image = open_image(io.BytesIO(data), formats=formats)
+    except UnidentifiedImageError as error:
+        if data.startswith(_TIFF_SIGNATURES):
+            return _decode_with_tifffile(data, limits)
+        known = "it is not a photo in a known format, or its first bytes are broken"
+        raise _Refused(known, "convert it to JPEG or PNG") from error
+    with image:
+        check_size(image.width, image.height, limits)
+        if image.format == "PNG":
+            _check_sums(data)
+        if _is_deep_and_planar(image):
+            return _decode_with_tifffile(data, limits)
+        notes: list[str] = []
+        pixels = _loaded(image, data, notes)
+        # Afterwards: PNG keeps EXIF behind the pixels, and TIFF turns itself upright on loading.
+        orientation = _orientation(image, notes)
+        rgb = to_rgb(pixels, notes)
+        if orientation in _UPRIGHT:
+            rgb = rgb.transpose(_UPRIGHT[orientation])
+        return Photo(np.array(rgb), tuple(notes))
+
+
+def check_size(width: int, height: int, limits: Limits) -> None:
+    """Refuse a photo by the size in its header, px, before memory is spent on it."""
+    if width < 1 or height < 1:
+        raise _Refused(f"it has no pixels ({width} x {height})", _ANOTHER_COPY)
+    if width * height > limits.max_pixels:
+        size = f"{width} x {height} px are over the limit of {limits.max_pixels:,} px"
+        raise _Refused(size, "cut it into tiles or make it smaller")
+
+
+def _loaded(image: Image.Image, data: bytes, notes: list[str]) -> Image.Image:
+    if image.format in ("JPEG", "MPO"):
+        from everything.io.images.jpeg import load_jpeg
+
+        return load_jpeg(image, data, notes)
+    if image.format == "TIFF":
+        from everything.io.images.tiff import check_deflate
+
+        check_deflate(getattr(image, "tag_v2", {}), data)
+    image.load()
+    return image
+
+
+def _check_sums(data: bytes) -> None:
+    """Pillow decodes PNGs without their checksums: flipped bits would go unnoticed."""
+    with open_image(io.BytesIO(data), formats=("PNG",)) as image:
+        image.verify()
+
+
+def _is_deep_and_planar(image: Image.Image) -> bool:
+    """Pillow decodes 16-bit colour stored in planes as if it were 8-bit, without an error."""
+    tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
+    deepest: int = max(tags.get(_BITS_PER_SAMPLE, (8,)))
+    return deepest > 8 and bool(tags.get(_PLANAR, 1) == 2)
+
+
+def _orientation(image: Image.Image, notes: list[str]) -> int:
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception as error:
+        # EXIF comes from countless writers and its parser raises anything; photos live without it.
+        notes.append(f"EXIF ignored: {' '.join(str(error).split()) or type(error).__name__}")
+        return 1
+    if orientation in range(1, 9):
+        return int(orientation)
+    notes.append(f"EXIF orientation {orientation!r} ignored")
+    return 1
+
+
+def _decode_with_tifffile(data: bytes, limits: Limits) -> Photo:
+    from everything.io.images.tiff import decode_tiff, tiff_size
+
+    check_size(*tiff_size(data), limits)
+    pixels, notes = decode_tiff(data)
+    return Photo(pixels, tuple(notes))
+
+
+@cache
+def _with_heif() -> tuple[str, ...]:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    return (*_FORMATS, "HEIF")
+
+
+_lock = threading.Lock()
+_users = 0
+_saved: tuple[int | None, bool] = (None, False)
+
+
+@contextmanager
+def _pillow_as_needed() -> Iterator[None]:
+    """Pillow keeps its limits in globals. While any thread decodes, its own size limit gives way
+    to ours, truncated files are errors whatever other libraries have set, and its warnings,
+    which repeat what the result or the error says, are not shown."""
+    global _users, _saved
+    # Not undone: changes of filters by several threads cannot be nested. It is for Pillow alone.
+    warnings.filterwarnings("ignore", module=r"PIL\.|pillow_heif")
+    with _lock:
+        if _users == 0:
+            _saved = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
+            Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = None, False
+        _users += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = _saved

@@ -1,0 +1,187 @@
+"""Photos in whatever holds them: folders, globs, buckets, lists of URIs, tar archives.
+
+Names are the paths relative to the input. Those of a list are its URIs without their scheme, so
+that they do not depend on what else is listed; those of an archive's members begin with the
+archive's own name.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from everything.core.file_names import shown
+from everything.errors import InputError
+from everything.io.images.sources import SUFFIXES, Source, list_inputs
+from everything.io.images.uri_lists import LISTS, list_entries
+from everything.io.storage.locations import Location, Url, filesystem, opened, patiently
+from everything.io.storage.walk import walk
+
+_MAGIC = frozenset("*?[")
+_BLOCK = 64 * 2**10  # of an archive far away: a header and, seldom, a small photo
+
+
+def list_photos(inputs: Sequence[Location], leave_out: Location | None = None) -> Iterator[Source]:
+    """Yield the photos of all inputs, always in the same order; see list_inputs for folders.
+
+    Of several inputs that are not all folders and files, each one's names begin with the last
+    part of its own. Raises InputError at once if an input does not exist or cannot be listed, or
+    two of several have the same last part.
+    """
+    plain = [place for place in inputs if isinstance(place, Path) and not _is_special(place)]
+    out = leave_out if isinstance(leave_out, Path) else None
+    if len(plain) == len(inputs):
+        return list_inputs(plain, out)
+    if len(inputs) == 1:
+        return _listed(inputs[0], out)
+    titles = [_title(place) for place in inputs]
+    twice = {title for title in titles if titles.count(title) > 1}
+    if twice:
+        raise InputError(f"{shown(min(twice))}: two inputs end so: label them one after the other")
+    return _titled(list(zip(titles, inputs, strict=True)), out)
+
+
+def _titled(inputs: list[tuple[str, Location]], out: Path | None) -> Iterator[Source]:
+    for title, place in inputs:
+        for source in _listed(place, out):
+            where = source.file or f"{source.folder}/{source.name}"
+            yield source._replace(name=f"{title}/{source.name}", file=where)
+
+
+def _title(place: Location) -> str:
+    base = _glob_base(str(place)) if _is_glob(place) else str(place)
+    return base.rstrip("/").rsplit("/", 1)[-1]
+
+
+def _is_special(place: Path) -> bool:
+    return _is_glob(place) or place.suffix.lower() in (".tar", *LISTS)
+
+
+def _is_glob(place: Location) -> bool:
+    if not _MAGIC.intersection(str(place)):
+        return False
+    # A file may be called so; a question mark in the web begins a query.
+    return not (place.exists() if isinstance(place, Path) else place.startswith("http"))
+
+
+def _listed(place: Location, out: Path | None) -> Iterator[Source]:
+    if _is_glob(place):
+        return _glob(place)
+    suffix = os.path.splitext(place.name)[1].lower()  # noqa: PTH122 - of a URL, too
+    if suffix == ".tar":
+        return _members(str(_home(place)), place.name, place)
+    if suffix in LISTS:
+        return list_entries(place)
+    if isinstance(place, Path):
+        return list_inputs([place], out)
+    return _below(place)
+
+
+def _home(place: Location) -> Location:
+    return place.parent if isinstance(place, Url) else place.absolute().parent
+
+
+def _below(url: Url) -> Iterator[Source]:
+    """The photos below a URL, or the one that it is."""
+    files, path = filesystem(url)
+    if url.startswith("http"):
+        return iter([Source(str(url.parent), url.name)])
+    try:
+        about = patiently(lambda: files.info(path))
+    except FileNotFoundError:
+        raise InputError(f"{shown(url)}: nothing is there: give photos that exist") from None
+    except OSError as error:
+        raise _unreadable(url, error) from error
+    if about["type"] == "file":
+        return iter([Source(str(url.parent), url.name, about["size"])])
+    return (Source(str(url), name, size) for name, size in walk(files, path, is_photo))
+
+
+def is_photo(name: str) -> bool:
+    """Say whether a file is a photo by its name."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122
+
+
+def _glob_base(pattern: str) -> str:
+    """The folder above the first part with a wildcard in it."""
+    parts = pattern.split("/")
+    first = next(number for number, part in enumerate(parts) if _MAGIC.intersection(part))
+    return "/".join(parts[:first])
+
+
+def _glob(pattern: Location) -> Iterator[Source]:
+    base = _glob_base(str(pattern))
+    if isinstance(pattern, Url):
+        found = _found_far(pattern, base)
+    else:
+        base = str(Path(base or ("/" if str(pattern).startswith("/") else ".")).absolute())
+        paths = glob.iglob(str(pattern.absolute()), recursive=True)  # noqa: PTH207 - any depth
+        found = ((os.path.relpath(path, base), None) for path in paths if Path(path).is_file())
+    for name, size in sorted(found, key=lambda entry: os.fsencode(entry[0])):
+        if name.lower().endswith(".tar"):
+            place = Url(f"{base}/{name}") if isinstance(pattern, Url) else Path(base, name)
+            yield from _members(base, name, place)
+        elif is_photo(name.rsplit("/", 1)[-1]):
+            yield Source(base, name, size)
+
+
+def _found_far(pattern: Url, base: str) -> Iterator[tuple[str, int | None]]:
+    files, path = filesystem(pattern)
+    _, home = filesystem(Url(base))
+    try:
+        found = patiently(lambda: files.glob(path, detail=True))
+    except OSError as error:
+        raise _unreadable(pattern, error) from error
+    for name, about in found.items():
+        if about["type"] == "file":
+            yield name.removeprefix(home).lstrip("/"), about["size"]
+
+
+def _members(folder: str, name: str, place: Location) -> Iterator[Source]:
+    """The photos in an archive; only its headers are read, and nothing is unpacked."""
+    with _opened(place) as file:
+        try:
+            # Not "r:*": of a compressed archive no member could be read by itself.
+            with tarfile.open(fileobj=file, mode="r:") as archive:
+                while (member := archive.next()) is not None:
+                    archive.members = []  # type: ignore[attr-defined]  # or it keeps them all
+                    if member.isreg() and not member.issparse():
+                        inner = member.name.removeprefix("./")
+                        if is_photo(inner.rsplit("/", 1)[-1]):
+                            yield Source(
+                                folder, f"{name}/{inner}", member.size, str(place),
+                                member.offset_data,
+                            )  # fmt: skip
+        except (tarfile.TarError, OSError, EOFError):
+            # Listed in place of what else it holds: reading it fails, which is its row.
+            yield Source(folder, name)
+
+
+def _opened(place: Location) -> IO[bytes]:
+    try:
+        if isinstance(place, Path):
+            return place.open("rb")
+        return opened(place, block_size=_BLOCK)
+    except OSError as error:
+        raise _unreadable(place, error) from error
+
+
+def _unreadable(place: Location, error: OSError) -> InputError:
+    reason = (error.strerror or str(error) or "nothing is there").lower()
+    return InputError(f"{shown(str(place))}: {shown(reason)}: give photos that exist")
+
+
+def photos_in(inputs: list[str], out: str, limit: int | None = None) -> Any:
+    """Return what lists the photos, the first `limit` of them, of inputs that may also be URLs;
+    raises InputError."""
+    from itertools import islice
+
+    from everything.io.images.listing import list_photos
+    from everything.io.storage.locations import located
+
+    places = [located(text) for text in inputs]
+    return lambda: islice(list_photos(places, located(out)), limit)

@@ -1,0 +1,1 @@
+"""Results folders: annotations, manifest and shards, written and read."""

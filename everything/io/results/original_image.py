@@ -1,0 +1,64 @@
+"""The image that a result is about."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from everything.core.file_names import shown
+from everything.core.geometry import Size
+from everything.errors import ImageError
+from everything.io.images.decode import Limits, decode_image
+from everything.io.images.fetch import read_source
+from everything.io.images.tiff_regions import Tiff, open_tiff
+from everything.io.results.reader import Result, Results
+
+_LARGE = 4  # times the side that is wanted: from there on, photos are read by regions
+
+
+Pixels = NDArray[np.uint8]
+
+
+def photo_of(results: Results, key: str, result: Result, side: int | None = None) -> Pixels:
+    """Return the upright photo uint8 (H, W, 3) RGB of a result.
+
+    side: px of the longer side that are enough; photos that are much larger and can be read by
+    regions are made smaller while they are read. Raises ImageError if it is not found, not readable
+    or not of the size that was labelled.
+    """
+    source, limits = results.photo(key, result.name), Limits()
+    if source is None:
+        raise ImageError(f"{shown(result.name)}: the photo is not there any more: give --photos")
+    raster = None if side is None else open_tiff(source.location, larger_than=_LARGE * side)
+    if raster is not None and side is not None:
+        with closing(raster):
+            _check_size(raster.size, result, source.shown)
+            return _reduced(raster, max(raster.size) // (2 * side))
+    pixels = decode_image(read_source(source, limits), source.shown, limits).pixels
+    _check_size((pixels.shape[0], pixels.shape[1]), result, source.shown)
+    return pixels
+
+
+def _check_size(size: Size, result: Result, where: str) -> None:
+    if size != result.size:
+        (h, w), (height, width) = size, result.size
+        raise ImageError(
+            f"{where}: is {w} x {h} px, but {width} x {height} px when it was labelled: "
+            "label it again"
+        )
+
+
+def _reduced(raster: Tiff, factor: int) -> Pixels:
+    """A photo with sides `factor` times shorter, read strip by strip: means of its pixels."""
+    height, width = raster.size
+    step = factor * max(1, 1024 // factor)
+    strips = [
+        np.asarray(
+            Image.fromarray(raster.read((0, y, width, min(height, y + step)))).reduce(factor)
+        )
+        for y in range(0, height, step)
+    ]
+    return np.concatenate(strips)

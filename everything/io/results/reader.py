@@ -1,0 +1,204 @@
+"""Results read back, whoever wrote them and in whatever form.
+
+What `everything label` wrote: one JSON a photo or shards of many, on disk or in a bucket, also
+while the job is running; or a folder in SA-1B's format, with or without its photos.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from everything.core.file_names import as_text, is_inside, shown
+from everything.core.geometry import Size
+from everything.core.sa1b import Annotation, check_annotations, check_timing, size_of
+from everything.core.stage_timer import STAGES
+from everything.errors import InputError
+from everything.io.images.sources import Source
+from everything.io.results.manifest import Ledger
+from everything.io.results.shards import FORMS, Shard
+from everything.io.results.writer import folder_at
+from everything.io.storage.locations import Location, Url, filesystem, is_file, patiently
+
+_OPEN = 4  # shards that are held; results are read in the order of their shards
+
+
+@dataclass(frozen=True)
+class Result:
+    """The masks of one photo.
+
+    name: of the photo, relative. size: (H, W) px. annotations: SA-1B's records. timing: seconds
+    per stage and counts, empty in files that are not ours. recipe: empty likewise.
+    """
+
+    name: str
+    size: Size
+    annotations: list[Annotation]
+    timing: dict[str, float] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+
+    def seconds(self) -> list[float]:
+        """Return the seconds of every stage, in the order of clock.STAGES."""
+        return [float(self.timing.get(stage, 0.0)) for stage in STAGES]
+
+
+class Results:
+    """A folder or bucket of results: ours (annotations/**), or SA-1B's (**/*.json).
+
+    photos: where the photos are, if they are neither where the manifest says nor beside the
+    annotations. Raises InputError if nothing is there.
+    """
+
+    def __init__(self, root: Location, photos: Location | None = None) -> None:
+        self.root, self._photos = root, photos
+        self._folder = folder_at(root)
+        self._lock, self._open = Lock(), OrderedDict[str, Shard]()
+        if isinstance(root, Path) and not root.is_dir():
+            raise InputError(f"{shown(root)}: no such folder: give what `everything label` wrote")
+        self._home = "annotations" if self._is_ours() else ""
+        if isinstance(root, Url) and not self._home and not self.files:
+            raise InputError(f"{shown(root)}: nothing is there: give what `everything label` wrote")
+
+    def _is_ours(self) -> bool:
+        if isinstance(self.root, Path) and (self.root / "annotations").is_dir():
+            return True
+        return self._folder.stamp("recipe.yaml") is not None
+
+    @cached_property
+    def files(self) -> dict[str, str]:
+        """Of every photo with a result its key and the file that has it, relative to the root.
+
+        Keys are names of photos, or SA-1B's file names without `.json`. Sorted, but photos of one
+        shard follow each other.
+        """
+        found, shards, start = dict[str, str](), set[str](), len(self._home) + bool(self._home)
+        for name in self._folder.names(self._home):
+            if name.endswith(".json"):
+                found[name[start:].removesuffix(".json")] = name
+            elif self._home and _form(name) in FORMS and "/" not in name[start:]:
+                shards.add(name)
+        found |= self._sharded(shards)
+        keys = sorted(found, key=os.fsencode)
+        first = {found[key]: key for key in reversed(keys)} if shards else {}
+        if shards:
+            keys.sort(key=lambda key: os.fsencode(first[found[key]]))
+        return {key: found[key] for key in keys}
+
+    def _sharded(self, shards: set[str]) -> dict[str, str]:
+        """Which shard counts of each photo: the one of its row; others may be of earlier tries."""
+        rows = self._manifest
+        of = zip(rows["name"].to_pylist(), rows["shard"].to_pylist(), strict=True)
+        found = {name: shard for name, shard in of if shard in shards} if shards else {}
+        for shard in sorted(shards.difference(found.values())):
+            try:
+                for name in self._shard(shard):
+                    found.setdefault(name, shard)
+            except ValueError as error:
+                raise self._broken(shard, error) from error
+        return found
+
+    def load(self) -> None:
+        """Read the list of files, the manifest and the failures now, for use by many threads."""
+        _ = (self.files, self._rows, self.failures)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __iter__(self) -> Iterator[Result]:
+        return (self.read(key) for key in self.files)
+
+    def read(self, key: str) -> Result:
+        """Return one result; raises InputError if the file is not in SA-1B's format."""
+        file = self.files[key]
+        try:
+            if file.endswith(".json"):
+                return _parsed(json.loads(self._folder.read(file) or b""))
+            return _parsed(self._shard(file)[key])
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            raise self._broken(file, error) from error
+
+    def where(self, key: str) -> str:
+        """Return what messages call the file that a result is in."""
+        return shown(f"{self.root}/{self.files[key]}")
+
+    def _broken(self, file: str, error: Exception) -> InputError:
+        reason = shown(f"not an annotation file ({type(error).__name__}: {error})")
+        return InputError(f"{shown(f'{self.root}/{file}')}: {reason}: label the photo again")
+
+    def _shard(self, file: str) -> Shard:
+        with self._lock:
+            if file not in self._open:
+                self._open[file] = Shard(_form(file), self._folder.read(file) or b"")
+                if len(self._open) > _OPEN:
+                    self._open.popitem(last=False)
+            return self._open[file]
+
+    def photo(self, key: str, name: str) -> Source | None:
+        """Return where the photo of a result is, or None if it is in none of the known places.
+
+        Of one far away that the manifest names, only reading it tells whether it is still there.
+        """
+        if not is_inside(name):
+            return None  # an annotation file must not make us show any file of the machine
+        if self._photos is not None and (_is_there(source := Source(str(self._photos), name))):
+            return source
+        listed = self._listed(name)
+        if listed is not None and (isinstance(listed.location, Url) or _is_there(listed)):
+            return listed
+        beside = f"{self.root}/{self.files[key]}".rpartition("/")[0]
+        homes = (beside, f"{self.root}/{self._home}".rstrip("/"))
+        return next((s for home in homes if _is_there(s := Source(home, name))), None)
+
+    def _listed(self, name: str) -> Source | None:
+        row = self._rows.get(as_text(name))
+        if row is None:
+            return None
+        columns = ("folder", "source_bytes", "file", "start")
+        folder, size, file, start = (self._manifest[column][row].as_py() for column in columns)
+        return Source(folder, name, size, file, start) if folder or file else None
+
+    @cached_property
+    def _manifest(self) -> Any:
+        return Ledger(self._folder).table().combine_chunks()
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self._manifest["name"].to_pylist())}
+
+    @cached_property
+    def failures(self) -> dict[str, str]:
+        """The reason of each photo that failed and has no result, by name."""
+        columns = ("name", "status", "error")
+        rows = zip(*(self._manifest[column].to_pylist() for column in columns), strict=True)
+        reasons = {name: error for name, status, error in rows if status == "failed"}
+        return {name: reason for name, reason in reasons.items() if name not in self.files}
+
+
+def _form(file: str) -> str:
+    return file.rpartition(".")[2]
+
+
+def _is_there(source: Source) -> bool:
+    place = source.location
+    if isinstance(place, Path):
+        return is_file(place)
+    files, path = filesystem(place)
+    there: bool = patiently(lambda: files.exists(path))
+    return there
+
+
+def _parsed(content: dict[str, Any]) -> Result:
+    size, annotations = size_of(content["image"]), content["annotations"]
+    check_annotations(annotations, size)
+    timing, recipe = content.get("timing") or {}, content.get("recipe") or {}
+    check_timing(timing, (*STAGES, "total"))
+    if not isinstance(recipe, dict) or not isinstance(recipe.get("sampler", {}), dict):
+        raise TypeError("recipe must be a mapping")
+    return Result(str(content["image"]["file_name"]), size, annotations, timing, recipe)

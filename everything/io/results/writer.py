@@ -1,0 +1,244 @@
+"""Where results live and what makes one valid.
+
+DIR/recipe.yaml            the one recipe of everything in DIR, and its digest
+DIR/annotations/NAME.json  one photo's masks: SA-1B's fields, then `recipe`, `notes` if reading it
+                           took a guess, and `timing`
+DIR/annotations/*.parquet  or *.tar: shards of many photos, where the recipe asks for them
+DIR/label_maps/NAME.png    the masks without overlaps, uint16, where the recipe asks for it
+DIR/manifest/*.parquet     one row per photo; while a job runs also DIR/ledger.jsonl
+DIR/errors.jsonl           one line per photo that failed
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+
+from everything.config import Recipe
+from everything.core.file_names import image_id, shown
+from everything.core.safe_yaml import parse_yaml
+from everything.errors import ConfigError, InputError, StoreError
+from everything.io.results.shards import Shard, pack
+from everything.io.storage.bucket import Bucket
+from everything.io.storage.local import Folder, Stamp
+from everything.io.storage.locations import Location, Url
+
+_RECIPE = "recipe.yaml"
+_RESULTS = ("annotations", "label_maps", "manifest", "ledger.jsonl", "errors.jsonl")
+_DIGEST = "# digest: "
+_IMAGE_KEYS = {"image_id", "width", "height", "file_name"}
+_Document = dict[str, Any]
+
+
+def folder_at(root: Location, permit: str = "") -> Folder | Bucket:
+    """Return what writes there, for the job whose permit is given.
+
+    Raises InputError for a URL whose package is not installed.
+    """
+    if not isinstance(root, Url):
+        return Folder(root)
+    if root.startswith("http"):
+        raise InputError(f"{shown(root)}: results cannot be written to the web: give a bucket")
+    return Bucket(root, permit)
+
+
+class Store:
+    """The results of one recipe in one folder, on disk or in an object store.
+
+    permit: of the job that has the folder open in another process.
+    """
+
+    def __init__(self, root: Location, recipe: Recipe, permit: str = "") -> None:
+        self.folder = folder_at(root, permit)
+        self.recipe = recipe
+        self.digest = recipe.digest
+        self.holds = False
+        self._held: dict[str, bytes] = {}
+        self._about_recipe = _json(recipe.model_dump(mode="json") | {"digest": self.digest})
+
+    def must_be_shared(self) -> None:
+        """Raise ConfigError if other processes would not see what is here."""
+        if not self.folder.is_shared:
+            where = shown(self.folder.root)
+            raise ConfigError(f"{where}: is in one process's memory: give a folder or a bucket")
+
+    @contextmanager
+    def opened(self, overwrite: bool = False) -> Iterator[None]:
+        """Hold the folder for one job, cleaned and with its recipe in it.
+
+        overwrite: results that are there are removed first. Raises StoreError if another job
+        holds it, it has results of another recipe, or it cannot be written.
+        """
+        self.folder.create()
+        with self.folder.locked():
+            self.folder.clean()
+            if overwrite:
+                self.folder.remove(*_RESULTS, _RECIPE)
+            self._settle_recipe()
+            yield
+            self.folder.clean()
+
+    def put(
+        self,
+        name: str,
+        size: tuple[int, int],
+        annotations: Sequence[Mapping[str, Any]],
+        timing: Callable[[], Mapping[str, float]],
+        notes: Sequence[str] = (),
+    ) -> Stamp:
+        """Write the result of a photo of (height, width) px.
+
+        timing: asked when all but it is written. notes: of its row, which a kill can lose. For
+        equal masks the bytes are equal but for the timing. In a shard it is written by `flush`.
+        Raises what Folder.write raises.
+        """
+        about = {
+            "image_id": image_id(name),
+            "width": size[1],
+            "height": size[0],
+            "file_name": name,
+        }
+        result = _json({"image": about, "annotations": annotations})[:-1]
+        noted = b',"notes":' + _json(list(notes)) if notes else b""
+
+        def content() -> Iterator[bytes]:
+            yield result + b',"recipe":' + self._about_recipe + noted + b',"timing":'
+            yield _json(timing()) + b"}\n"
+
+        if self.recipe.output.form == "json":
+            return self.folder.write(_annotations(name), content())
+        self._held[name] = b"".join(content())
+        return Stamp(len(self._held[name]), 0)
+
+    def flush(self) -> tuple[str, Stamp] | None:
+        """Write the results that are held as one shard, and return its name and stamp."""
+        if not self._held:
+            return None
+        form, contents = self.recipe.output.form, self._held
+        self._held = {}
+        names = "\0".join(contents).encode("utf-8", "surrogateescape")
+        name = f"annotations/{hashlib.sha256(names).hexdigest()[:32]}.{form}"
+        return name, self.folder.write(name, [pack(form, contents)])
+
+    def shards(self, known: Container[str]) -> Iterator[tuple[str, Stamp, list[_Document]]]:
+        """Yield the shards that are not known, with their complete documents of this recipe."""
+        form = self.recipe.output.form
+        for name in self.folder.list("annotations", f".{form}"):
+            stamp = self.folder.stamp(name)
+            if name not in known and stamp is not None:
+                with suppress(ValueError):
+                    found = list(Shard(form, self.folder.read(name) or b"").values())
+                    yield name, stamp, [d for d in found if d["recipe"]["digest"] == self.digest]
+
+    def put_label_map(self, name: str, label_map: NDArray[np.uint16]) -> None:
+        """Write a map of masks without overlaps, uint16 (H, W); raises as `put` does."""
+        buffer = io.BytesIO()
+        Image.fromarray(label_map).save(buffer, "PNG")
+        self.folder.write(_label_map(name), [buffer.getvalue()])
+
+    def get(self, name: str) -> _Document | None:
+        """Return the result of a photo if it is complete and of this recipe, else None."""
+        document = read_document(self.folder.read(_annotations(name)) or b"")
+        if document is None or document["recipe"].get("digest") != self.digest:
+            return None
+        return document if self._has_label_map(name) else None
+
+    def take_stock(self) -> None:
+        """Let `stamp` and `is_untouched` answer from what is there now, where that is quicker."""
+        self.folder.take_stock("annotations", "label_maps")
+
+    def discard(self, name: str) -> None:
+        """Remove the result of a photo that is to be done again, if there is one."""
+        self.folder.delete(_annotations(name))
+
+    def stamp(self, name: str) -> Stamp | None:
+        """Return the stamp of a photo's result, or None where there is none."""
+        return self.folder.stamp(_annotations(name))
+
+    def is_untouched(self, name: str, stamp: Stamp, shard: str | None = None) -> bool:
+        """Say whether a photo's result is still the file that got this stamp when written."""
+        there = self.stamp(name) if shard is None else self.folder.stamp(shard)
+        return there == stamp and self._has_label_map(name)
+
+    def _has_label_map(self, name: str) -> bool:
+        wanted = self.recipe.output.label_map
+        return not wanted or self.folder.stamp(_label_map(name)) is not None
+
+    def _settle_recipe(self) -> None:
+        written = self.folder.read(_RECIPE)
+        if written is None:
+            content = self.recipe.model_dump(mode="json")
+            text = f"# The recipe of the results in this folder.\n{_DIGEST}{self.digest}\n"
+            text += yaml.safe_dump(content, sort_keys=False)
+            self.folder.write(_RECIPE, [text.encode()])
+        elif _digest(written) != self.digest:
+            raise StoreError(
+                f"{shown(self.folder.root)}: holds results of another recipe "
+                f"({_differences(written, self.recipe)}): give another --out, or --overwrite to "
+                "replace them"
+            )
+
+
+def read_document(content: bytes) -> _Document | None:
+    """Return a photo's result from the content of its file, or None if that is incomplete."""
+    try:
+        document = json.loads(content)
+        complete = (
+            document["image"].keys() >= _IMAGE_KEYS
+            and isinstance(document["annotations"], list)
+            and isinstance(document["recipe"], dict)
+            and isinstance(document["timing"], dict)
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    return document if complete else None
+
+
+def _annotations(name: str) -> str:
+    return f"annotations/{name}.json"
+
+
+def _label_map(name: str) -> str:
+    return f"label_maps/{name}.png"
+
+
+def _json(content: object) -> bytes:
+    # ASCII, so that names that are not UTF-8 survive; no NaN, which is not JSON.
+    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def _digest(written: bytes) -> str:
+    for line in written.decode("utf-8", "replace").splitlines():
+        if line.startswith(_DIGEST):
+            return line.removeprefix(_DIGEST).strip()
+    return ""
+
+
+def _differences(written: bytes, recipe: Recipe) -> str:
+    try:
+        there = dict(_flat(parse_yaml(written) or {}))
+    except (ValueError, AttributeError, RecursionError):
+        return f"its {_RECIPE} cannot be read"
+    here = dict(_flat(recipe.model_dump(mode="json", exclude={"checkpoint"})))
+    there.pop("checkpoint", None)
+    keys = [key for key in {**here, **there} if here.get(key) != there.get(key)]
+    parts = [f"{key} is {there.get(key)} there and {here.get(key)} now" for key in keys[:3]]
+    more = f", and {len(keys) - 3} more" if len(keys) > 3 else ""
+    return shown(", ".join(parts) + more) or "its digest differs"
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,50 @@
+"""Names and sizes of what is in a place of fsspec's, folder by folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from everything.io.storage.locations import patiently
+
+
+def walk(
+    files: Any, home: str, wanted: Callable[[str], bool] = lambda name: True
+) -> Iterator[tuple[str, int]]:
+    """Yield the names of files below `home`, relative to it, and their sizes in bytes.
+
+    In the order in which everything/inputs.py goes through a folder on disk: a folder's entries by
+    the bytes of their names. wanted: given the last part of a name. Of each level one folder's
+    entries are held. None if there is no such folder. Raises OSError.
+    """
+    pending = [("", -1)]
+    while pending:
+        name, size = pending.pop()
+        if size >= 0:
+            yield name, size
+            continue
+        entries = _entries(files, f"{home}/{name}" if name else home)
+        prefix = f"{name}/" if name else ""
+        kept = [
+            (prefix + last, size)
+            for last, size in entries
+            if size < 0 or wanted(last)
+        ]  # fmt: skip
+        pending += sorted(kept, key=lambda entry: os.fsencode(entry[0]), reverse=True)
+
+
+def _entries(files: Any, folder: str) -> list[tuple[str, int]]:
+    """The last parts of names in a folder with their sizes, -1 for folders."""
+    try:
+        found = patiently(lambda: files.ls(folder, detail=True))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    entries = []
+    for entry in found:
+        last = entry["name"].rstrip("/").rsplit("/", 1)[-1]
+        if entry["name"].rstrip("/") == folder.rstrip("/"):
+            continue  # a file of that name, or the empty object that stands for the folder
+        is_folder = entry["type"] == "directory"
+        entries.append((last, -1 if is_folder else int(entry["size"] or 0)))
+    return entries

@@ -1,0 +1,116 @@
+"""How far a job is: a bar on a terminal, elsewhere a line every few seconds, or once a minute while
+nothing comes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from everything.jobs.summary import Summary
+
+_EVERY, _SILENT = 5.0, 60.0  # s
+_log = logging.getLogger(__name__)
+
+
+def log_to(console: Console) -> None:
+    """Send the program's log to the console, in colour on a terminal, in plain lines elsewhere."""
+    plain = logging.StreamHandler(console.file)
+    plain.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    rich = RichHandler(console=console, show_path=False, show_time=False, markup=False)
+    for package in ("everything", "batch_jobs"):
+        logger = logging.getLogger(package)
+        logger.handlers = [rich if console.is_terminal else plain]
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+
+
+@contextmanager
+def progress_of(summary: Summary, console: Console) -> Iterator[Callable[[], None]]:
+    """Show a summary that grows; the function given is to be called when it has grown."""
+    if console.is_terminal:
+        with _bar(console) as bar:
+            bar_id = bar.add_task("", total=summary.images, now="")
+            yield lambda: bar.update(bar_id, completed=_finished(summary), now=_line(summary))
+    else:
+        with _lines(summary) as grown:
+            yield grown
+
+
+@contextmanager
+def _lines(summary: Summary) -> Iterator[Callable[[], None]]:
+    last, stop = time.monotonic(), Event()
+
+    def tell(after: float) -> None:
+        nonlocal last
+        if time.monotonic() - last >= after:
+            last = time.monotonic()
+            _log.info("%d/%d images, %s", _finished(summary), summary.images, _line(summary))
+
+    def watch() -> None:
+        # Of a cluster whole blocks of photos come, which can take long, and models load first.
+        while not stop.wait(_EVERY):
+            tell(_SILENT)
+
+    watcher = Thread(target=watch, name="progress", daemon=True)
+    watcher.start()
+    try:
+        yield lambda: tell(_EVERY)
+    finally:
+        stop.set()
+        watcher.join()
+
+
+@contextmanager
+def counted(what: str, console: Console) -> Iterator[Callable[[int, int | None], None]]:
+    """Show how much of something is done; the function given is to be called with what is done and
+    what there is in all, of `what`: photos, or bytes; None: nobody knows."""
+    if console.is_terminal:
+        with _bar(console) as bar:
+            bar_id = bar.add_task("", total=None, now=what)
+            yield lambda done, total: bar.update(bar_id, completed=done, total=total)
+        return
+    start = last = time.monotonic()
+
+    def told(done: int, total: int | None) -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last >= _EVERY and done:
+            last = now
+            line = f"{done:,} {what}"
+            if total is not None:
+                left = _duration((now - start) / done * (total - done))
+                line = f"{done:,} of {total:,} {what}, {left} left"
+            console.print(line, highlight=False, markup=False)
+
+    yield told
+
+
+def _bar(console: Console) -> Progress:
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[now]}"))
+    return Progress(*columns, console=console, transient=True)
+
+
+def _finished(summary: Summary) -> int:
+    return summary.done + summary.failed + summary.skipped
+
+
+def _line(summary: Summary) -> str:
+    parts = [f"{summary.images_per_second:.2f} images/s"]
+    if summary.seconds_left is not None:
+        parts.append(f"{_duration(summary.seconds_left)} left")
+    parts.append(f"{summary.masks:,} masks")
+    if summary.failed:
+        parts.append(f"{summary.failed:,} failed")
+    return ", ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"

@@ -1,0 +1,132 @@
+"""How far a job is, read from its manifest by anybody who can read the results."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow.compute as pc
+from rich.table import Table
+
+from everything.core.file_names import shown
+from everything.core.stage_timer import STAGES
+from everything.errors import InputError
+from everything.io.results.manifest import Ledger
+from everything.io.results.writer import folder_at
+from everything.io.storage.bucket import Bucket
+from everything.io.storage.local import Folder
+from everything.io.storage.locations import Location
+
+# Parquet's readers pass over files that begin so.
+_STATE = "manifest/_job.json"
+_RECENT = 600.0
+
+
+@dataclass(frozen=True)
+class JobState:
+    """images: listed. began, ended: seconds since 1970; None while it runs, or if it was killed.
+
+    after_death: whether a job has died here before, of a photo perhaps.
+    """
+
+    images: int
+    began: float
+    ended: float | None = None
+    after_death: bool = False
+
+
+@dataclass(frozen=True)
+class Status:
+    """images, done, failed, left: photos. masks: of all done.
+
+    images_per_second: of the last minutes of this run. seconds_left: at that speed. last: when the
+    last photo was finished, seconds since 1970. stage_seconds: means. hosts: photos by machine.
+    """
+
+    out: str
+    state: str
+    images: int
+    done: int
+    failed: int
+    left: int
+    masks: int
+    images_per_second: float
+    seconds_left: float | None
+    last: float | None
+    stage_seconds: dict[str, float]
+    hosts: dict[str, int]
+
+    def table(self) -> Table:
+        """Return it for a terminal."""
+        table = Table(box=None, pad_edge=False, show_header=False)
+        cells = asdict(self) | {"stage_seconds": "", "hosts": ""}
+        ago = None if self.last is None else f"{time.time() - self.last:,.0f} s ago"
+        cells |= {"last": ago, "images_per_second": f"{self.images_per_second:.2f}"}
+        cells |= {f"{name} seconds": f"{mean:.4f}" for name, mean in self.stage_seconds.items()}
+        cells |= {f"on {shown(host)}": count for host, count in self.hosts.items()}
+        for name, value in cells.items():
+            if value not in ("", None):
+                text = f"{value:,.0f}" if isinstance(value, int | float) else str(value)
+                table.add_row(name.replace("_", " "), text)
+        return table
+
+
+def write_state(folder: Folder | Bucket, state: JobState) -> None:
+    """Leave word of a job beside its manifest; raises StoreError."""
+    folder.write(_STATE, [json.dumps(asdict(state)).encode()])
+
+
+def has_died(folder: Folder | Bucket) -> bool:
+    """Say whether a job has died here, now or before; raises StoreError."""
+    state = _state(folder.read(_STATE))
+    return state is not None and (state.after_death or state.ended is None)
+
+
+def status(out: Location) -> Status:
+    """Return how far the job is whose results are in `out`; raises InputError if there is none."""
+    folder = folder_at(out)
+    state = _state(folder.read(_STATE))
+    if state is None:
+        raise InputError(f"{shown(str(out))}: no job was started here: give its --out")
+    table = Ledger(folder).table()
+    counts = Counter(table["status"].to_pylist())
+    done, failed = counts["done"], counts["failed"]
+    finished = pc.cast(table["finished"], "int64").to_numpy() / 1000
+    now = time.time() if state.ended is None else state.ended
+    since = max(state.began, now - _RECENT)
+    recent = finished[(finished >= since) & (finished <= now)]
+    rate = len(recent) / (now - since) if now > since else 0.0
+    left = max(0, state.images - done - failed)
+    return Status(
+        out=shown(str(out)),
+        state="running, or killed" if state.ended is None else "ended",
+        images=state.images,
+        done=done,
+        failed=failed,
+        left=left,
+        masks=int(pc.sum(table["masks"]).as_py() or 0),
+        images_per_second=round(rate, 3),
+        seconds_left=round(left / rate, 1) if rate > 0 and state.ended is None else None,
+        last=float(finished.max()) if len(finished) else None,
+        stage_seconds=_means(table),
+        hosts=dict(Counter(table["host"].to_pylist()).most_common()),
+    )
+
+
+def _state(content: bytes | None) -> JobState | None:
+    try:
+        state = JobState(**json.loads(content or b""))
+        numbers = (state.images, state.began, state.ended or 0.0)
+        return (
+            state if all(isinstance(n, int | float) and abs(n) < 2**53 for n in numbers) else None
+        )
+    except (ValueError, TypeError, RecursionError):
+        return None
+
+
+def _means(table: Any) -> dict[str, float]:
+    means = {name: pc.mean(table[f"{name}_seconds"]).as_py() for name in (*STAGES, "total")}
+    return {name: round(mean, 4) for name, mean in means.items() if mean is not None}

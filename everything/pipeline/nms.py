@@ -1,0 +1,96 @@
+"""Suppression of duplicates: by boxes, by masks, by containment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from everything.core import rle
+from everything.core.segments import Segments
+
+
+def suppress(segments: Segments, scores: Tensor, kind: str, threshold: float) -> Segments:
+    """Return the segments that no better one duplicates, best first.
+
+    scores: float32 (N,), what better means. kind: "box" compares the boxes' IoU, as SAM does;
+    "mask" the masks' own IoU, which keeps diagonal neighbours; "containment" drops a mask of
+    which more than `threshold` lies inside a better one; "none" drops nothing. A duplicate is
+    what exceeds the threshold.
+    """
+    if len(segments) == 0:
+        return segments
+    return segments[KINDS[kind](segments, scores, threshold)]
+
+
+def _by_box(segments: Segments, scores: Tensor, threshold: float) -> Tensor:
+    return box_nms(segments.boxes, scores, threshold)
+
+
+def _by_mask(segments: Segments, scores: Tensor, threshold: float) -> Tensor:
+    return _greedy(segments, scores, threshold, within=False)
+
+
+def _by_containment(segments: Segments, scores: Tensor, threshold: float) -> Tensor:
+    return _greedy(segments, scores, threshold, within=True)
+
+
+def _not_at_all(segments: Segments, scores: Tensor, threshold: float) -> Tensor:
+    return scores.argsort(descending=True, stable=True)
+
+
+def _greedy(segments: Segments, scores: Tensor, threshold: float, within: bool) -> Tensor:
+    """Keep the best, drop what overlaps it, and so on; masks meet only where their boxes do."""
+    order = scores.argsort(descending=True, stable=True)
+    alive = torch.ones(len(order), dtype=torch.bool)
+    boxes = segments.boxes[order]
+    kept = []
+    for i, row in enumerate(order.tolist()):
+        if not alive[i]:
+            continue
+        kept.append(row)
+        rest = (alive & _meets(boxes, boxes[i])).nonzero().flatten()
+        rest = rest[rest > i]
+        others = [segments.rles[r] for r in order[rest].tolist()]
+        overlap = rle.iou(others, [segments.rles[row]], within)[:, 0]
+        alive[rest[overlap > threshold]] = False
+    return torch.tensor(kept, dtype=torch.int64)
+
+
+def _meets(boxes: Tensor, box: Tensor) -> Tensor:
+    return ((boxes[:, :2] <= box[2:]) & (boxes[:, 2:] >= box[:2])).all(1)
+
+
+def box_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Return the indices, int64 (K,), of the boxes that no better one overlaps, best first.
+
+    boxes: float32 (N, 4), XYXY pixels. scores: float32 (N,). A box goes whose IoU with a better
+    one exceeds the threshold: this is torchvision.ops.nms.
+    """
+    _load_torchvision_ops()
+    kept: Tensor = torch.ops.torchvision.nms(boxes, scores, iou_threshold)
+    return kept
+
+
+# To import torchvision takes seconds and 160 MB in each process (torch's compiler, triton and
+# sympy come with it); the operation's shared library can be loaded without it.
+@cache
+def _load_torchvision_ops() -> None:
+    spec = find_spec("torchvision")
+    folders = () if spec is None else spec.submodule_search_locations or ()
+    for library in (path for folder in folders for path in Path(folder).glob("_C*.so")):
+        torch.ops.load_library(library)  # type: ignore[no-untyped-call]
+    if not hasattr(torch.ops.torchvision, "nms"):  # built in some other way
+        import torchvision  # noqa: F401
+
+
+KINDS: dict[str, Callable[[Segments, Tensor, float], Tensor]] = {
+    "box": _by_box,
+    "mask": _by_mask,
+    "containment": _by_containment,
+    "none": _not_at_all,
+}

@@ -1,0 +1,108 @@
+"""The walk of one image, from pixels to segments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from everything.config import Level, Recipe
+from everything.core.geometry import View, views
+from everything.core.mask_hierarchy import levels_of
+from everything.core.protocols import Model
+from everything.core.segments import Segments
+from everything.core.stage_timer import Clock
+from everything.pipeline.adaptive_batch_size import Batching
+from everything.pipeline.encoder_batching import Ahead
+from everything.pipeline.nms import suppress
+from everything.pipeline.region_cleanup import tidy
+from everything.pipeline.scene import Sampler, Scene
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A variant with its weights, a sampler, and the recipe that both were made from."""
+
+    model: Model
+    sampler: Sampler
+    recipe: Recipe
+
+    @cached_property
+    def batching(self) -> Batching:
+        """How many prompts are decoded together: what memory has allowed so far."""
+        return Batching(self.recipe.decoding.points_per_batch)
+
+    @cached_property
+    def ahead(self) -> Ahead:
+        """What is known of views that are coming."""
+        return Ahead(self.model, self.recipe.compute.images_per_batch)
+
+
+def segment(image: NDArray[np.uint8], pipeline: Pipeline, clock: Clock | None = None) -> Segments:
+    """Return the segments of an image, uint8 (H, W, 3) RGB, best first.
+
+    clock: receives seconds per stage and counts. An image without pixels has no segments. Raises
+    ValueError if the array is of another kind.
+    """
+    clock, looks = clock or Clock(), looks_at(image, pipeline.recipe)
+    pipeline.ahead.expect(looks, clock)
+    return segment_views(looks, pipeline, clock)
+
+
+def looks_at(image: NDArray[np.uint8], recipe: Recipe) -> list[View]:
+    """Return the views of an image, uint8 (H, W, 3) RGB: itself and its crops, or none if it has no
+    pixels. Raises ValueError if the array is of another kind."""
+    if image.size == 0:
+        return []
+    return list(views(image, recipe.crops.crop_n_layers, recipe.crops.crop_overlap_ratio))
+
+
+@torch.inference_mode()
+def segment_views(looks: list[View], pipeline: Pipeline, clock: Clock) -> Segments:
+    """Return the segments of an image by what `looks_at` returned of it, best first."""
+    recipe, nms = pipeline.recipe, pipeline.recipe.nms
+    if not looks:
+        return Segments.empty()
+    try:
+        found = [_of_view(view, pipeline, clock) for view in looks]
+    finally:
+        pipeline.ahead.forget(looks)
+    with clock.stage("finish"):
+        segments = Segments.cat(found)
+        if len(found) > 1:
+            # A crop sees its objects larger, so of duplicates the one from the smaller crop wins.
+            segments = suppress(segments, 1 / _crop_areas(segments), nms.kind, nms.crop_nms_thresh)
+        if recipe.tidy.min_mask_region_area > 0:
+            threshold = max(nms.box_nms_thresh, nms.crop_nms_thresh)
+            segments = tidy(
+                segments, recipe.tidy.min_mask_region_area, threshold, looks[0].image_size
+            )
+        segments = of_level(segments, recipe.output.level)
+    clock.counts["masks"] += len(segments)
+    return segments
+
+
+def of_level(segments: Segments, level: Level) -> Segments:
+    """Return the segments of one level (everything/nesting.py)."""
+    if level == "all":
+        return segments
+    levels = levels_of(segments.rles, segments.scores.tolist())
+    return segments[torch.tensor([one == level for one in levels], dtype=torch.bool)]
+
+
+def _of_view(view: View, pipeline: Pipeline, clock: Clock) -> Segments:
+    recipe = pipeline.recipe
+    scene = Scene(pipeline.model, view, recipe, clock, pipeline.batching, pipeline.ahead)
+    with clock.stage("propose"):
+        found = [masks.segments for masks in pipeline.sampler(scene)]
+    with clock.stage("finish"):
+        segments = Segments.cat(found) if found else Segments.empty()
+        return suppress(segments, segments.scores, recipe.nms.kind, recipe.nms.box_nms_thresh)
+
+
+def _crop_areas(segments: Segments) -> torch.Tensor:
+    sides = (segments.crops[:, 2:] - segments.crops[:, :2]).float()
+    return sides.prod(1)

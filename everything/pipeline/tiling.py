@@ -1,0 +1,101 @@
+"""Photos that are too large for one look: tiles that overlap, each segmented like a photo.
+
+What is held is one tile, and the run lengths of the masks: not the photo where its file can be read
+by regions (everything/raster.py), and never a mask of the whole photo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from everything.config import Recipe, Tiles
+from everything.core.geometry import Box, Size
+from everything.core.raster import Raster
+from everything.core.segments import Segments
+from everything.core.stage_timer import Clock
+from everything.pipeline.pipeline import Pipeline, of_level, segment
+from everything.pipeline.tile_stitching import Edge, edge, joined, links, overlap, placed
+
+
+def tile_boxes(size: Size, tiles: Tiles) -> list[Box]:
+    """Return boxes of at most tile_side px that cover an image of (H, W) px, row by row; neighbours
+    share at least tile_overlap px."""
+    rows, columns = (_starts(length, tiles) for length in size)
+    side = tiles.tile_side
+    return [
+        (x, y, min(x + side, size[1]), min(y + side, size[0])) for y, x in product(rows, columns)
+    ]
+
+
+def _starts(length: int, tiles: Tiles) -> list[int]:
+    """Evenly spread, so that the last tile is as large as the others."""
+    side, step = tiles.tile_side, tiles.tile_side - tiles.tile_overlap
+    last = max(0, length - side)
+    count = -(-last // step)
+    return [round(last * i / count) for i in range(count)] + [last] if count else [0]
+
+
+def segment_tiles(raster: Raster, pipeline: Pipeline, clock: Clock | None = None) -> Segments:
+    """Return the segments of a large photo, best first, those across seams as one.
+
+    clock: as of `segment`; `masks` counts what is left after joining. Raises what Raster.read and
+    `segment` raise.
+    """
+    clock = clock or Clock()
+    before = clock.counts["masks"]
+    level = pipeline.recipe.output.level
+    # Of a whole a tile may see only a part.
+    of_tile = pipeline if level == "all" else replace(pipeline, recipe=_all_levels(pipeline.recipe))
+
+    def look(pixels: NDArray[np.uint8]) -> Segments:
+        return segment(pixels, of_tile, clock)
+
+    result = over_tiles(raster, pipeline.recipe.tiles, look, clock)
+    with clock.stage("finish"):
+        result = of_level(result, level)
+    clock.counts["masks"] = before + len(result)
+    return result
+
+
+def _all_levels(recipe: Recipe) -> Recipe:
+    return recipe.model_copy(update={"output": recipe.output.model_copy(update={"level": "all"})})
+
+
+def over_tiles(
+    raster: Raster, tiles: Tiles, look: Callable[[NDArray[np.uint8]], Segments], clock: Clock
+) -> Segments:
+    """Return what `look` finds in every tile, uint8 (h, w, 3), joined across the seams."""
+    found: list[Segments] = []
+    same: list[tuple[int, int]] = []
+    # Edges of tiles whose neighbours to the right or below are still to come.
+    waiting: dict[tuple[Box, Box], Edge] = {}
+    boxes = tile_boxes(raster.size, tiles)
+    count = 0
+    for box in boxes:
+        with clock.stage("read"):
+            pixels = raster.read(box)
+        segments = look(pixels)
+        with clock.stage("finish"):
+            for other in _neighbours(box, boxes):
+                shared = overlap(box, other)
+                assert shared is not None
+                mine = edge(segments, count, box, shared)
+                if (other, box) in waiting:
+                    same += links(waiting.pop((other, box)), mine, tiles.seam_iou)
+                else:
+                    waiting[box, other] = mine
+            found.append(placed(segments, box, raster.size))
+        count += len(segments)
+    with clock.stage("finish"):
+        return joined(Segments.cat(found), same)
+
+
+def _neighbours(box: Box, boxes: list[Box]) -> list[Box]:
+    """The tiles in the same row or column that overlap this one and touch it."""
+    beside = [b for b in boxes if b != box and (b[1] == box[1] or b[0] == box[0])]
+    return [b for b in beside if overlap(box, b) is not None]

@@ -1,0 +1,63 @@
+"""From a recipe to a pipeline: the model with its weights, and the sampler."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from everything.config import Recipe
+from everything.errors import ConfigError
+from everything.pipeline.pipeline import Pipeline
+from everything.recipes.provenance import check_files
+from everything.recipes.resolve import resolve, sampler_record, variant_record
+from everything.variants.checkpoints.cache import staged
+from everything.variants.checkpoints.reader import read_state
+from everything.variants.checkpoints.shared_weights import completed
+
+
+def load(
+    variant: str | None = None,
+    sampler: str | None = None,
+    *,
+    checkpoint: Path | str | None = None,
+    config: Path | str | None = None,
+    **settings: Any,
+) -> Pipeline:
+    """Return a ready pipeline: `load("ucm", "grid-32", pred_iou_thresh=0.6)`.
+
+    settings: any setting by its own name, as on the command line. Raises ConfigError and
+    WeightsError.
+    """
+    return build(resolve(variant, checkpoint, sampler, config, (), settings))
+
+
+def build(recipe: Recipe) -> Pipeline:
+    """Return the model, its weights loaded, and the sampler of a recipe.
+
+    Raises WeightsError, also if a file is not the recipe's, as it can be on another machine, and
+    ConfigError for a decoder or batches of photos that the variant does not have, or a device that
+    is not here.
+    """
+    record = variant_record(recipe.variant)
+    own = recipe.checkpoint
+    path = staged(own, recipe.weights) if own else record.weights.path()
+    check_files(recipe, record, path)
+    module = import_module(f"everything.variants.networks.{record.module}")
+    state = completed(read_state(path), record)
+    model = module.build(state, str(path), **record.options)
+    model.place(recipe.compute)
+    if recipe.decoding.decoder == "plain":
+        if not hasattr(model, "decode_plainly"):
+            raise ConfigError(
+                f"decoding.decoder = 'plain': {recipe.variant} has no other decoder: leave it out"
+            )
+        model.decode_plainly()
+    if recipe.compute.images_per_batch > 1 and not hasattr(model, "encode_together"):
+        raise ConfigError(
+            f"compute.images_per_batch = {recipe.compute.images_per_batch}: {recipe.variant} sees "
+            f"one photo at a time: leave it out"
+        )
+    settings = {key: value for key, value in recipe.sampler.items() if key != "name"}
+    sampler = sampler_record(recipe.sampler["name"]).load()(**settings)
+    return Pipeline(model, sampler, recipe)

@@ -1,0 +1,66 @@
+"""The files that decide masks beside a variant's own checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from everything.config import Recipe
+from everything.core.file_names import shown
+from everything.detectors.checkpoints import KNOWN
+from everything.errors import WeightsError
+from everything.io.storage.locations import Url, located
+from everything.variants import VARIANTS, VariantRecord
+from everything.variants.checkpoints.reader import read_state, sha256
+from everything.variants.checkpoints.shared_weights import borrows
+
+
+def other_files(
+    record: VariantRecord, checkpoint: Path | None, sampler: Mapping[str, Any]
+) -> dict[str, str]:
+    """Return the SHA-256 of what decides masks beside the variant's own checkpoint, by what it is.
+
+    checkpoint: the user's, None for the official one. sampler: its settings. Raises WeightsError if
+    a file cannot be had.
+    """
+    found = {f"sampler.{key}": sha256(file) for key, file in _files(sampler)}
+    if record.lender:
+        path = checkpoint or record.weights.path()
+        if borrows(record, read_state(path)):
+            found[record.lender] = VARIANTS[record.lender].weights.digest()
+    return found
+
+
+def check_files(recipe: Recipe, record: VariantRecord, path: Path) -> None:
+    """Raise WeightsError if a file is not the one that the recipe was made with: a path can be
+    another file on another machine, or later.
+
+    path: of the variant's weights.
+    """
+    own = recipe.checkpoint
+    is_checked = isinstance(located(own), Url) if own else bool(record.weights.sha256)
+    if not is_checked:
+        _compare(str(path), recipe.weights, sha256(path))
+    found = other_files(record, path if own else None, recipe.sampler) if recipe.others else {}
+    for what, digest in recipe.others.items():
+        _compare(what, digest, found.get(what, "none: it is not there"))
+
+
+def _compare(what: str, expected: str, found: str) -> None:
+    if expected not in ("", found):
+        raise WeightsError(
+            f"{shown(what)}: not the file that the job began with (its SHA-256 is {found}, not "
+            f"{expected}): copy that one to every machine, or give a URL"
+        )
+
+
+def _files(sampler: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
+    """A sampler's settings, and those of the samplers in it, that name a file."""
+    for key, value in sampler.items():
+        if isinstance(value, dict):
+            yield from ((f"{key}.{inner}", file) for inner, file in _files(value))
+        elif key == "detector" and value in KNOWN:
+            yield key, KNOWN[value].path()
+        elif isinstance(value, str) and Path(value).is_file():
+            yield key, Path(value)

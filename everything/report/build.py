@@ -1,0 +1,284 @@
+"""The report: a page without a server where a person looks at masks, photo by photo.
+
+OUT/index.html      the page: styles, script and one line per photo
+OUT/report.json     its tables, for programs
+OUT/thumbs/N.jpg    photo N with its masks, small
+OUT/photos/N.jpg    photo N, at most PREVIEW px
+OUT/data/N.js       the masks of photo N as COCO codes; a script, since pages opened from disk may
+                    not fetch files
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import shutil
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
+
+from everything.core.file_names import as_text, shown
+from everything.core.stage_timer import STAGES
+from everything.errors import ImageError, InputError, StoreError
+from everything.io.results.original_image import photo_of
+from everything.io.results.reader import Result, Results
+from everything.io.storage.locations import Location, Url, located
+from everything.report.mask_data import script_rows
+from everything.report.overlay import PALETTE, overlay, palette
+
+PREVIEW, THUMB = 1280, 360  # longest side, px
+_OURS = '<meta name="generator" content="everything report">'
+REPORT = "report.json"
+_PARTS = ("thumbs", "photos", "data")
+# In this order; the last one starts the page.
+_SCRIPTS = (
+    *("photos", "grid", "masks", "panes", "zoom"),
+    *("drawing", "list", "viewer", "sliders", "timing"),
+)
+Progress = Callable[[int, int], None]
+
+
+def write_report(
+    labels: Location | Sequence[Location],
+    out: Path | None = None,
+    *,
+    photos: Location | None = None,
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write the page for one results folder, or for several side by side, and return its path.
+
+    labels: what `everything label` wrote, or SA-1B's JSONs beside their photos. out: the page's
+    own folder, `labels/report` for a single one; a report that is there is replaced. photos: where
+    the photos are if they have moved. limit: only the first so many photos, and the page says so.
+    progress: called with photos done and photos in all. A photo that is gone or broken is shown
+    as its masks alone, with the reason. Raises InputError for folders and annotation files that
+    are not results, and StoreError if `out` holds something else.
+    """
+    folders = [labels] if isinstance(labels, Path | Url) else [located(one) for one in labels]
+    results = [Results(folder, photos) for folder in folders]
+    home = _home(folders, out)
+    keys = sorted({key for result in results for key in result.files}, key=os.fsencode)
+    _prepare(home)
+    some = keys[:limit]
+    entries = list(_entries(results, some, home, progress))
+    page = home / "index.html"
+    names = _names(folders)
+    about = {
+        "folders": [_folder(*item, entries) for item in zip(names, results, count())],
+        "failures": _failures(names, results),
+    }
+    (home / REPORT).write_text(json.dumps(about, indent=2) + "\n", encoding="ascii")
+    page.write_text(_page(about, entries, len(keys)), encoding="utf-8")
+    return page
+
+
+def _home(folders: Sequence[Location], out: Path | None) -> Path:
+    if out is not None and folders:
+        return out
+    if len(folders) != 1:
+        raise InputError("a report needs label folders, and of several of them --out as well")
+    if isinstance(folders[0], Url):
+        raise InputError(f"{shown(folders[0])}: is not on this machine: give --out for the page")
+    return folders[0] / "report"
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What the page knows of a photo before it is opened. results: of each folder or None."""
+
+    about: dict[str, Any]
+    summaries: list[dict[str, Any] | None]
+    recipes: list[dict[str, Any] | None]
+    largest: float
+
+
+def _prepare(home: Path) -> None:
+    """Make room for a report; a folder with anything else in it is not touched."""
+    page = home / "index.html"
+    if home.is_dir() and any(home.iterdir()):
+        if not (page.is_file() and _OURS in page.read_text(encoding="utf-8", errors="replace")):
+            raise StoreError(f"{shown(home)}: is not empty and no report: give another --out")
+        for part in _PARTS:
+            shutil.rmtree(home / part, ignore_errors=True)
+    try:
+        for part in _PARTS:
+            (home / part).mkdir(parents=True, exist_ok=True)
+        # From the start, so that a run that was killed can be repeated.
+        page.write_text(f"<!doctype html>{_OURS}<p>This report is not complete: run it again.")
+    except OSError as error:
+        raise StoreError(f"{shown(home)}: cannot be written ({error.strerror})") from error
+
+
+def _entries(
+    results: list[Results], keys: list[str], home: Path, progress: Progress | None
+) -> Iterator[_Entry]:
+    for folder in results:  # here, and not by several threads at once
+        folder.load()
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        made = pool.map(lambda job: _one(results, job[0], job[1], home), enumerate(keys))
+        for done, entry in enumerate(made, 1):
+            if progress is not None:
+                progress(done, len(keys))
+            yield entry
+
+
+def _one(results: list[Results], number: int, key: str, home: Path) -> _Entry:
+    """Write the files of a photo and return its entry."""
+    found = [folder.read(key) if key in folder.files else None for folder in results]
+    first = next(result for result in found if result is not None)
+    pixels, missing = _photo(results, key, found)
+    small = _shrunk(pixels, PREVIEW)
+    name = f"{number:06d}"
+    if not missing:
+        Image.fromarray(small).save(home / "photos" / f"{name}.jpg", quality=85)
+    thumb = overlay(_shrunk(small, THUMB), first.annotations)
+    Image.fromarray(thumb).save(home / "thumbs" / f"{name}.jpg", quality=80)
+    rows = script_rows(found)
+    script = f"everythingPhoto({number},{json.dumps(rows, separators=(',', ':'))})\n"
+    (home / "data" / f"{name}.js").write_text(script, encoding="ascii")
+    about = {
+        "name": shown(first.name),
+        "height": first.size[0],
+        "width": first.size[1],
+        "high": small.shape[0],
+        "wide": small.shape[1],
+        "missing": missing,
+        "reasons": [folder.failures.get(as_text(first.name), "") for folder in results],
+    }
+    recipes = [result.recipe if result else None for result in found]
+    return _Entry(about, [_summary(result) for result in found], recipes, _largest(found))
+
+
+def _photo(
+    results: list[Results], key: str, found: list[Result | None]
+) -> tuple[NDArray[np.uint8], str]:
+    """The photo from whichever folder knows where it is, or an empty one and the reason."""
+    reasons = []
+    for folder, result in zip(results, found, strict=True):
+        if result is not None:
+            try:
+                return photo_of(folder, key, result, PREVIEW), ""
+            except ImageError as error:
+                reasons.append(shown(str(error)))
+    first = next(result for result in found if result is not None)
+    scale = min(1, PREVIEW / max(first.size))
+    high, wide = (max(1, round(length * scale)) for length in first.size)
+    return np.full((high, wide, 3), 128, np.uint8), reasons[0]
+
+
+def _shrunk(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    if max(pixels.shape[:2]) <= side:
+        return pixels
+    image = Image.fromarray(pixels)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return np.array(image)
+
+
+def _summary(result: Result | None) -> dict[str, Any] | None:
+    if result is None:
+        return None
+    return {
+        "masks": len(result.annotations),
+        "total": round(float(result.timing.get("total", 0.0)), 5),
+        "seconds": [round(value, 5) for value in result.seconds()],
+    }
+
+
+def _largest(found: Iterable[Result | None]) -> float:
+    areas = [float(a["area"]) for result in found if result for a in result.annotations]
+    return max(areas, default=1.0)
+
+
+def _names(folders: Sequence[Location]) -> list[str]:
+    """Short names of label folders: their last part, or the whole path where that is not enough."""
+    last = [(folder.resolve() if isinstance(folder, Path) else folder).name for folder in folders]
+    return [shown(n if last.count(n) == 1 else f) for n, f in zip(last, folders, strict=True)]
+
+
+def _page(about: dict[str, Any], entries: list[_Entry], total: int) -> str:
+    script = (
+        f'"use strict";\n(() => {{\n{"".join(_asset(f"{name}.js") for name in _SCRIPTS)}}})();\n'
+    )
+    masks = sum(folder["masks"] for folder in about["folders"])
+    note = ""
+    if len(entries) < total:
+        note = (
+            f"This page shows the first {len(entries):,} of {total:,} photos. "
+            "`everything report` makes one of all of them."
+        )
+    template = _environment().get_template("report.html")
+    return template.render(
+        **about,
+        title=" and ".join(folder["label"] for folder in about["folders"]),
+        summary=f"{len(entries):,} photo{'' if len(entries) == 1 else 's'}, {masks:,} masks",
+        limit_note=note,
+        index=_index(about["folders"], entries),
+        script=Markup(script),
+        script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        style=Markup(_asset("report.css")),
+    )
+
+
+def _folder(name: str, results: Results, f: int, entries: list[_Entry]) -> dict[str, Any]:
+    found = [summary for entry in entries if (summary := entry.summaries[f]) is not None]
+    recipe = next((recipe for entry in entries if (recipe := entry.recipes[f])), {})
+    totals = [summary["total"] for summary in found if summary["total"] > 0]
+    return {
+        "label": name,
+        "variant": recipe.get("variant"),
+        "sampler": recipe.get("sampler", {}).get("name"),
+        "photos": len(found),
+        "masks": sum(summary["masks"] for summary in found),
+        "failed": len(results.failures),
+        "median_seconds": statistics.median(totals) if totals else None,
+    }
+
+
+def _failures(names: list[str], results: list[Results]) -> list[dict[str, Any]]:
+    """What failed, once for all folders in which it did for the same reason."""
+    folders: dict[tuple[str, str], list[str]] = {}
+    for name, folder in zip(names, results, strict=True):
+        for photo, reason in folder.failures.items():
+            folders.setdefault((photo, reason), []).append(name)
+    return [
+        {"name": shown(photo), "reason": _without_name(shown(reason), shown(photo)), "folders": its}
+        for (photo, reason), its in folders.items()
+    ]
+
+
+def _without_name(reason: str, photo: str) -> str:
+    """A reason without the photo's path before it, which is in the column beside it."""
+    path, mark, rest = reason.partition(f"{photo}: ")
+    return rest if mark and (not path or path.endswith("/")) else reason
+
+
+def _index(folders: list[dict[str, Any]], entries: list[_Entry]) -> dict[str, Any]:
+    return {
+        "folders": [{"label": folder["label"]} for folder in folders],
+        "stages": list(STAGES),
+        "palette": palette(PALETTE).tobytes().hex(),
+        "largest_area": max((entry.largest for entry in entries), default=1.0),
+        "photos": [entry.about | {"found": entry.summaries} for entry in entries],
+    }
+
+
+def _environment() -> Environment:
+    return Environment(loader=PackageLoader("everything.report", "page"), autoescape=True)
+
+
+def _asset(name: str) -> str:
+    return (files("everything.report") / "page" / name).read_text(encoding="utf-8")

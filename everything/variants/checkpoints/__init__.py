@@ -1,0 +1,1 @@
+"""Checkpoint files: found, downloaded, cached, read, and their keys mapped."""

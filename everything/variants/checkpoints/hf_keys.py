@@ -1,0 +1,36 @@
+"""SAM as transformers' `SamModel` saves it: the naming of most SAM files on Hugging Face."""
+
+from __future__ import annotations
+
+from everything.variants.checkpoints.key_mapping import Dialect
+
+HUGGING_FACE = Dialect(
+    names=(
+        (r"^image_encoder\.", "vision_encoder."),
+        (r"\.blocks\.", ".layers."),
+        (r"\.patch_embed\.proj\.", ".patch_embed.projection."),
+        (r"\.neck\.0\.", ".neck.conv1."),
+        (r"\.neck\.1\.", ".neck.layer_norm1."),
+        (r"\.neck\.2\.", ".neck.conv2."),
+        (r"\.neck\.3\.", ".neck.layer_norm2."),
+        (r"\.norm(\d|_final_attn)\.", r".layer_norm\1."),
+        (r"\.output_upscaling\.0\.", ".upscale_conv1."),
+        (r"\.output_upscaling\.1\.", ".upscale_layer_norm."),
+        (r"\.output_upscaling\.3\.", ".upscale_conv2."),
+        (r"\.mask_downscaling\.0\.", ".mask_embed.conv1."),
+        (r"\.mask_downscaling\.1\.", ".mask_embed.layer_norm1."),
+        (r"\.mask_downscaling\.3\.", ".mask_embed.conv2."),
+        (r"\.mask_downscaling\.4\.", ".mask_embed.layer_norm2."),
+        (r"\.mask_downscaling\.6\.", ".mask_embed.conv3."),
+        (r"\.point_embeddings\.", ".point_embed."),
+        # The matrix of positions, once in the encoder's name; older files have it twice.
+        (
+            r"^prompt_encoder\.pe_layer\.positional_encoding_gaussian_matrix$",
+            "shared_image_embedding.positional_embedding",
+        ),
+        (r"(_head|_mlps\.\d+)\.layers\.0\.", r"\1.proj_in."),
+        (r"(_head|_mlps\.\d+)\.layers\.1\.", r"\1.layers.0."),
+        (r"(_head|_mlps\.\d+)\.layers\.2\.", r"\1.proj_out."),
+    ),
+    unused=("prompt_encoder.shared_embedding.",),
+)

@@ -1,0 +1,127 @@
+"""From official parameter names to a library's: every variant has one table of them.
+
+A table is a list of pairs (regular expression in the library's name, what stands there in the
+official one), applied in order, so that it can be read from what the code calls a layer to what
+the checkpoint calls it. A `*` in the official name counts upwards from 0: the checkpoint keeps
+the rows of that tensor as tensors of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, NamedTuple, TypeVar
+
+import torch
+from torch import Size, Tensor, nn
+
+from everything.errors import WeightsError
+from everything.variants.checkpoints.reader import State
+
+Table = Sequence[tuple[str, str]]
+Network = TypeVar("Network", bound=nn.Module, covariant=True)
+
+
+class Dialect(NamedTuple):
+    """Another naming that checkpoints of the same network are found in: see `Blueprint`."""
+
+    names: Table
+    unused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Blueprint(Generic[Network]):
+    """A network without values (on the meta device) and how its checkpoint names them.
+
+    names: the table. unused: prefixes of what else is in the checkpoint. dialects: what other
+    programs call them.
+    """
+
+    network: Network
+    names: Table = ()
+    unused: tuple[str, ...] = ()
+    dialects: tuple[Dialect, ...] = ()
+
+    def official_names(self) -> dict[str, str]:
+        """Return the official name of every parameter and buffer that the network saves."""
+        names = {}
+        for own in self.network.state_dict():
+            official = own
+            for pattern, replacement in self.names:
+                official = re.sub(pattern, replacement, official)
+            names[own] = official
+        return names
+
+    def spoken_by(self, state: Collection[str]) -> Blueprint[Network]:
+        """Return the same network in the naming that most names of a checkpoint are of."""
+        others = [replace(self, names=d.names, unused=d.unused) for d in self.dialects]
+        return max([self, *others], key=lambda plan: len(plan.shapes().keys() & state))
+
+    def shapes(self) -> dict[str, Size]:
+        """Return the official names and shapes of all that a checkpoint must hold."""
+        shapes: dict[str, Size] = {}
+        tensors = self.network.state_dict()
+        for own, official in self.official_names().items():
+            shape = tensors[own].shape
+            if "*" in official:
+                row = Size((1, *shape[1:]))
+                shapes |= {official.replace("*", str(i)): row for i in range(shape[0])}
+            else:
+                shapes[official] = shape
+        return shapes
+
+    def load(self, state: State, path: str) -> Network:
+        """Return the network with the values of a checkpoint, in which every name and shape fits.
+
+        state: official names, or those of a dialect. path: for the error. The network's parameters
+        become the state's tensors, so nothing is held twice, except those of another precision,
+        which are converted. Raises WeightsError that says what does not fit.
+        """
+        plan = self.spoken_by(state.keys())
+        used = {n: tensor for n, tensor in state.items() if not n.startswith(plan.unused)}
+        _check(plan.shapes(), used, path)
+        own = self.network.state_dict()
+        fitted = {
+            name: _tensor(used, official, own[name].shape).to(own[name].dtype)
+            for name, official in plan.official_names().items()
+        }
+        self.network.load_state_dict(fitted, assign=True)
+        fill_buffers(self.network)
+        return self.network
+
+
+def fill_buffers(module: nn.Module) -> None:
+    """Compute the buffers that no checkpoint holds, for a module that was made on the meta device.
+
+    Raises RuntimeError if a tensor without values would be left.
+    """
+    for part in module.modules():
+        empty = {n: buffer for n, buffer in part._buffers.items() if buffer is not None}
+        unsaved = {n for n in part._non_persistent_buffers_set if n in empty and empty[n].is_meta}
+        for name in unsaved:
+            part._buffers[name] = torch.empty_like(empty[name], device="cpu")
+        if unsaved:
+            part.init_non_persistent_buffers()  # type: ignore[operator]  # timm's layers have it
+    left = [n for n, t in [*module.named_parameters(), *module.named_buffers()] if t.is_meta]
+    if left:
+        raise RuntimeError(f"{type(module).__name__}: no values for {', '.join(left)}")
+
+
+def _check(expected: dict[str, Size], state: State, path: str) -> None:
+    missing = sorted(expected.keys() - state.keys())
+    unexpected = sorted(state.keys() - expected.keys())
+    misshapen = sorted(n for n in expected.keys() & state.keys() if state[n].shape != expected[n])
+    problems = [("missing", missing), ("not known", unexpected), ("of another shape", misshapen)]
+    found = [f"{len(names)} {what} ({names[0]} …)" for what, names in problems if names]
+    if found:
+        raise WeightsError(
+            f"{path}: not weights of this variant: {', '.join(found)}: "
+            f"name the variant that they belong to with --variant"
+        )
+
+
+def _tensor(state: State, official: str, shape: Size) -> Tensor:
+    if "*" not in official:
+        return state[official]
+    return torch.cat([state[official.replace("*", str(i))] for i in range(shape[0])])

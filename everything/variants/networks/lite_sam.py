@@ -1,0 +1,135 @@
+"""Lite-SAM (Fu et al., 2024): SAM behind LiteViT, trainable here and nowhere to be downloaded.
+
+Neither code nor weights are public. Of LiteViT the paper's abstract says that it is a hybrid of
+convolutions and a transformer with 1.16 M parameters, reviews of the paper that its attention is
+made cheap by pooling at several scales. This is an encoder of that description; what the
+description leaves open (widths, depths, strides, the canvas) was chosen here. The paper's total of
+4.2 M does not go with SAM's prompt encoder and mask decoder of 4.06 M, which are kept: 5.2 M. Its
+AutoPPN is the sampler auto-ppn.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from segment_anything.modeling import Sam
+from segment_anything.modeling.common import LayerNorm2d
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from everything.variants.checkpoints.key_mapping import Blueprint
+from everything.variants.checkpoints.reader import State
+from everything.variants.networks.sam import SamModel, joined
+
+SIDE = 512  # px of the square canvas
+WIDTHS, DEPTHS = (32, 64, 128), (2, 4, 4)  # at strides 4, 8 and 16
+HEADS, POOLS = 4, (2, 4, 8)  # of the attention: cells along a side of what is pooled
+
+
+class ConvolutionBlock(nn.Module):
+    """Depthwise 3 x 3 convolution, then two pointwise ones, around which the input passes by."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.near = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.norm = LayerNorm2d(width)
+        self.widen, self.narrow = nn.Conv2d(width, 4 * width, 1), nn.Conv2d(4 * width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return maps (B, C, h, w) of maps (B, C, h, w)."""
+        update: Tensor = self.narrow(F.gelu(self.widen(self.norm(self.near(x)))))
+        return x + update
+
+
+class PooledAttention(nn.Module):
+    """Attention of all cells to averages over 2 x 2, 4 x 4 and 8 x 8 cells: a third of the keys,
+    near ones fine and far ones coarse enough."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm, self.pooled_norm = LayerNorm2d(width), nn.LayerNorm(width)
+        self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what maps (B, C, h, w) gain, of the same shape."""
+        x = self.norm(x)
+        pooled = [F.avg_pool2d(x, n, ceil_mode=True).flatten(2) for n in POOLS]
+        seen = self.pooled_norm(torch.cat(pooled, 2).transpose(1, 2))
+        q = self.query(x.flatten(2).transpose(1, 2))
+        k, v = self.key_value(seen).chunk(2, -1)
+        heads = (t.unflatten(-1, (HEADS, -1)).transpose(1, 2) for t in (q, k, v))
+        read = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+        gained: Tensor = self.out(read)
+        return gained.transpose(1, 2).reshape(x.shape)
+
+
+class TransformerBlock(nn.Module):
+    """Pooled attention, then what a convolution block does."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.attention, self.local = PooledAttention(width), ConvolutionBlock(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return maps (B, C, h, w) of maps (B, C, h, w)."""
+        mixed: Tensor = self.local(x + self.attention(x))
+        return mixed
+
+
+class LiteVit(nn.Module):
+    """Convolutions at strides 4 and 8, a transformer at 16: (B, 3, s, s) to
+    (B, 256, s / 16, s / 16), s a multiple of 16."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.img_size = side
+        first, second, third = WIDTHS
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, first // 2, 3, 2, 1),
+            LayerNorm2d(first // 2),
+            nn.GELU(),
+            nn.Conv2d(first // 2, first, 3, 2, 1),
+            LayerNorm2d(first),
+        )
+        self.stage4 = _blocks(ConvolutionBlock, 0)
+        self.down8 = _down(first, second)
+        self.stage8 = _blocks(ConvolutionBlock, 1)
+        self.down16 = _down(second, third)
+        self.stage16 = _blocks(TransformerBlock, 2)
+        self.neck = nn.Sequential(
+            nn.Conv2d(third, 256, 1, bias=False),
+            LayerNorm2d(256),
+            nn.Conv2d(256, 256, 3, padding=1, groups=256, bias=False),
+            nn.Conv2d(256, 256, 1, bias=False),
+            LayerNorm2d(256),
+        )
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return the embedding."""
+        x = self.stage4(self.stem(pixels))
+        x = self.stage8(self.down8(x))
+        x = self.stage16(self.down16(x))
+        embedding: Tensor = self.neck(x)
+        return embedding
+
+
+def _blocks(kind: type[nn.Module], stage: int) -> nn.Sequential:
+    return nn.Sequential(*(kind(WIDTHS[stage]) for _ in range(DEPTHS[stage])))
+
+
+def _down(width: int, to: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(width, to, 3, 2, 1), LayerNorm2d(to))
+
+
+def blueprint(side: int = SIDE) -> Blueprint[Sam]:
+    """Return the network without values, for a canvas of `side` px."""
+    with torch.device("meta"):
+        encoder = LiteVit(side)
+    return Blueprint(joined(encoder, side))
+
+
+def build(state: State, path: str, **options: Any) -> SamModel:
+    """Return the model with the weights of `state`; raises WeightsError, which names `path`."""
+    return SamModel(blueprint(**options).load(state, path))

@@ -1,0 +1,36 @@
+"""MobileSAMv2: any SAM encoder with the prompt-guided decoder (Zhang et al., 2023).
+
+The decoder is SAM's, trained on with boxes: ask it with the object-aware sampler. Its official
+file holds the prompt encoder and the decoder only; the encoder is taken from the official
+checkpoint of another variant.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from segment_anything.modeling import Sam
+
+from everything.variants import VARIANTS
+from everything.variants.checkpoints.key_mapping import Blueprint
+from everything.variants.checkpoints.reader import State
+from everything.variants.networks.sam import SamModel
+
+NAMES = (
+    (r"^prompt_encoder\.", "PromtEncoder."),  # as the file spells it
+    (r"^mask_decoder\.", "MaskDecoder."),
+)
+
+
+def blueprint(encoder: str, **options: Any) -> Blueprint[Sam]:
+    """Return the network of the variant `encoder` without values; `options` are its blueprint's."""
+    record = VARIANTS[encoder]
+    module = import_module(f"everything.variants.networks.{record.module}")
+    lender: Blueprint[Sam] = module.blueprint(**{**record.options, **options})
+    return Blueprint(lender.network, (*lender.names, *NAMES))
+
+
+def build(state: State, path: str, encoder: str, **options: Any) -> SamModel:
+    """Return the model with the weights of `state`; raises WeightsError, which names `path`."""
+    return SamModel(blueprint(encoder, **options).load(state, path))

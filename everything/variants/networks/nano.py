@@ -1,0 +1,97 @@
+"""nano: the tiny SAM that is trained here, behind the shared-image decoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from everything.bundled.boundary_net import STRIDE
+from everything.bundled.nano import SIDE, Nano, Seen
+from everything.config import Compute
+from everything.core.device import device_of, sent, settle
+from everything.core.geometry import Frame, Size, View, padded_frame
+from everything.core.prompts import Prompts
+from everything.core.protocols import Drafts
+from everything.decoding import SharedImage, SharedImageDecoder
+from everything.variants.checkpoints.key_mapping import Blueprint
+from everything.variants.checkpoints.reader import State
+
+
+@dataclass(frozen=True)
+class NanoImage:
+    """A view as nano sees it, and as the decoder wants it."""
+
+    seen: Seen
+    side: SharedImage
+
+    @property
+    def embedding(self) -> Tensor:
+        """The embedding, float32 (1, 128, 32, 32) over the canvas."""
+        return self.seen.embedding
+
+
+class NanoModel:
+    """nano behind this program's protocol. Its canvas is a square of 512 px: the view's longest
+    side fills it, the rest is padding, which the encoder skips."""
+
+    def __init__(self, network: Nano) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.decoder = SharedImageDecoder.of(network.prompt_encoder, network.mask_decoder)
+        self.device = torch.device("cpu")
+
+    def place(self, compute: Compute) -> None:
+        """Go to a device; the image encoder takes on a precision."""
+        self.device = device_of(compute)
+        self.network.to(self.device)
+        parts = self.network.prompt_encoder, self.network.mask_decoder
+        self.decoder = SharedImageDecoder.of(*parts, compute.kernels, compute.compile)
+        settle(self.network.image_encoder, compute)
+
+    def frame(self, view: Size) -> Frame:
+        """Return where a view of (h, w) px lies on the canvas."""
+        return padded_frame(view, SIDE)
+
+    def encode(self, view: View) -> NanoImage:
+        """Return what nano knows of a view, ready for prompts."""
+        seen = self.network.image_encoder(self.pixels(view))
+        details = self.network.mask_decoder.details(seen)
+        skip = details.permute(1, 2, 3, 0).flatten(1, 2)  # as DrawnSide.skip wants it
+        side = self.decoder.prepare(seen.embedding, seen.cells, skip)
+        encode = partial(self.network.prompt_encoder.tokens, seen)
+        return NanoImage(seen, replace(side, encode=encode))
+
+    def features(self, embedding: NanoImage) -> Tensor:
+        """Return the image encoder's embedding, float32 (1, 128, 32, 32) over the canvas."""
+        return embedding.embedding
+
+    def propose(self, embedding: NanoImage, prompts: Prompts, multimask_output: bool) -> Drafts:
+        """Return the answers to prompts (P rows, canvas px). Raises ValueError as `encode_sam`."""
+        return embedding.side.propose(prompts.points, prompts.labels, multimask_output)
+
+    def pixels(self, view: View) -> Tensor:
+        """Return a view as the encoder takes it: float32 (1, 3, h, w) in [0, 1], its last row and
+        column repeated up to multiples of 32."""
+        _, _, width, height = self.frame(view.size).content
+        resized = Image.fromarray(view.pixels).resize((width, height), Image.Resampling.BILINEAR)
+        pixels = sent(torch.from_numpy(np.array(resized)), self.device)
+        pixels = pixels.permute(2, 0, 1)[None].float() / 255
+        return F.pad(pixels, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
+
+
+def blueprint() -> Blueprint[Nano]:
+    """Return nano, its weights named as in the code."""
+    return Blueprint(Nano())
+
+
+def build(state: State, path: str) -> NanoModel:
+    """Return nano with the weights of `state`.
+
+    Raises WeightsError, which names `path`, if they do not fit.
+    """
+    return NanoModel(blueprint().load(state, path))

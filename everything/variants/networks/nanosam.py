@@ -1,0 +1,81 @@
+"""NanoSAM: SAM behind a ResNet-18 (NVIDIA, 2023), with MobileSAM's prompt encoder and decoder.
+
+Its authors publish the trained encoder as ONNX only, in which the parameters have lost their
+names, so that it cannot be loaded here. What can: a checkpoint that their trainer writes
+(`nanosam.tools.train`), which holds the encoder; the decoder is then taken from MobileSAM's file.
+
+Compared with the official code at 6536336 on the same seeded weights: pixels, embeddings and
+enlarged masks differ by 0. Points differ by less than a canvas pixel: there both axes have the
+longer side's scale, here each has its own, which is where the picture's pixels are.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import timm
+import torch
+from PIL import Image
+from segment_anything.modeling import Sam
+from torch import Tensor, nn
+
+from everything.core.geometry import Frame, Size, truncated_frame
+from everything.variants.checkpoints.key_mapping import Blueprint
+from everything.variants.checkpoints.reader import State
+from everything.variants.networks.sam import CANVAS, SamModel, joined
+
+NAMES = (
+    (r"^image_encoder\.up\.", "up_1."),
+    (r"^image_encoder\.position$", "pos_embedding"),
+    (r"^image_encoder\.", ""),
+)
+
+
+class ResNetEncoder(nn.Module):
+    """ResNet-18's last map, enlarged, with learned positions: (B, 3, s, s) to
+    (B, 256, s / 16, s / 16)."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.img_size = side
+        self.backbone = cast(Any, timm.create_model("resnet18", features_only=True))
+        self.up = nn.Sequential(
+            *_convolution(512, 256),
+            *_convolution(256, 256),
+            *_convolution(256, 256),
+            nn.ConvTranspose2d(256, 256, 3, stride=2, padding=1, output_padding=1),
+            nn.GELU(),
+        )
+        self.proj = nn.Sequential(*_convolution(256, 256), nn.Conv2d(256, 256, 1))
+        self.position = nn.Parameter(torch.empty(1, 256, side // 16, side // 16))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return the embedding."""
+        embedding: Tensor = self.proj(self.up(self.backbone(pixels)[-1])) + self.position
+        return embedding
+
+
+def _convolution(channels: int, to: int) -> tuple[nn.Module, nn.Module]:
+    return nn.Conv2d(channels, to, 3, padding=1), nn.GELU()
+
+
+class NanoSamModel(SamModel):
+    """NanoSAM: pictures are resized with Pillow's default filter, masks in one step."""
+
+    resampling = Image.Resampling.BICUBIC
+
+    def placed(self, view: Size, side: int) -> Frame:
+        """Return where a view of (h, w) px lies on a canvas of `side` px."""
+        return truncated_frame(view, side)
+
+
+def blueprint(side: int = CANVAS) -> Blueprint[Sam]:
+    """Return the network without values, for a canvas of `side` px."""
+    with torch.device("meta"):
+        encoder = ResNetEncoder(side)
+    return Blueprint(joined(encoder, side), NAMES)
+
+
+def build(state: State, path: str, **options: Any) -> NanoSamModel:
+    """Return the model with the weights of `state`; raises WeightsError, which names `path`."""
+    return NanoSamModel(blueprint(**options).load(state, path))

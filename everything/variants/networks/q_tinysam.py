@@ -1,0 +1,55 @@
+"""Q-TinySAM: TinySAM (Shu et al., 2023) whose image encoder computes in 8-bit integers.
+
+The authors' checkpoint is a pickled module that computes in floats; here the encoder is quantised
+from TinySAM's on photos of one's own (`everything quantize`), and computes in integers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from segment_anything.modeling import Sam
+from torch import nn
+
+from everything.config import Compute
+from everything.errors import ConfigError
+from everything.variants.checkpoints.key_mapping import Blueprint
+from everything.variants.checkpoints.reader import State
+from everything.variants.networks.int8 import empty, fold_norms, pack, replace_layers
+from everything.variants.networks.sam import CANVAS, SamModel, joined
+from everything.variants.networks.tinyvit import TinyVitEncoder
+
+
+class IntegerSamModel(SamModel):
+    """SAM with an encoder of integers, which runs on CPUs alone."""
+
+    def place(self, compute: Compute) -> None:
+        """Stay where it is. Raises ConfigError for what integers cannot do."""
+        if compute.device not in ("auto", "cpu") or compute.precision in ("bf16", "fp16"):
+            raise ConfigError(
+                f"compute.device = {compute.device!r}, compute.precision = {compute.precision!r}: "
+                f"q-tinysam computes in integers on a CPU: take tinysam there"
+            )
+
+
+def reduced(encoder: nn.Module) -> None:
+    """Bring a Tiny-ViT encoder into the form that is quantised: norms folded, no classifier."""
+    encoder.get_submodule("body").head = nn.Identity()
+    fold_norms(encoder)
+
+
+def blueprint(side: int = CANVAS) -> Blueprint[Sam]:
+    """Return the network without values, for a canvas of `side` px."""
+    with torch.device("meta"):
+        encoder = TinyVitEncoder(side).eval()
+        reduced(encoder)
+        replace_layers(encoder, lambda name, layer: empty(layer))
+    return Blueprint(joined(encoder, side))
+
+
+def build(state: State, path: str, **options: Any) -> IntegerSamModel:
+    """Return the model with the weights of `state`; raises WeightsError, which names `path`."""
+    network = blueprint(**options).load(state, path)
+    pack(network.image_encoder)
+    return IntegerSamModel(network)

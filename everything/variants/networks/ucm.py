@@ -1,0 +1,152 @@
+"""ucm: the embedded default, a region tree that answers prompts like a SAM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from everything.bundled import region_selection
+from everything.bundled.click_regions import Clicks
+from everything.bundled.region_masks import draw
+from everything.bundled.region_tree import Ints
+from everything.bundled.ucm import LOOKS, Looks, Ucm, Understood, score, understand
+from everything.config import Compute
+from everything.core.device import PRECISIONS
+from everything.core.geometry import Frame, Size, View
+from everything.core.prompts import INSIDE, OUTSIDE, Prompts
+from everything.core.protocols import Drafts
+from everything.errors import ConfigError
+from everything.variants.checkpoints.key_mapping import Blueprint
+from everything.variants.checkpoints.reader import State
+
+CANVAS = 640  # px; longer views are reduced to this
+
+
+@dataclass(frozen=True)
+class RegionDrafts:
+    """Regions that answer prompts: see everything.model.Drafts. identity: int64 (N,), the node."""
+
+    understood: Understood
+    scores: Tensor
+    prompt: Tensor
+    level: Tensor
+    identity: Tensor
+
+    def draw(self, rows: Tensor) -> Tensor:
+        """Return the logits of rows int64 (K,), float32 (K, h, w) over the canvas."""
+        return draw(self.understood.regions, self.identity[rows].tolist())
+
+
+class UcmModel:
+    """The region tree behind this program's protocol. Its canvas is the view itself, reduced to
+    640 px on its longest side where that is longer. looks: see everything.embedded.ucm."""
+
+    def __init__(self, network: Ucm, looks: Looks = LOOKS) -> None:
+        self.looks = looks
+        self.network = network.eval().requires_grad_(False)
+        self.network.to(memory_format=torch.channels_last)
+        self.precision: torch.dtype | None = None
+
+    def place(self, compute: Compute) -> None:
+        """Take on a precision. Raises ConfigError for what its region trees, which are built on
+        the CPU, gain nothing from."""
+        if compute.device not in ("auto", "cpu") or compute.compile:
+            raise ConfigError(
+                "ucm runs on the CPU and is not compiled: leave compute.device and compile out"
+            )
+        self.precision = PRECISIONS.get(compute.precision)
+
+    def frame(self, view: Size) -> Frame:
+        """Return where a view of (h, w) px lies on the canvas, which it fills."""
+        scale = min(1.0, CANVAS / max(view))
+        height, width = (max(1, round(side * scale)) for side in view)
+        return Frame(view, (height, width), (0, 0, width, height), "one-step")
+
+    def encode(self, view: View) -> Understood:
+        """Return the regions of a view."""
+        height, width = self.frame(view.size).canvas
+        pixels = view.pixels
+        if view.size != (height, width):
+            image = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
+            pixels = np.asarray(image)
+        return understand(self.network, pixels, self.precision, self.looks)
+
+    def features(self, embedding: Understood) -> Tensor:
+        """Return the boundary network's features, float32 (1, 72, h', w') over the canvas."""
+        return embedding.maps
+
+    def propose(self, embedding: Understood, prompts: Prompts, multimask_output: bool) -> Drafts:
+        """Return nested regions around clicks and the regions that fit boxes best.
+
+        A box counts before points that come with it. The score of an answer to a box is the
+        geometric mean of its region's and of the IoU of the boxes.
+        """
+        count = 3 if multimask_output else 1
+        nodes = np.empty((len(prompts), count), np.int64)
+        scores = np.empty(nodes.shape, np.float32)
+        simple = ((prompts.labels == INSIDE).sum(1) == 1) & ((prompts.labels >= 0).sum(1) == 1)
+        clicks = simple.nonzero().flatten().numpy()
+        points = prompts.points[clicks][prompts.labels[clicks] == INSIDE]
+        nodes[clicks], expected = self._of_clicks(embedding, _pixels(embedding, points), count)
+        scores[clicks] = score(embedding.match[nodes[clicks]], expected)
+        for i in (~simple).nonzero().flatten().tolist():
+            nodes[i], fit = _of_one(embedding, prompts, i, count)
+            quality = embedding.quality[nodes[i]]
+            scores[i] = np.where(fit < 1, np.sqrt(quality * fit), quality)
+        rows = torch.arange(nodes.size)
+        return RegionDrafts(
+            embedding,
+            torch.from_numpy(scores.ravel()),
+            rows // count,
+            rows % count,
+            torch.from_numpy(nodes.ravel()),
+        )
+
+    def _of_clicks(
+        self, understood: Understood, points: Ints, count: int
+    ) -> tuple[Ints, NDArray[np.float64]]:
+        regions, opinion = understood.regions, understood.opinion
+        found = Clicks.at(regions, points)
+        nodes, place = torch.from_numpy(found.nodes), torch.from_numpy(found.place)
+        with torch.inference_mode():
+            vote = self.network.scorer.clicked(opinion, nodes, place)
+        return region_selection.of_clicks(regions, found, vote.numpy(), count)
+
+
+def _of_one(
+    understood: Understood, prompts: Prompts, row: int, count: int
+) -> tuple[Ints, NDArray[np.float64] | float]:
+    """Regions for a box or several points, and how well they fit the box."""
+    if (box := prompts.box(row)) is not None:
+        return region_selection.of_box(understood.regions, np.array(box), count)
+    points, labels = prompts.points[row], prompts.labels[row]
+    regions, vote = understood.regions, understood.opinion.vote.numpy()
+    inside, outside = (
+        regions.at(*_pixels(understood, points[labels == sign]).T) for sign in (INSIDE, OUTSIDE)
+    )
+    return region_selection.of_points(regions, vote, inside, outside, count), 1.0
+
+
+def _pixels(understood: Understood, points: Tensor) -> Ints:
+    """Pixels (P, 2) xy of points, canvas px; a point beyond the edge is taken to be on it."""
+    height, width = understood.regions.place.shape
+    pixels: Ints = np.clip(points.floor().long().numpy(), 0, [width - 1, height - 1])
+    return pixels
+
+
+def blueprint() -> Blueprint[Ucm]:
+    """Return the two networks, their weights named as in the code."""
+    return Blueprint(Ucm())
+
+
+def build(state: State, path: str) -> UcmModel:
+    """Return the model with the weights of `state`.
+
+    Raises WeightsError, which names `path`, if they do not fit.
+    """
+    return UcmModel(blueprint().load(state, path))

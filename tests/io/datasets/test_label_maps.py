@@ -1,0 +1,161 @@
+"""Truth in the formats that people have."""
+
+from __future__ import annotations
+
+import json
+import lzma
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from everything.errors import InputError
+from everything.io.datasets.label_maps import Truth, labels_from_masks, mirrored, read_truth
+
+SIZE = (6, 8)
+
+
+def left_and_right() -> list[np.ndarray]:
+    left = np.zeros(SIZE, bool)
+    left[:, :4] = True
+    return [left, ~left]
+
+
+def rle(mask: np.ndarray) -> dict[str, object]:
+    code = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": list(SIZE), "counts": code["counts"].decode()}
+
+
+def photo(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((*SIZE, 3), 90, np.uint8)).save(path)
+    return path
+
+
+def check(truths: list[Truth]) -> None:
+    assert len(truths) == 1
+    labels = truths[0].labels
+    assert labels.shape == (1, *SIZE)
+    assert truths[0].photo.shape == (*SIZE, 3)
+    assert truths[0].complete
+    assert len(np.unique(labels[0, :, :4])) == 1
+    assert len(np.unique(labels[0, :, 4:])) == 1
+    assert labels[0, 0, 0] != labels[0, 0, -1]
+
+
+def test_a_mirrored_photo_has_its_regions_where_they_are_seen() -> None:
+    random = np.random.default_rng(0)
+    photo = random.integers(0, 256, (*SIZE, 3), np.uint8)
+    labels = random.integers(0, 5, (2, *SIZE)).astype(np.int16)
+    other = mirrored(Truth("a", photo, labels, complete=False))
+    for x in range(SIZE[1]):
+        assert (other.photo[:, -1 - x] == photo[:, x]).all()
+        assert (other.labels[:, :, -1 - x] == labels[:, :, x]).all()
+    assert not other.complete
+
+
+def test_coco(tmp_path: Path) -> None:
+    photo(tmp_path / "images" / "a.png")
+    annotations = [
+        {"id": i, "image_id": 7, "segmentation": rle(m)} for i, m in enumerate(left_and_right())
+    ]
+    images = [{"id": 7, "file_name": "a.png", "height": 6, "width": 8}]
+    file = tmp_path / "instances.json"
+    file.write_text(json.dumps({"images": images, "annotations": annotations}))
+    check(list(read_truth(tmp_path)))
+    check(list(read_truth(file)))
+
+
+def test_coco_polygons_and_plain_counts(tmp_path: Path) -> None:
+    photo(tmp_path / "a.png")
+    annotations = [
+        {"id": 1, "image_id": 1, "segmentation": [[0, 0, 4, 0, 4, 6, 0, 6]]},
+        {"id": 2, "image_id": 1, "segmentation": {"size": [6, 8], "counts": [24, 24]}},
+    ]
+    images = [{"id": 1, "file_name": "a.png", "height": 6, "width": 8}]
+    (tmp_path / "i.json").write_text(json.dumps({"images": images, "annotations": annotations}))
+    check(list(read_truth(tmp_path)))
+
+
+def test_sa1b(tmp_path: Path) -> None:
+    photo(tmp_path / "deep" / "a.jpg")
+    content = {
+        "image": {"height": 6, "width": 8},
+        "annotations": [{"segmentation": rle(m)} for m in left_and_right()],
+    }
+    (tmp_path / "deep" / "a.json").write_text(json.dumps(content))
+    check(list(read_truth(tmp_path)))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".npy"])
+def test_label_maps(tmp_path: Path, suffix: str) -> None:
+    photo(tmp_path / "images" / "a.jpg")
+    photo(tmp_path / "images" / "without_labels.jpg")
+    (tmp_path / "labels").mkdir()
+    labels = np.where(left_and_right()[0], 17, 200).astype(np.uint8)
+    file = tmp_path / "labels" / f"a{suffix}"
+    if suffix == ".png":
+        Image.fromarray(labels).save(file)
+    else:
+        np.save(file, labels)
+    check(list(read_truth(tmp_path)))
+
+
+def test_data_pack_keeps_annotators_apart_and_splits(tmp_path: Path) -> None:
+    left, right = left_and_right()
+    images = []
+    for split in ("train", "val"):
+        photo(tmp_path / f"{split}.png")
+        codes = [rle(m)["counts"] for m in (left, right, left | right)]
+        segments = [[0, codes[0]], [0, codes[1]], [1, codes[2]]]
+        images.append(
+            {"file": f"{split}.png", "split": split, "height": 6, "width": 8}
+            | {"annotators": 2, "segments": segments}
+        )
+    with lzma.open(tmp_path / "annotations.json.xz", "wt") as file:
+        json.dump({"images": images}, file)
+    truths = list(read_truth(tmp_path, "train"))
+    assert [truth.name for truth in truths] == ["train.png"]
+    assert truths[0].labels.shape == (2, *SIZE)
+    assert truths[0].labels[0, 0].tolist() == [1] * 4 + [2] * 4
+    assert (truths[0].labels[1] == 1).all()
+    assert len(list(read_truth(tmp_path))) == 2
+
+
+def test_objects_alone_leave_the_rest_unknown(tmp_path: Path) -> None:
+    photo(tmp_path / "a.jpg")
+    content = {
+        "image": {"height": 6, "width": 8},
+        "annotations": [{"segmentation": rle(left_and_right()[0])}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    (truth,) = read_truth(tmp_path)
+    assert not truth.complete
+    assert (truth.labels[0, :, 4:] == 0).all()
+
+
+def test_parts_lie_on_top_of_wholes() -> None:
+    whole, part = np.ones(SIZE, bool), np.zeros(SIZE, bool)
+    part[2, 2] = True
+    for masks in ([whole, part], [part, whole]):
+        labels = labels_from_masks(masks, SIZE)
+        assert labels[0, 2, 2] != labels[0, 0, 0]
+    assert (labels_from_masks([], SIZE) == 0).all()
+
+
+def test_a_folder_without_truth_is_refused(tmp_path: Path) -> None:
+    photo(tmp_path / "a.jpg")
+    with pytest.raises(InputError, match="no truth"):
+        read_truth(tmp_path)
+
+
+def test_labels_of_another_size_are_refused() -> None:
+    with pytest.raises(ValueError, match="labels are"):
+        Truth("a", np.zeros((4, 4, 3), np.uint8), np.zeros((1, 4, 5), np.int16))
+
+
+def test_truth_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere\.json: no such file or folder"):
+        read_truth(tmp_path / "nowhere.json")

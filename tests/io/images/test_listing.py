@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import http.server
+import io
+import json
+import tarfile
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from everything.errors import ImageError, InputError
+from everything.io.images.decode import Limits
+from everything.io.images.fetch import read_source
+from everything.io.images.listing import list_photos
+from everything.io.images.sources import Source, list_inputs
+from everything.io.storage.bucket import Bucket
+from everything.io.storage.locations import Location, Url, located
+from everything.jobs.label import label
+from tests.fakes import RECIPE, build, save_photo
+
+LIMITS = Limits(max_bytes=10_000)
+
+
+def names(*places: Location) -> list[str]:
+    return [source.name for source in list_photos(places)]
+
+
+def contents(*places: Location) -> dict[str, bytes]:
+    return {source.name: read_source(source, LIMITS) for source in list_photos(places)}
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """A folder with photos and other things in it."""
+    made = {
+        "b/z.png": b"z", "b/a b?.jpg": b"ab", "b.jpg": b"b", "a.jpg": b"a", "c/d/e.JPG": b"e",
+    }  # fmt: skip
+    for name, content in (made | {"notes.txt": b"", "c/.hidden.jpg": b"", "list.md": b""}).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return made
+
+
+@pytest.fixture
+def bucket() -> Bucket:
+    return Bucket(Url(f"memory://{uuid4().hex}"))
+
+
+def test_a_bucket_is_listed_like_a_folder(tmp_path: Path, bucket: Bucket) -> None:
+    made = files(tmp_path)
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            bucket.write(path.relative_to(tmp_path).as_posix(), [path.read_bytes()])
+    far = list(list_photos([bucket.root]))
+    assert [source.name for source in far] == [s.name for s in list_inputs([tmp_path])]
+    assert contents(bucket.root) == contents(tmp_path) == made
+    assert [source.size for source in far] == [len(made[source.name]) for source in far]
+    assert contents(bucket.root / "b/z.png") == {"z.png": b"z"}
+    with pytest.raises(InputError, match="nothing is there"):
+        names(bucket.root / "nothing")
+
+
+def test_globs(tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    files(tmp_path)
+    for name in ("x/1.jpg", "x/2.jpg", "y/3.png", "y/4.txt"):
+        bucket.write(name, [b"far"])
+    assert names(tmp_path / "*.jpg") == ["a.jpg", "b.jpg"]
+    assert names(tmp_path / "**/*.[jJ]*") == ["a.jpg", "b.jpg", "b/a b?.jpg", "c/d/e.JPG"]
+    assert names(tmp_path / "b/a b?.jpg") == ["a b?.jpg"]  # a file that is called so
+    assert names(bucket.root / "x/*.jpg") == ["1.jpg", "2.jpg"]
+    assert names(bucket.root / "*/*") == ["x/1.jpg", "x/2.jpg", "y/3.png"]
+    monkeypatch.chdir(tmp_path)
+    assert names(Path("b/*.png")) == ["z.png"]
+    assert contents(Path("*.jpg")) == {"a.jpg": b"a", "b.jpg": b"b"}
+    assert names(tmp_path / "*.tif") == []
+
+
+ROWS = [{"uri": "p/a.jpg"}, {"uri": "memory://far/x.png"}, {"uri": "p/b.jpg", "name": "n/b.jpg"}]
+
+
+def lists(folder: Path) -> None:
+    filled = [{"name": None} | row for row in ROWS]
+    pq.write_table(pa.Table.from_pylist(filled), folder / "list.parquet")
+    lines = [f"{row['uri']},{row.get('name', '')}" for row in ROWS]
+    (folder / "list.csv").write_text("uri,name\n" + "\n".join(lines) + "\n")
+    (folder / "list.jsonl").write_text("".join(json.dumps(row) + "\n\n" for row in ROWS))
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl"])
+def test_lists(tmp_path: Path, kind: str) -> None:
+    for name in "ab":
+        save_photo(tmp_path / f"p/{name}.jpg")
+    Bucket(Url("memory://far")).write("x.png", [b"x"])
+    lists(tmp_path)
+    found = list(list_photos([tmp_path / f"list.{kind}"]))
+    assert [source.name for source in found] == ["p/a.jpg", "far/x.png", "n/b.jpg"]
+    assert read_source(found[1], LIMITS) == b"x"
+    assert read_source(found[2], LIMITS) == (tmp_path / "p/b.jpg").read_bytes()
+
+
+def test_lists_of_lines_and_of_strings(tmp_path: Path, bucket: Bucket) -> None:
+    save_photo(tmp_path / "a.jpg")
+    (tmp_path / "list.txt").write_text(f"a.jpg\n\n{tmp_path}/a.jpg\nfile://{tmp_path}/a.jpg\n")
+    whole = f"{tmp_path}/a.jpg".lstrip("/")
+    found = list(list_photos([tmp_path / "list.txt"]))
+    assert [source.name for source in found] == ["a.jpg", whole]
+    assert len({read_source(source, LIMITS) for source in found}) == 1
+    bucket.write("l/list.jsonl", [b'"a.jpg"\n"/b.jpg"'])
+    bucket.write("l/a.jpg", [b"a"])
+    bucket.write("l/b.jpg", [b"b"])
+    assert contents(bucket.root / "l/list.jsonl") == {"a.jpg": b"a", "b.jpg": b"b"}
+
+
+def test_what_a_list_has_twice_is_listed_once(tmp_path: Path) -> None:
+    (tmp_path / "l.txt").write_text("b.jpg\na.jpg\nb.jpg\nb.jpg\ns3://x/c.jpg\ns3://x/c.jpg\n")
+    assert names(tmp_path / "l.txt") == ["b.jpg", "a.jpg", "x/c.jpg"]
+    (tmp_path / "l.txt").write_text("s3://x/c.jpg\na.jpg\ngs://x/c.jpg\n")
+    with pytest.raises(InputError, match=r"s3://x/c.jpg and gs://x/c.jpg would have .* column"):
+        names(tmp_path / "l.txt")
+    half = [{"uri": "\ud800.jpg"}, {"uri": "\ud800.jpg"}]  # JSON has half characters
+    (tmp_path / "l.jsonl").write_text("".join(json.dumps(row) + "\n" for row in half))
+    assert names(tmp_path / "l.jsonl") == ["\ud800.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.parquet", b"PAR1", "not a list"),
+        ("a.jsonl", b"{", "not a list"),
+        ("a.jsonl", b"{}", "not a list"),
+        ("a.jsonl", b'{"uri": 1}', "1 is not a URI"),
+        ("a.csv", b"\xff\xfe", "not a list"),
+        ("a.csv", b"uri\n\n,\n", "not a list"),
+        ("missing.csv", None, "not a list"),
+    ],
+)
+def test_what_is_no_list(tmp_path: Path, name: str, content: bytes | None, reason: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=reason):
+        names(tmp_path / name)
+
+
+def test_a_list_from_afar_cannot_name_files_of_this_machine(bucket: Bucket) -> None:
+    bucket.write("list.txt", [b"file:///etc/passwd\n"])
+    with pytest.raises(InputError, match="of this machine, the list is not"):
+        names(bucket.root / "list.txt")
+
+
+@pytest.mark.parametrize("uri", ["ftp://a/b.jpg", "memory://nothing/b.jpg", "../../x.jpg", "/x"])
+def test_a_bad_row_of_a_list_is_one_failed_photo(tmp_path: Path, uri: str) -> None:
+    save_photo(tmp_path / "a.jpg")
+    (tmp_path / "list.txt").write_text(f"{uri}\na.jpg\n")
+    console = Console(file=io.StringIO())
+    listing = partial(list_photos, [tmp_path / "list.txt"])
+    summary = label(
+        listing, tmp_path / "out", RECIPE, build=build, preview=False, console=console
+    )  # fmt: skip
+    assert (summary.done, summary.failed) == (1, 1)
+    assert not list(tmp_path.rglob("x.jpg.json"))
+
+
+def tar(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE):
+            info = tarfile.TarInfo(f"other{kind.decode()}.jpg")
+            info.type, info.linkname = kind, "/etc/passwd"
+            archive.addfile(info)
+    return buffer.getvalue()
+
+
+LONG = "k/" + "long" * 40 + ".jpg"
+MEMBERS = {"sa_1.jpg": b"1" * 700, "sa_1.json": b"{}", f"./{LONG}": b"", "2.png": b"2"}
+
+
+def test_members_of_archives(tmp_path: Path, bucket: Bucket) -> None:
+    expected = {
+        "sa_0.tar/sa_1.jpg": b"1" * 700,
+        f"sa_0.tar/{LONG}": b"",
+        "sa_0.tar/2.png": b"2",
+    }
+    (tmp_path / "sa_0.tar").write_bytes(tar(MEMBERS))
+    bucket.write("sa_0.tar", [tar(MEMBERS)])
+    bucket.write("sa_1.tar", [tar({"3.jpg": b"3"})])
+    assert contents(tmp_path / "sa_0.tar") == contents(bucket.root / "sa_0.tar") == expected
+    assert contents(bucket.root / "sa_*.tar") == expected | {"sa_1.tar/3.jpg": b"3"}
+
+
+def test_a_broken_archive_is_one_failed_photo_more(tmp_path: Path) -> None:
+    content = tar({"1.jpg": b"1" * 600, "2.jpg": b"2" * 600})
+    (tmp_path / "cut.tar").write_bytes(content[:1800])
+    (tmp_path / "no.tar").write_bytes(b"no archive")
+    found = list(list_photos([tmp_path / "*.tar"]))
+    assert found[0].name == "cut.tar/1.jpg"
+    assert "no.tar" in [source.name for source in found]
+
+
+def test_members_cannot_lead_out(tmp_path: Path) -> None:
+    save_photo(tmp_path / "a.jpg")
+    good = (tmp_path / "a.jpg").read_bytes()
+    bad = {"../../evil.jpg": good, "/evil.jpg": good, "a/../../evil.jpg": good, "ok.jpg": good}
+    (tmp_path / "x.tar").write_bytes(tar(bad))
+    listing = partial(list_photos, [tmp_path / "x.tar"])
+    console = Console(file=io.StringIO())
+    summary = label(
+        listing, tmp_path / "out/in", RECIPE, build=build, preview=False, console=console
+    )  # fmt: skip
+    assert (summary.done, summary.failed) == (1, 3)
+    assert all("leads out of the results" in failure for failure in summary.failures)
+    assert [p.name for p in tmp_path.rglob("*.jpg.json")] == ["ok.jpg.json"]
+
+
+def test_several_inputs_keep_their_names_apart(tmp_path: Path, bucket: Bucket) -> None:
+    files(tmp_path / "near")
+    bucket.write("far/a.jpg", [b"far"])
+    found = contents(tmp_path / "near", bucket.root / "far")
+    assert (found["near/a.jpg"], found["far/a.jpg"]) == (b"a", b"far")
+    with pytest.raises(InputError, match="two inputs end so"):
+        names(bucket.root / "far", bucket.root / "x/far")
+
+
+def test_limits_hold_far_away(bucket: Bucket) -> None:
+    bucket.write("large.jpg", [b"x" * 10_001])
+    bucket.write("large.tar", [tar({"large.jpg": b"x" * 10_001})])
+    for place in (bucket.root, bucket.root / "large.tar"):
+        (source,) = list_photos([place])
+        with pytest.raises(ImageError, match=r"10,001 bytes are over the limit of 10,000"):
+            read_source(source, LIMITS)
+        with pytest.raises(ImageError, match="over the limit"):
+            read_source(source._replace(size=source.size if source.start else None), LIMITS)
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    handler = partial(Quiet, directory=str(tmp_path))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_photos_and_lists_from_the_web(tmp_path: Path, web: str) -> None:
+    save_photo(tmp_path / "p/a.jpg")
+    photo = (tmp_path / "p/a.jpg").read_bytes()
+    (tmp_path / "list.csv").write_text(f"url\n{web}/p/a.jpg\n{web}/p/missing.jpg\n")
+    assert contents(located(f"{web}/p/a.jpg")) == {"a.jpg": photo}
+    first, second = list_photos([located(f"{web}/list.csv")])
+    assert first.name == f"{web.removeprefix('http://')}/p/a.jpg"
+    assert read_source(first, LIMITS) == photo
+    with pytest.raises(ImageError, match="check that it is there"):
+        read_source(second, LIMITS)
+
+
+def test_a_source_says_where_it_is() -> None:
+    assert Source("/a", "b.jpg").location == Path("/a/b.jpg")
+    assert Source("s3://a", "b.jpg").location == Url("s3://a/b.jpg")
+    assert Source("/a", "b", file="s3://c/d").location == Url("s3://c/d")

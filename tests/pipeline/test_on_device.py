@@ -1,0 +1,253 @@
+"""What runs on a GPU, on a pretended one: the right device everywhere, the processor's masks, and
+only as many waits as are known (docs/fast-decoder.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from everything.config import Compute
+from everything.core.geometry import padded_frame, stretched_frame, whole
+from everything.core.prompts import Prompts
+from everything.core.segments import Segments
+from everything.pipeline.filtering import accept
+from everything.pipeline.mask_stats import Place, measure
+from everything.pipeline.pipeline import Pipeline, segment
+from everything.recipes.build import load
+from tests.photos import photo
+from tests.pretended import GPU, Gpu, OnGpu, switched_on
+from tests.variants.test_contract import build
+
+# One of each module's; slimsam, mobilesamv2 and tinysam have the code of others.
+FAMILIES = (
+    "nano",
+    "sam-vit-b",
+    "sam2-hiera-t",
+    "mobilesam",
+    "edgesam",
+    "nanosam",
+    "lite-sam",
+    "mobilesamv2-efficientvit-l2",
+    "efficientsam-ti",
+)
+PHOTO = photo("chelsea", 160)
+VIEW = whole(PHOTO)
+CLICKS = Prompts.clicks(torch.tensor([[30.0, 20.0], [90.0, 60.0], [5.0, 99.0]]))
+BOXES = Prompts.boxes(torch.tensor([[10.0, 10.0, 90.0, 80.0], [0.0, 0.0, 160.0, 106.0]]))
+MIXED = Prompts(torch.cat([BOXES.points, CLICKS.points[:2]], 1), torch.tensor([[2, 3, 0]] * 2))
+ROWS = torch.tensor([4, 0, 1, 4])
+
+
+@pytest.fixture
+def gpu() -> Iterator[Gpu]:
+    with switched_on() as mode:
+        yield mode
+
+
+def test_the_pretended_gpu_notices(gpu: Gpu):
+    there, here = torch.arange(3, device=GPU), torch.arange(3)
+    assert isinstance(there, OnGpu)
+    with pytest.raises(RuntimeError, match="same device"):
+        there + here
+    with pytest.raises(RuntimeError, match=r"\.numpy\(\) is not supported"):
+        there.numpy()
+    with pytest.raises(RuntimeError, match="indices should be"):
+        here[there]
+    cases = {
+        "item": lambda: bool((there == 1).any()),
+        "boolean index": lambda: there[there > 0],
+        "nonzero": lambda: there.nonzero(),
+        "unique": lambda: torch.unique(there),
+        "copy to host": there.tolist,
+        "copy to GPU": lambda: there.new_tensor([4]),
+    }
+    for inference in (False, True):
+        for why, case in cases.items():
+            with gpu.counting() as waits, torch.inference_mode(inference):
+                case()
+            assert waits == {why: 1}, why
+    with gpu.counting() as waits:
+        assert ((there + here.to(GPU, non_blocking=True)) * 2).sum().device == GPU
+        assert there[here] is not None
+    assert waits == {"copy to GPU": 1}
+
+
+def answers(model: Any, prompts: Prompts, several: bool) -> tuple[Any, torch.Tensor]:
+    """The drafts and some of their masks."""
+    frame = model.frame(VIEW.size)
+    on_canvas = Prompts(frame.to_canvas(prompts.points), prompts.labels)
+    drafts = model.propose(model.encode(VIEW), on_canvas, several)
+    return drafts, drafts.draw(ROWS % len(drafts.scores))
+
+
+def questions(name: str) -> list[tuple[Prompts, bool]]:
+    asked = [(CLICKS, True), (BOXES, False)]
+    return asked if name == "efficientsam-ti" else [*asked, (MIXED, True)]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@torch.inference_mode()
+def test_every_family_answers_as_on_a_processor(name: str):
+    model = build(name)
+    model.place(Compute(device="cpu", precision="fp32", kernels="torch"))
+    expected = [answers(model, *question) for question in questions(name)]
+    with switched_on() as gpu:
+        model.place(Compute(device="cuda:0", precision="fp32"))
+        for question, (drafts, logits) in zip(questions(name), expected, strict=True):
+            with gpu.counting() as waits:
+                found, drawn = answers(model, *question)
+            # The scores; edgesam's are of the masks, by which SAM 2's single answers are chosen.
+            by_looks = name == "sam2-hiera-t" and not question[1]
+            assert waits == {"copy to host": 1 + (name == "edgesam") + by_looks}
+            assert isinstance(drawn, OnGpu)
+            near = {"rtol": 1e-4, "atol": 2e-4 * float(logits.abs().max())}
+            torch.testing.assert_close(drawn.cpu(), logits, **near)
+            torch.testing.assert_close(found.scores, drafts.scores, rtol=1e-3, atol=1e-4)
+            for column in ("prompt", "level", "identity"):
+                assert torch.equal(getattr(found, column), getattr(drafts, column))
+
+
+@pytest.mark.parametrize("name", ["sam-vit-b", "sam2-hiera-t"])
+@torch.inference_mode()
+def test_the_plain_decoder_does_it_too(name: str):
+    model = build(name)
+    model.decode_plainly()
+    _, expected = answers(model, CLICKS, True)
+    with switched_on() as gpu:
+        model.place(Compute(device="cuda:0"))
+        model.decode_plainly()
+        with gpu.counting() as waits:
+            _, drawn = answers(model, CLICKS, True)
+        assert waits["copy to host"] == 1
+        assert not waits["item"] + waits["boolean index"] + waits["nonzero"]
+        near = {"rtol": 1e-4, "atol": 2e-4 * float(expected.abs().max())}
+        torch.testing.assert_close(drawn.cpu(), expected, **near)
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    # Processors take half a minute for convolutions in float16.
+    [
+        *((name, "bf16") for name in FAMILIES),
+        ("nano", "fp16"),
+        ("sam-vit-b", "fp16"),
+    ],
+)
+@torch.inference_mode()
+def test_a_lower_precision_ends_at_the_encoder(name: str, precision: str):
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    with switched_on() as gpu:
+        model = build(name)
+        model.place(Compute(device="cuda:0", precision=precision))
+        with gpu.counting() as waits:
+            embedding = model.encode(VIEW)
+        assert not waits
+        assert dtype in gpu.dtypes
+        assert model.features(embedding).dtype == torch.float32
+        gpu.dtypes.clear()
+        points = Prompts(model.frame(VIEW.size).to_canvas(CLICKS.points), CLICKS.labels)
+        drawn = model.propose(embedding, points, True).draw(ROWS)
+        assert drawn.dtype == torch.float32
+        assert drawn.cpu().isfinite().all()
+        assert dtype not in gpu.dtypes
+
+
+def pipeline(**settings: Any) -> Pipeline:
+    sampler = settings.pop("sampler", "grid-16")
+    loose = {"pred_iou_thresh": 0.3, "stability_score_thresh": 0.5, "kernels": "torch"}
+    return load("nano", sampler, **(loose | settings))
+
+
+def assert_same(found: Segments, expected: Segments) -> None:
+    """The same but for single pixels that lie on the cut."""
+    size = PHOTO.shape[:2]
+    assert len(found) == len(expected) > 0
+    differ = found.masks(size) ^ expected.masks(size)
+    assert differ.sum() <= 2e-4 * expected.masks(size).sum()
+    torch.testing.assert_close(found.scores, expected.scores, rtol=0, atol=1e-4)
+    torch.testing.assert_close(found.stability, expected.stability, rtol=0, atol=0.01)
+
+
+def test_a_photo_and_its_waits(gpu: Gpu, monkeypatch: pytest.MonkeyPatch):
+    settings = {"points_per_side": 5, "points_per_batch": 10}
+    expected = segment(PHOTO, pipeline(device="cpu", **settings))
+    there = pipeline(device="cuda:0", **settings)
+    lots: list[int] = []  # masks of them that passed
+    monkeypatch.setattr(
+        "everything.pipeline.filtering.accept",
+        lambda *a: lots.append(len(masks := accept(*a))) or masks,
+    )
+    with gpu.counting() as waits:
+        found = segment(PHOTO, there)
+    assert_same(found, expected)
+    batches, passed = 3, sum(masks > 0 for masks in lots)
+    assert batches <= passed <= len(lots) <= 2 * batches
+    # Of each batch its scores; of each lot that is drawn counts; of what passed the edges' number,
+    # and edges.
+    assert waits == {"copy to host": batches + len(lots) + passed, "nonzero": passed}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"sampler": "hierarchical", "points_per_side": 8, "high_score_thresh": 0.5},
+        {"sampler": "auto-ppn", "conf": 0.02, "max_points": 9, "max_boxes": 5},
+        {"sampler": "object-aware", "max_det": 9},
+        {"points_per_side": 3, "crop_n_layers": 1, "min_mask_region_area": 20},
+    ],
+    ids=lambda settings: "-".join(map(str, settings.values())),
+)
+def test_samplers_and_crops(gpu: Gpu, settings: dict[str, Any]):
+    expected = segment(PHOTO, pipeline(device="cpu", **settings))
+    assert_same(segment(PHOTO, pipeline(device="cuda:0", **settings)), expected)
+
+
+def test_memory_that_runs_out_makes_batches_smaller(
+    gpu: Gpu, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("everything.pipeline.mask_stats.WORKING_SET_THERE", 4 * 2**20)
+    there = pipeline(device="cuda:0", points_per_side=8, points_per_batch=64)
+    expected = segment(PHOTO, pipeline(device="cuda:0", points_per_side=8))
+    gpu.memory = 1_800_000  # an encoder's largest map, 48 prompts' weights, 9 prompts' features
+    with pytest.raises(torch.OutOfMemoryError):
+        torch.empty(gpu.memory + 1, device=GPU)
+    found = segment(PHOTO, there)
+    # Once while scores were asked for; while masks were drawn, fewer were drawn together.
+    said = [record.message.split(" from ")[0] for record in caplog.records]
+    assert said == ["out of memory: points_per_batch is 32"]
+    assert gpu.refused > 2
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize("kind", ["padded", "stretched", "bicubic"])
+@pytest.mark.parametrize("origin", [(0, 0), (3, 5)])
+def test_masks_measured_there_are_those_of_whole_masks_here(
+    gpu: Gpu, kind: str, origin: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("everything.pipeline.mask_stats.WORKING_SET_THERE", 3 * 4 * 64 * 64)
+    size = (40, 61)
+    frames = {
+        "padded": padded_frame(size, 64),
+        "stretched": stretched_frame(size, 64),
+        "bicubic": stretched_frame(size, 64, "bicubic"),
+    }
+    generator = torch.Generator().manual_seed(2)
+    logits = torch.randn(8, 16, 16, generator=generator)
+    logits[3], logits[5] = -9.0, 9.0  # empty, and full: its columns run into each other
+    place = Place(origin, (size[0] + origin[1], size[1] + origin[0] + 2))
+    expected = measure(logits, frames[kind], 0.7, "exact", place)
+    with gpu.counting() as waits:
+        found = measure(logits.to(GPU, non_blocking=True), frames[kind], 0.7, "auto", place)
+        assert waits == {}
+    for name in ("stability", "areas", "boxes"):
+        here, there = getattr(expected, name), getattr(found, name)
+        assert torch.equal(here.nan_to_num(7), there.nan_to_num(7))
+        assert here.dtype == there.dtype
+    rows = [7, 3, 0, 5, 1]
+    assert found.codes(rows) == expected.codes(rows)
+    assert found.codes([]) == []
+    assert np.all(found.areas.numpy()[[3, 5]] == [0, size[0] * size[1]])

@@ -1,0 +1,142 @@
+"""Overlays: what is drawn where."""
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.color import rgb2lab
+
+from everything.core import rle
+from everything.errors import ImageError
+from everything.io.results.original_image import photo_of
+from everything.io.results.reader import Results
+from everything.report.overlay import overlay, palette, write_overlays
+from tests.labelled import disc, records, write_labels
+from tests.photos import photo
+
+GREY = np.full((60, 80, 3), 90, np.uint8)
+
+
+def test_no_mask_leaves_the_photo_as_it_is():
+    assert (overlay(GREY, []) == GREY).all()
+
+
+def test_only_masks_are_drawn_on():
+    mask = disc((60, 80), (30, 30), 12)
+    drawn = overlay(GREY, records([mask]))
+    assert (drawn[~mask] == GREY[~mask]).all()
+    assert (drawn[mask] != GREY[mask]).any(1).all()
+
+
+def test_a_small_mask_lies_on_a_large_one_whatever_their_order():
+    small, large = disc((60, 80), (40, 30), 6), disc((60, 80), (40, 30), 25)
+    one, two = records([small, large])
+    drawn = overlay(GREY, [one, two])
+    assert (drawn == overlay(GREY, [two, one])).all()
+    alone = overlay(GREY, [one])
+    assert (drawn[small] == alone[small]).all()
+
+
+def test_a_mask_keeps_its_colour_when_others_are_left_out():
+    masks = [disc((60, 80), (x, 30), 8) for x in (12, 40, 68)]
+    rows = records(masks)
+    assert (overlay(GREY, rows)[masks[2]] == overlay(GREY, rows[2:])[masks[2]]).all()
+
+
+def test_the_contour_is_inside_the_mask_and_stands_out():
+    mask = disc((60, 80), (40, 30), 20)
+    far = np.abs(overlay(GREY, records([mask])).astype(int) - palette()[0]).sum(2)
+    leftmost = 40 - 20
+    assert far[30, leftmost] < far[30, leftmost + 1] / 5
+    assert far[30, leftmost - 1] == np.abs(GREY[0, 0].astype(int) - palette()[0]).sum()
+
+
+def test_the_border_of_the_photo_is_no_contour():
+    everything = np.ones((60, 80), bool)
+    drawn = overlay(GREY, records([everything]))
+    assert len(np.unique(drawn.reshape(-1, 3), axis=0)) == 1
+
+
+@pytest.mark.parametrize("at", [(0, 0), (79, 59), (0, 59)])
+def test_one_pixel_at_a_corner(at: tuple[int, int]):
+    mask = np.zeros((60, 80), bool)
+    mask[at[1], at[0]] = True
+    drawn = overlay(GREY, records([mask]))
+    assert ((drawn != GREY).any(2) == mask).all()
+
+
+def test_an_empty_mask_draws_nothing():
+    assert (overlay(GREY, records([np.zeros((60, 80), bool)])) == GREY).all()
+
+
+def test_a_smaller_photo_shows_the_same_masks():
+    mask = disc((600, 800), (400, 300), 200)
+    drawn = overlay(GREY, records([mask]))
+    share = (drawn != GREY).any(2).mean()
+    assert share == pytest.approx(mask.mean(), rel=0.02)
+
+
+def test_a_mask_of_a_huge_photo_is_drawn_without_its_pixels():
+    size = (30_000, 40_000)
+    code = rle.encode_outline(framed(size), size)
+    tracemalloc.start()
+    drawn = overlay(GREY, [record(code, 0)])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6  # its box has 600 million pixels
+    changed = (drawn != GREY).any(2)
+    assert changed[:, 20:60].all()
+    assert not changed[:, :19].any()
+    assert not changed[:, 61:].any()
+
+
+def framed(size: tuple[int, int]) -> rle.Outline:
+    """Of all columns from a quarter of the width to three quarters."""
+    columns = np.arange(size[1] // 4, size[1] * 3 // 4)
+    nothing = np.zeros(0, np.int64)
+    return rle.Outline(nothing, nothing, columns, columns, size[0])
+
+
+def record(code: rle.Rle, number: int) -> dict:
+    return {"id": number, "segmentation": code, "area": int(rle.areas([code]).item())}
+
+
+def test_large_tiffs_are_read_by_regions(tmp_path: Path):
+    pixels = np.asarray(Image.fromarray(photo("chelsea")).resize((1300, 900)))
+    Image.fromarray(pixels).save(tmp_path / "x.tif")
+    write_labels(tmp_path / "out", tmp_path, {"x.tif": [disc((900, 1300), (400, 300), 90)]})
+    results = Results(tmp_path / "out")
+    result = results.read("x.tif")
+    assert (photo_of(results, "x.tif", result, 400) == pixels).all()
+    small = photo_of(results, "x.tif", result, 100)
+    assert small.shape == (150, 217, 3)
+    expected = np.asarray(Image.fromarray(pixels).reduce(6))
+    assert np.abs(small.astype(int) - expected).max() <= 1
+    Image.fromarray(pixels[:-1]).save(tmp_path / "x.tif")
+    with pytest.raises(ImageError, match="when it was labelled"):
+        photo_of(results, "x.tif", result, 100)
+
+
+def test_neighbours_in_the_palette_are_told_apart():
+    lab = rgb2lab(palette(256)[None] / 255.0)[0]
+    for apart in (1, 2):
+        assert np.linalg.norm(lab[apart:] - lab[:-apart], axis=1).min() > 25
+
+
+def test_overlays_of_a_folder_mirror_it(tmp_path: Path):
+    names = {"a/same.png": [disc((30, 40), (20, 15), 8)], "b/same.png": [disc((30, 40), (9, 9), 5)]}
+    labels = write_labels(tmp_path / "out", tmp_path / "photos", names)
+    files = write_overlays(labels)
+    shown = [file.relative_to(labels / "overlays").as_posix() for file in files]
+    assert shown == ["a/same.png.png", "b/same.png.png"]
+    first = np.array(Image.open(files[0]))
+    assert ((first != 90).any(2) == names["a/same.png"][0]).all()
+
+
+def test_a_photo_that_has_changed_is_refused(tmp_path: Path):
+    labels = write_labels(tmp_path / "out", tmp_path / "p", {"a.png": [disc((30, 40), (9, 9), 5)]})
+    Image.new("RGB", (10, 10)).save(tmp_path / "p" / "a.png")
+    with pytest.raises(ImageError, match="10 x 10 px, but 40 x 30 px when it was labelled"):
+        write_overlays(labels)

@@ -1,0 +1,360 @@
+"""The report in a browser: what a person sees, points at, moves and types."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from everything.report.build import write_report
+from tests.labelled import disc, records, write_labels
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+SIZE = (90, 120)
+LARGE, SMALL, AWAY = disc(SIZE, (40, 45), 30), disc(SIZE, (40, 45), 10), disc(SIZE, (100, 45), 12)
+HARMFUL = "<img src=x onerror=alert(1)>.png"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("report")
+    masks = {"b.png": [LARGE, SMALL, AWAY], "a/b.png": [AWAY], HARMFUL: [LARGE, SMALL]}
+    failures = {"broken.jpg": "</td><script>alert(2)</script>"}
+    one = write_labels(home / "one", home / "photos", masks, failures=failures)
+    two = write_labels(home / "two", home / "photos", {"b.png": [LARGE]}, sampler="other")
+    write_report(one)
+    return write_report([one, two], home / "both").parent.parent
+
+
+@pytest.fixture
+def page(browser) -> Iterator:
+    """A page on which any error, message box or wish for another machine fails the test."""
+    page = browser.new_page(viewport={"width": 1300, "height": 800})
+    bad: list[str] = []
+    page.on("pageerror", lambda error: bad.append(str(error)))
+    page.on(
+        "console", lambda message: bad.append(message.text) if message.type == "error" else None
+    )
+    page.on("dialog", lambda dialog: (bad.append(dialog.message), dialog.dismiss()))
+    page.on(
+        "request", lambda r: None if r.url.startswith(("file:", "data:")) else bad.append(r.url)
+    )
+    yield page
+    page.close()
+    assert bad == []
+
+
+def opened(page, file: Path, name: str = "b.png"):
+    page.goto(file.as_uri())
+    page.locator("#grid a").filter(has=page.get_by_text(name, exact=True)).click()
+    see(page, "#shown", re.compile("shown"))
+
+
+def see(page, selector: str, text: str | re.Pattern[str]):
+    """Wait until an element has this text; nothing is evaluated as code, which the page forbids."""
+    playwright.expect(page.locator(selector)).to_have_text(text)
+
+
+def point(page, x: float, y: float, pane: int = 0, click: bool = False):
+    """Move to a pixel of the photo, or click there."""
+    stage = page.locator(".stage").nth(pane).bounding_box()
+    scale = min(stage["width"] / SIZE[1], stage["height"] / SIZE[0])
+    left = stage["x"] + (stage["width"] - SIZE[1] * scale) / 2
+    to = left + (x + 0.5) * scale, stage["y"] + (y + 0.5) * scale
+    (page.mouse.click if click else page.mouse.move)(*to)
+
+
+def drawn(page, layer: str = "masks", pane: int = 0) -> np.ndarray:
+    """Where a canvas is not transparent, bool (H, W)."""
+    alpha = (
+        page.locator(f".{layer}")
+        .nth(pane)
+        .evaluate(
+            "c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)"
+            ".filter((_, i) => i % 4 === 3)"
+        )
+    )
+    return np.array(alpha).reshape(SIZE) > 0
+
+
+def described(page) -> str:
+    return page.locator("#mask").inner_text()
+
+
+def move(page, slider: str, value: int):
+    page.locator(f"#{slider}").fill(str(value))
+    page.wait_for_timeout(60)
+
+
+def test_masks_are_drawn_to_the_pixel(page, report: Path):
+    opened(page, report / "one" / "report" / "index.html")
+    assert (drawn(page) == (LARGE | SMALL | AWAY)).all()
+
+
+def test_masks_of_a_shrunken_photo_are_where_they_were(page, tmp_path: Path):
+    mask = disc((700, 2000), (1500, 300), 250) & ~disc((700, 2000), (1500, 300), 120)
+    mask[:, 1999] = mask[0] = True
+    opened(page, write_report(write_labels(tmp_path / "o", tmp_path / "p", {"b.png": [mask]})))
+    seen = page.locator(".masks").evaluate(
+        "c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)"
+        ".filter((_, i) => i % 4 === 3)"
+    )
+    rows, columns = (
+        ((np.arange(n) + 0.5) * of / n).astype(int) for n, of in ((448, 700), (1280, 2000))
+    )
+    assert (np.array(seen).reshape(448, 1280).astype(bool) == mask[np.ix_(rows, columns)]).all()
+
+
+def test_hover_shows_one_mask_and_its_scores(page, report: Path):
+    opened(page, report / "one" / "report" / "index.html")
+    point(page, 40, 45)
+    playwright.expect(page.locator("#mask")).to_contain_text("0.850")
+    assert f"{SMALL.sum():,} px" in described(page)
+    assert (drawn(page, "highlight") == SMALL).all()
+    point(page, 20, 45)
+    assert f"{LARGE.sum():,} px" in described(page)
+    point(page, 2, 2)
+    playwright.expect(page.locator("#mask")).to_contain_text("Point at a mask")
+    assert not drawn(page, "highlight").any()
+
+
+def test_click_keeps_a_mask_and_goes_through_those_below(page, report: Path):
+    opened(page, report / "one" / "report" / "index.html")
+    point(page, 40, 45, click=True)
+    playwright.expect(page.locator("#mask")).to_contain_text("kept")
+    point(page, 100, 45)
+    assert f"{SMALL.sum():,} px" in described(page)
+    point(page, 40, 45, click=True)
+    assert f"{LARGE.sum():,} px" in described(page)
+    page.keyboard.press("Escape")
+    assert page.locator("#viewer").is_visible()
+    assert "kept" not in described(page)
+
+
+def test_sliders_filter_live(page, report: Path):
+    opened(page, report / "one" / "report" / "index.html")
+    move(page, "iou", 80)
+    assert (drawn(page) == (LARGE | SMALL)).all()
+    assert page.locator("#shown").inner_text() == "2 of 3 masks shown"
+    move(page, "iou", 90)
+    assert (drawn(page) == LARGE).all()
+    point(page, 40, 45)
+    assert f"{LARGE.sum():,} px" in described(page), "a mask that is filtered out is not hit"
+    move(page, "iou", 100)
+    assert not drawn(page).any()
+    move(page, "iou", 0)
+    move(page, "stability", 93)
+    assert page.locator("#list tbody tr").count() == 2
+    move(page, "stability", 0)
+    move(page, "largest", 80)
+    assert (drawn(page) == (SMALL | AWAY)).all()
+    move(page, "largest", 100)
+    move(page, "smallest", 95)
+    assert (drawn(page) == LARGE).all()
+
+
+def test_keyboard_moves_between_photos_and_masks(page, report: Path):
+    opened(page, report / "one" / "report" / "index.html", HARMFUL)
+    assert page.locator("#place").inner_text() == "1 of 3"
+    page.keyboard.press("ArrowRight")
+    see(page, "#place", "2 of 3")
+    see(page, "#viewer-name", "a/b.png")
+    page.keyboard.press("ArrowRight")
+    see(page, "#place", "3 of 3")
+    page.keyboard.press("ArrowRight")
+    see(page, "#place", "3 of 3")
+    see(page, "#shown", "3 of 3 masks shown")
+    page.keyboard.press("ArrowDown")
+    playwright.expect(page.locator("#mask")).to_contain_text("0.950")
+    page.keyboard.press("ArrowDown")
+    playwright.expect(page.locator("#mask")).to_contain_text("0.850")
+    page.keyboard.press("ArrowUp")
+    playwright.expect(page.locator("#mask")).to_contain_text("0.950")
+    page.keyboard.press("m")
+    playwright.expect(page.locator(".masks")).to_be_hidden()
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+    playwright.expect(page.locator("#viewer")).to_be_hidden()
+    playwright.expect(page.locator("#grid a[href='#2']")).to_be_focused()
+
+
+def test_arrows_on_a_slider_move_the_slider(page, report: Path):
+    opened(page, report / "one" / "report" / "index.html", "a/b.png")
+    page.locator("#iou").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#iou").input_value() == "1"
+    see(page, "#viewer-name", "a/b.png")
+
+
+def test_an_address_opens_its_photo_and_back_leaves_it(page, report: Path):
+    address = (report / "one" / "report" / "index.html").as_uri()
+    page.goto(address)
+    page.locator("#grid a").nth(1).click()
+    page.go_back()
+    playwright.expect(page.locator("#viewer")).to_be_hidden()
+    page.goto(address + "#2")
+    see(page, "#viewer-name", "b.png")
+
+
+@pytest.mark.parametrize("which", ["one/report", "both"])
+def test_names_and_reasons_run_nothing(page, report: Path, which: str):
+    page.goto((report / which / "index.html").as_uri())
+    assert page.get_by_text(HARMFUL, exact=True).count() == 1
+    page.locator("#failures summary").click()
+    assert page.get_by_text("</td><script>alert(2)</script>").is_visible()
+    page.locator("#grid a").first.click()
+    see(page, "#shown", re.compile("shown"))
+    assert page.locator("#viewer-name").inner_text() == HARMFUL
+    assert page.locator("img[src='x']").count() == 0
+    page.wait_for_timeout(100)
+
+
+def test_markup_that_gets_in_anyway_is_not_run(browser, report: Path):
+    page = browser.new_page()
+    page.goto((report / "one" / "report" / "index.html").as_uri())
+    markup = "<p onclick='window.ran = 1'>x</p><img src=x onerror='window.ran = 1'>"
+    page.evaluate("markup => document.body.insertAdjacentHTML('beforeend', markup)", markup)
+    page.locator("body > p").click()
+    page.wait_for_timeout(200)
+    assert page.evaluate("window.ran") is None
+    page.close()
+
+
+def test_two_folders_side_by_side(page, report: Path):
+    opened(page, report / "both" / "index.html")
+    assert page.locator(".pane").count() == 2
+    assert (drawn(page, pane=0) == (LARGE | AWAY)).all()
+    assert (drawn(page, pane=1) == LARGE).all()
+    captions = page.locator("figcaption").all_inner_texts()
+    assert captions[-2].startswith("one: 3 of 3 masks")
+    assert captions[-1].startswith("two: 1 of 1 masks")
+    point(page, 40, 45, pane=1)
+    assert (drawn(page, "highlight", 1) == LARGE).all()
+    assert (drawn(page, "highlight", 0) == LARGE).all(), "the same object on the other side"
+    assert "mask 0, IoU 1.00" in described(page)
+    point(page, 100, 45, pane=0)
+    assert (drawn(page, "highlight", 0) == AWAY).all()
+    assert not drawn(page, "highlight", 1).any()
+    assert "not found" in described(page)
+    page.locator("#alone").check()
+    see(page, "#shown", "2 of 4 masks shown")
+    assert (drawn(page, pane=0) == (SMALL | AWAY)).all()
+    assert not drawn(page, pane=1).any()
+
+
+def test_the_same_object_has_one_colour_on_both_sides(page, report: Path):
+    opened(page, report / "both" / "index.html")
+    colours = [
+        page.locator(".masks")
+        .nth(pane)
+        .evaluate("c => Array.from(c.getContext('2d').getImageData(20, 45, 1, 1).data)")
+        for pane in (0, 1)
+    ]
+    assert colours[0] == colours[1]
+    assert colours[0][3] > 0
+
+
+def test_zoom_keeps_what_is_under_the_pointer(page, report: Path):
+    opened(page, report / "one" / "report" / "index.html")
+    playwright.expect(page.locator("#fit")).to_be_hidden()
+    point(page, 100, 45)
+    assert f"{AWAY.sum():,} px" in described(page)
+    page.mouse.wheel(0, -600)
+    playwright.expect(page.locator("#fit")).to_be_visible()
+    assert page.locator("#zoom-value").inner_text() == "3.3"
+    point(page, 100, 45)
+    assert f"{AWAY.sum():,} px" in described(page)
+    point(page, 64, 45)
+    assert f"{AWAY.sum():,} px" in described(page), "its 12 px to the left are 40 px now"
+    point(page, 55, 45)
+    assert "Point at a mask" in described(page)
+    page.mouse.down()
+    point(page, 105, 45)
+    page.mouse.up()
+    assert "kept" not in described(page), "dragging is no click"
+    point(page, 100, 45)
+    assert f"{AWAY.sum():,} px" not in described(page)
+    page.keyboard.press("0")
+    playwright.expect(page.locator("#fit")).to_be_hidden()
+    point(page, 40, 45)
+    assert f"{SMALL.sum():,} px" in described(page)
+
+
+def test_search_order_and_timing(page, report: Path):
+    page.goto((report / "one" / "report" / "index.html").as_uri())
+    page.locator("#find").fill("A/")
+    see(page, "#found", "1 photo")
+    page.locator("#find").fill("")
+    page.locator("#order").select_option("many")
+    playwright.expect(page.locator("#grid .name").first).to_have_text("b.png")
+    page.locator("#timing summary").click()
+    playwright.expect(page.locator(".histograms figcaption")).to_have_count(8)
+    captions = page.locator(".histograms figcaption").all_inner_texts()
+    assert captions[0].startswith("total")
+    assert "median 1.75 s" in captions[0]
+    assert len(captions) == 8
+
+
+def test_2000_photos_scroll_without_stutter(page, tmp_path: Path):
+    """The last screens of 2,000 photos cost what the first ones cost, whatever the machine."""
+    labels = [records([disc((24, 32), (x, 12), 9)]) for x in range(32)]
+    for i in range(2000):
+        name = f"{i:04d}.jpg"
+        Image.new("RGB", (32, 24), (90, i % 256, 90)).save(tmp_path / name)
+        about = {"image_id": i, "width": 32, "height": 24, "file_name": name}
+        content = {"image": about, "annotations": labels[i % 32]}
+        (tmp_path / name).with_suffix(".json").write_text(json.dumps(content))
+    report = write_report(tmp_path, tmp_path / "page").as_uri()
+    costs = []
+    for _ in range(2):
+        page.goto(report)
+        assert page.locator("#grid a").count() < 500, "thumbnails are added as they are needed"
+        tools = page.context.new_cdp_session(page)
+        tools.send("Performance.enable", {"timeDomain": "threadTicks"})
+        parts = [scrolled(page, tools, start) for start in range(10, 110, 20)]
+        assert page.locator("#grid a").count() == 2000
+        costs.append((parts[0], parts[-1]))
+    first, last = (min(each) for each in zip(*costs, strict=True))
+    assert last < 1.4 * first
+
+
+def scrolled(page, tools, start: int, screens: int = 20) -> float:
+    """Seconds of the page's own thread for so many screens of photos, scrolled through.
+
+    Not wall time, which would measure the machine's other work.
+    """
+    before = spent(tools)
+    page.evaluate(
+        """async ([start, screens]) => {
+            for (let screen = start; screen < start + screens; screen++) {
+                scrollTo(0, screen * innerHeight);
+                await new Promise(requestAnimationFrame);
+            }
+        }""",
+        [start, screens],
+    )
+    return spent(tools) - before
+
+
+def spent(tools) -> float:
+    metrics = tools.send("Performance.getMetrics")["metrics"]
+    return next(metric["value"] for metric in metrics if metric["name"] == "ThreadTime")
