@@ -23,9 +23,9 @@ import typer
 from rich.console import Console
 
 from everything.benchmark import bench
+from everything.benchmark.output.report_files import save
+from everything.benchmark.output.report_tables import print_to
 from everything.benchmark.report import Report
-from everything.benchmark.report_files import save
-from everything.benchmark.report_tables import print_to
 from everything.cli.errors import errors_shown
 from everything.errors import InputError, JobError
 from everything.io.images.decode import Limits

@@ -1,8 +1,8 @@
 """What a job costs beyond the model, measured on this machine; docs/cluster.md has the figures.
 
-python -m everything.batch_jobs.measure throughput PHOTOS --variant nano   # Ray against local processes
-python -m everything.batch_jobs.measure overhead --images 100000           # a model that takes 1 ms
-python -m everything.batch_jobs.measure resume --images 1000000            # to list and to find nothing to do
+python -m everything.batch_jobs.measure throughput PHOTOS --variant nano  # Ray or local?
+python -m everything.batch_jobs.measure overhead --images 100000  # a model that takes 1 ms
+python -m everything.batch_jobs.measure resume --images 1000000  # listing, nothing to do
 """
 
 from __future__ import annotations

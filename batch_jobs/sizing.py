@@ -1,6 +1,6 @@
 """How long and how dear a million photos are, from a measured rate.
 
-python -m everything.batch_jobs.sizing labels --cores 1 --dollars 0.05   # of a finished job's results
+python -m everything.batch_jobs.sizing labels --cores 1 --dollars 0.05  # of finished results
 """
 
 from __future__ import annotations

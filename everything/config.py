@@ -1,7 +1,7 @@
 """Every setting, once: its name (SAM's, where SAM has it), default, unit and limits.
 
 A recipe is complete: resolved from defaults, the variant's and the sampler's presets, a YAML file
-and the command line (everything/loading.py), written beside the results and hashed.
+and the command line (everything/recipes/resolve.py), written beside the results and hashed.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ TOOLS = {
     "pytest-timeout",
     "pytest-xdist",
     "types-pyyaml",
-    "everything",
+    "segevery",
     "playwright",
 }
 
@@ -78,7 +78,7 @@ def test_every_dependency_is_used() -> None:
 def test_every_dependency_has_both_bounds(extra: str | None) -> None:
     for name, one in declared(*([extra] if extra else [])).items():
         operators = {specifier.operator for specifier in one.specifier}
-        assert name == "everything" or (">=" in operators and "<" in operators), name
+        assert name == "segevery" or (">=" in operators and "<" in operators), name
 
 
 def test_every_dependency_says_in_a_line_why() -> None:

@@ -35,7 +35,8 @@ def marked_photos(truth: Path, split: str | None, photos: Sequence[str]) -> dict
 def recall_of(
     marked: Mapping[str, Marked], masks: Mapping[tuple[Key, str], list[Rle]]
 ) -> dict[Key, float]:
-    """Return COCO's AR@1000 (everything/evaluate.py) of each contender that did all photos.
+    """Return COCO's AR@1000 (everything/evaluation/mask_scores.py) of each contender that did all
+    photos.
 
     marked: by the photos' names. masks: by contender and photo. NaN where the truth is empty.
     """

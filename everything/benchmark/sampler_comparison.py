@@ -14,12 +14,12 @@ from typing import Any
 
 from rich.console import Console
 
-from everything.benchmark import report_tables, text_tables
-from everything.benchmark.contact_sheet import write_sheet
+from everything.benchmark.output import report_tables, text_tables
+from everything.benchmark.output.contact_sheet import write_sheet
+from everything.benchmark.output.text_tables import Table
 from everything.benchmark.plan import Say
 from everything.benchmark.report import SHOWN, Report, Row, Spread
 from everything.benchmark.run import bench
-from everything.benchmark.text_tables import Table
 from everything.benchmark.types import OURS, Build, Key
 from everything.errors import InputError, JobError
 from everything.evaluation.mask_scores import MIN_AREA, Scores, score

@@ -74,8 +74,8 @@ def bench(
         from itertools import islice
 
         from everything.benchmark import bench as measure
-        from everything.benchmark.report_files import save, save_tables
-        from everything.benchmark.report_tables import print_to
+        from everything.benchmark.output.report_files import save, save_tables
+        from everything.benchmark.output.report_tables import print_to
 
         report = measure(
             list(islice(photos_of(inputs, demo, out), limit)),

@@ -39,7 +39,7 @@ def sent(x: Tensor, device: torch.device) -> Tensor:
 
 def settle(encoder: nn.Module, compute: Compute) -> None:
     """Let an image encoder compute in the precision of the settings, compiled if they say so. What
-    the decoder does of that: everything/decoding/batched.py.
+    the decoder does of that: everything/decoding/gpu_batched.py.
 
     It goes on returning float32 tensors. Lower precisions are torch's autocast, which keeps norms
     and softmax in float32.

@@ -56,7 +56,7 @@ class Segments(Rows):
         return rle.decode(self.rles, size)
 
     def label_map(self, size: Size, full: bool = False) -> NDArray[np.uint16]:
-        """Return the map without overlaps (everything/label_map.py), 16 bits deep.
+        """Return the map without overlaps (everything/core/label_map.py), 16 bits deep.
 
         Raises ValueError beyond 65,535 masks.
         """

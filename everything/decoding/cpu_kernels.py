@@ -1,9 +1,9 @@
 """The passes over the image and the drawing by the compiled kernels, where they can be had.
 
-The algebra is that of passes.py, shared.py and upscale.py, the arithmetic float32: a tile of image
-tokens stays in the processor's inner caches while all of a prompt's steps, and many prompts, look
-at it, and nothing of a prompt's (T h, N) scores or weights is ever in memory. They serve
-processors, float32 and exact GELU; whatever else is asked runs as torch's operations.
+The algebra is that of image_passes.py, shared_image.py and upscale.py, the arithmetic float32: a
+tile of image tokens stays in the processor's inner caches while all of a prompt's steps, and many
+prompts, look at it, and nothing of a prompt's (T h, N) scores or weights is ever in memory. They
+serve processors, float32 and exact GELU; whatever else is asked runs as torch's operations.
 """
 
 from __future__ import annotations

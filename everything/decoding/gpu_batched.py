@@ -1,9 +1,9 @@
 """The passes over the image and the drawing with a leading dimension of prompts, for accelerators.
 
-The algebra of passes.py and shared.py again, with every step one operation for a whole batch, since
-a GPU starves on one prompt at a time. What a prompt adds is (T h, N) and (K, N) numbers, 0.9 MB
-each with SAM, which memory that is this fast can hold for many prompts; products with the image's
-side are of all prompts' rows at once, so that nothing shared is copied.
+The algebra of image_passes.py and shared_image.py again, with every step one operation for a whole
+batch, since a GPU starves on one prompt at a time. What a prompt adds is (T h, N) and (K, N)
+numbers, 0.9 MB each with SAM, which memory that is this fast can hold for many prompts; products
+with the image's side are of all prompts' rows at once, so that nothing shared is copied.
 
 Compiled, what is between the products is fused into few kernels. Graphs are of batches whose size
 is a power of two: prompts of zeros fill them up. (CUDA graphs would save what launches take, which

@@ -1,9 +1,9 @@
 """The two passes over the image tokens, one prompt after the other.
 
-A prompt's update of the keys is a few rows (rank.py), so a pass forms only (T h, N) scores and
+A prompt's update of the keys is a few rows (low_rank.py), so a pass forms only (T h, N) scores and
 (K, N) weights, which stay in the processor's cache, and no (N, C) tensor. Products are batched
-over heads. The same with a leading dimension of prompts, for accelerators, is batched.py; the same
-compiled, fused.py.
+over heads. The same with a leading dimension of prompts, for accelerators, is gpu_batched.py; the
+same compiled, cpu_kernels.py.
 """
 
 from __future__ import annotations

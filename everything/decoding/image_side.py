@@ -45,7 +45,7 @@ class DrawnSide:
 
 @dataclass(frozen=True)
 class ImageSide:
-    """The image side of a decoder, in the symbols of fold.py.
+    """The image side of a decoder, in the symbols of weight_folding.py.
 
     n0 = |Xc|² / C + ε and n1 = |X̃|² / C, (N,): squared lengths. Z0 = (2 / C) Xc Wc, Zt0 and
     Zt1 = (2 / C) X̃ [W̃0 | W̃1], (h, d, N): how updates change them. z_c = (2 / C) X̃ · c, (N,).
@@ -99,7 +99,7 @@ def image_side(
     where = sent(drawn_tokens(grid, content), X.device)
     P_up, skip = f.up.P, None
     if skips is not None:
-        # Less its mean over the channels, as the convolution's weights (fold.py).
+        # Less its mean over the channels, as the convolution's weights (weight_folding.py).
         fine = skips[1] - skips[1].mean(1, keepdim=True)
         P_up = P_up + sub_cells(fine, 2).flatten(0, 1)[:, where]
         skip = sub_cells(skips[0], 4).flatten(1, 2)[..., where]

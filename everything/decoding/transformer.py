@@ -23,7 +23,7 @@ from everything.decoding.weight_folding import Folded
 
 
 class Passes(Protocol):
-    """The two passes over an image for P prompts, in whatever way: see passes.py."""
+    """The two passes over an image for P prompts, in whatever way: see image_passes.py."""
 
     def first_pass(self, update: FirstUpdate, q1: Tensor) -> tuple[Tensor, Tensor]:
         """Return what passes.first_pass returns."""
@@ -41,7 +41,7 @@ class Solved:
     """What drawing needs to know of P prompts whose tokens are through the transformer.
 
     tokens (P, T, C): after the last norm. k0, v0, k1, v1 (P, h, T, d), Mk (P, h T, K): see
-    passes.py. s1, s2 (P, n): the scales of the n drawn image tokens.
+    image_passes.py. s1, s2 (P, n): the scales of the n drawn image tokens.
     """
 
     tokens: Tensor

@@ -103,12 +103,12 @@ def evaluate(
     """Return the scores of a label folder.
 
     labels: what `everything label` wrote, or SA-1B's JSONs. truth: a COCO file, such a folder of
-    annotation files, or what everything/training/truth.py reads (a data pack, of which `split` is
-    a part, or label maps). Photos are matched by relative path, with or without suffix, else by
-    stem. min_area: px below which a segment of a label map does not count. boundaries: also the
-    boundary F, where the truth marks whole photos; it takes seconds per photo. progress: called
-    with the number of photos done, and of those labelled. A truth in one file is in memory as a
-    whole; of labels one photo is, and the run lengths of some hundred.
+    annotation files, or what everything/io/datasets/label_maps.py reads (a data pack, of which
+    `split` is a part, or label maps). Photos are matched by relative path, with or without suffix,
+    else by stem. min_area: px below which a segment of a label map does not count. boundaries:
+    also the boundary F, where the truth marks whole photos; it takes seconds per photo. progress:
+    called with the number of photos done, and of those labelled. A truth in one file is in memory
+    as a whole; of labels one photo is, and the run lengths of some hundred.
     Raises InputError if photos of the truth are not labelled, or of another size.
     """
     marked = read_marked(truth, split, min_area, contours=boundaries)

@@ -1,6 +1,6 @@
 """EXPORTERS: every format that labels can be handed over in, by name.
 
-To add one: a file here with `write(photos, job)` (everything/export/job.py), a line below, its
+To add one: a file here with `write(photos, job)` (everything/export/writer.py), a line below, its
 reader in tests/export.
 """
 
@@ -75,9 +75,9 @@ def export(
     labels: what `everything label` wrote, or SA-1B's JSONs. to: of EXPORTERS. out: a folder that
     appears when all is written; `export.json` in it is the tally. photos: whether they are placed
     where the format has them. home: where the photos are, if they have moved. level: only these
-    masks (everything/nesting.py). polygons, tolerance, url: see Job. overwrite: replace an export
-    that is there, and nothing else. progress: called with photos done and photos in all. One
-    photo's masks are held at a time.
+    masks (everything/core/mask_hierarchy.py). polygons, tolerance, url: see Job. overwrite:
+    replace an export that is there, and nothing else. progress: called with photos done and photos
+    in all. One photo's masks are held at a time.
 
     Raises ConfigError for a format or setting that does not exist, InputError for labels that
     cannot be read, StoreError if `out` cannot be written or is something else.

@@ -1,9 +1,9 @@
 """Tasks done by the workers of a Ray cluster.
 
 The driver's process lists the photos, leaves out those that are done, and counts the rows that come
-back; Ray Data moves blocks of names to actors, which read, segment and write (worker.py). No pixel
-and no mask goes through Ray. Where results and rows live, when a photo is done and what ends a job
-is as in everything/label.py.
+back; Ray Data moves blocks of names to actors, which read, segment and write (ray_worker.py). No
+pixel and no mask goes through Ray. Where results and rows live, when a photo is done and what ends
+a job is as in everything/jobs/label.py.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Cluster:
         tasks: Iterator[Task],
         emit: Callable[..., None],
     ) -> None:
-        """Do all tasks on the cluster; see everything.label.Elsewhere.
+        """Do all tasks on the cluster; see everything.jobs.label.Elsewhere.
 
         Raises what stopped a worker, such as StoreError, JobError if the cluster did, and
         ConfigError for results in this process's memory.
@@ -116,7 +116,7 @@ class Cluster:
             num_gpus=self.gpus,
             memory=self.memory,
             # Ray Data restarts actors (max_restarts) and runs their blocks again (max_task_retries)
-            # for ever, as it should where machines come and go: attempts.py gives photos up.
+            # for ever, as it should where machines come and go: ray_attempts.py gives photos up.
         )
         try:
             for block in rows.iter_batches(batch_size=None, batch_format="pyarrow"):

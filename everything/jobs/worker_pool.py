@@ -4,8 +4,9 @@ A process can die of one photo (a decoder's crash, memory). Its other photos mus
 the one at fault must not be tried for ever: photos that were in a process that died are tried
 again, each alone in its process, and given up after RETRIES more deaths.
 
-A time limit for photos is kept by the processes themselves (everything/clock.py), between steps.
-One that hangs within a step, in code that no thread can be stopped in, is ended from here.
+A time limit for photos is kept by the processes themselves (everything/core/stage_timer.py),
+between steps. One that hangs within a step, in code that no thread can be stopped in, is ended
+from here.
 """
 
 from __future__ import annotations

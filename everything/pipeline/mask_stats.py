@@ -4,9 +4,10 @@ On a CPU the compiled kernels interpolate a mask column by column and keep only 
 places where it begins and ends. Without them a mask is brought to full resolution only where it
 matters: inside its region of interest, the cells whose logit exceeds -offset and those that
 interpolation mixes with them, since all else is at most -offset; on large photos only along its
-outline (blocks.py). Where SAM's own arithmetic is asked for, and for bicubic frames, whose
-interpolation overshoots the logits, whole masks are interpolated. So they are on other devices,
-which send counts of all masks, and of those that are kept where runs begin and end, never pixels.
+outline (block_interpolation.py). Where SAM's own arithmetic is asked for, and for bicubic frames,
+whose interpolation overshoots the logits, whole masks are interpolated. So they are on other
+devices, which send counts of all masks, and of those that are kept where runs begin and end, never
+pixels.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def segment_views(looks: list[View], pipeline: Pipeline, clock: Clock) -> Segmen
 
 
 def of_level(segments: Segments, level: Level) -> Segments:
-    """Return the segments of one level (everything/nesting.py)."""
+    """Return the segments of one level (everything/core/mask_hierarchy.py)."""
     if level == "all":
         return segments
     levels = levels_of(segments.rles, segments.scores.tolist())

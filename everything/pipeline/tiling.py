@@ -1,7 +1,7 @@
 """Photos that are too large for one look: tiles that overlap, each segmented like a photo.
 
 What is held is one tile, and the run lengths of the masks: not the photo where its file can be read
-by regions (everything/raster.py), and never a mask of the whole photo.
+by regions (everything/io/images/tiff_regions.py), and never a mask of the whole photo.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class LiteSamTraining(Loop[Sam]):
 
 def fresh() -> Sam:
     """Return the network as its training begins: the attention between prompts and image as a
-    search for equal places (everything.embedded.nano.match_places)."""
+    search for equal places (everything.bundled.nano.match_places)."""
     prompts, decoder = prompt_side(SIDE)
     encoder = LiteVit(SIDE).to(memory_format=torch.channels_last)
     net = Sam(encoder, prompts, decoder, list(PIXEL_MEAN), list(PIXEL_STD))

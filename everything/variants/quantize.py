@@ -2,7 +2,7 @@
 
 Observers and the rounding of weights are torchao's. Its own integer layers are not used: on CPUs
 without VNNI they are 30 to 50 times slower than floats (torchao 0.18), and they leave convolutions
-out. See everything/variants/int8.py.
+out. See everything/variants/networks/int8.py.
 """
 
 from __future__ import annotations

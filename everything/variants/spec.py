@@ -24,7 +24,7 @@ class VariantRecord:
     come from. preset: defaults of the recipe's groups that this variant changes. samplers: of the
     settings of samplers, by the sampler's name. lender: the variant from whose checkpoint the
     tensors come whose names start with `lent`, where this one's has none of them
-    (everything/variants/borrowing.py).
+    (everything/variants/checkpoints/shared_weights.py).
     """
 
     module: str

@@ -14,9 +14,9 @@ from everything.benchmark.flops import Work
 from everything.benchmark.interleaved_runs import OOM, Sample
 from everything.benchmark.mask_agreement import Agreement
 from everything.benchmark.memory import Peak
+from everything.benchmark.output.report_files import save
+from everything.benchmark.output.report_tables import markdown, print_to
 from everything.benchmark.report import Report, Spread
-from everything.benchmark.report_files import save
-from everything.benchmark.report_tables import markdown, print_to
 from everything.benchmark.types import Key
 from everything.errors import InputError
 

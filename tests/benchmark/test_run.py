@@ -11,8 +11,8 @@ from PIL import Image
 
 from everything.benchmark import Report, bench, run
 from everything.benchmark.interleaved_runs import OOM
-from everything.benchmark.report_files import save_tables
-from everything.benchmark.report_tables import markdown
+from everything.benchmark.output.report_files import save_tables
+from everything.benchmark.output.report_tables import markdown
 from everything.benchmark.types import Key
 from everything.errors import ConfigError, InputError
 from everything.io.images.sources import Source

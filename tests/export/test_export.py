@@ -151,7 +151,7 @@ def test_vocs_palette_holds_the_best_254(tmp_path: Path):
 
 @pytest.mark.parametrize("to", FORMATS)
 def test_memory_does_not_grow_with_the_photos(to: str, tmp_path: Path):
-    from everything.export import job as jobs
+    from everything.export import writer as jobs
 
     masks = records([disc((60, 80), (40, 30), r) for r in (3, 5, 7, 9)] * 4, [0.5] * 16)
 

@@ -24,7 +24,7 @@ def test_a_process_that_loads_a_model_is_spared_the_compiler() -> None:
     lines = [
         "import sys",
         "from everything import load",
-        "from everything.box_nms import box_nms",
+        "from everything.pipeline.nms import box_nms",
         "import torch",
         "load('ucm', 'grid-32')",
         "assert box_nms(torch.tensor([[0.0, 0, 9, 9]]), torch.ones(1), 0.5).tolist() == [0]",

@@ -40,7 +40,7 @@ sys.addaudithook(guard)
 """
 JOB = """
 import sys, json, time
-from everything.cli import app
+from everything.cli.main import app
 for command in json.loads(sys.argv[1]):
     began = time.monotonic()
     code = app(command, standalone_mode=False)
@@ -48,7 +48,7 @@ for command in json.loads(sys.argv[1]):
     assert not code, command
 """
 RAY = """
-from batch_jobs.cluster import connected
+from everything.jobs.ray_cluster import connected
 with connected(None):
     from ray._common.usage import usage_lib
     assert not usage_lib.usage_stats_enabled()

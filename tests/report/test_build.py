@@ -1,4 +1,4 @@
-"""The report's files; tests/test_report_page.py looks at them in a browser."""
+"""The report's files; tests/report/test_page.py looks at them in a browser."""
 
 import json
 import re

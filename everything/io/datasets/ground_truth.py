@@ -121,7 +121,7 @@ def _label_maps(
 
 
 def label_maps(path: Path, split: str | None) -> Iterator[Truth]:
-    """Return what training/truth.py reads; raises InputError if no format fits."""
+    """Return what label_maps.py reads; raises InputError if no format fits."""
     try:
         return read_truth(path, split)
     except ValueError as error:

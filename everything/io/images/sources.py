@@ -2,7 +2,7 @@
 
 The name of a photo is its path relative to the folder that was given, or to what several inputs
 have in common, with "/" and with its suffix: no two photos of a job share a name. Names are
-str as Python has them; everything/names.py says what becomes of those that are not UTF-8.
+str as Python has them; everything/core/file_names.py says what becomes of those that are not UTF-8.
 """
 
 from __future__ import annotations

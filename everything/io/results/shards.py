@@ -1,7 +1,7 @@
 """Results of many photos in one file: parquet with a row a photo, or tar with its JSON files.
 
 A million small objects are slow to list and dear to keep; a shard has the photos of one block of a
-job. Both forms give back the documents of everything/store.py without loss.
+job. Both forms give back the documents of everything/io/results/writer.py without loss.
 """
 
 from __future__ import annotations

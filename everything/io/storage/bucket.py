@@ -1,7 +1,7 @@
-"""A folder of results in an object store, with the methods of everything/folder.py.
+"""A folder of results in an object store, with the methods of everything/io/storage/local.py.
 
 An object appears whole when its one PUT ends, so nothing is written under another name first. Other
-jobs are kept out by a lease (everything/lease.py).
+jobs are kept out by a lease (everything/io/storage/lease.py).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The folder of results on disk: the only file that writes there.
 
-What is written appears whole or not at all. everything/bucket.py has the same few methods.
+What is written appears whole or not at all. everything/io/storage/bucket.py has the same few
+methods.
 """
 
 from __future__ import annotations

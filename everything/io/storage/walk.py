@@ -14,9 +14,9 @@ def walk(
 ) -> Iterator[tuple[str, int]]:
     """Yield the names of files below `home`, relative to it, and their sizes in bytes.
 
-    In the order in which everything/inputs.py goes through a folder on disk: a folder's entries by
-    the bytes of their names. wanted: given the last part of a name. Of each level one folder's
-    entries are held. None if there is no such folder. Raises OSError.
+    In the order in which everything/io/images/sources.py goes through a folder on disk: a folder's
+    entries by the bytes of their names. wanted: given the last part of a name. Of each level one
+    folder's entries are held. None if there is no such folder. Raises OSError.
     """
     pending = [("", -1)]
     while pending:

@@ -29,7 +29,8 @@ CANVAS = 640  # px; longer views are reduced to this
 
 @dataclass(frozen=True)
 class RegionDrafts:
-    """Regions that answer prompts: see everything.model.Drafts. identity: int64 (N,), the node."""
+    """Regions that answer prompts: see everything.core.protocols.Drafts. identity: int64 (N,), the
+    node."""
 
     understood: Understood
     scores: Tensor
@@ -44,7 +45,7 @@ class RegionDrafts:
 
 class UcmModel:
     """The region tree behind this program's protocol. Its canvas is the view itself, reduced to
-    640 px on its longest side where that is longer. looks: see everything.embedded.ucm."""
+    640 px on its longest side where that is longer. looks: see everything.bundled.ucm."""
 
     def __init__(self, network: Ucm, looks: Looks = LOOKS) -> None:
         self.looks = looks

@@ -62,8 +62,8 @@ def site() -> Iterator[str]:
 
 ASK = """
 import sys, torch
-from everything.variants.staging import staged
-from everything.variants.weights import Weights
+from everything.variants.checkpoints.cache import staged
+from everything.variants.checkpoints.reader import Weights
 how, url, cache = sys.argv[1:]
 torch.hub.get_dir = lambda: cache
 sys.stdin.read(1)

@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from everything.config import Compute
 from everything.variants import sam
-from everything.variants.weights import read_state
+from everything.variants.checkpoints.reader import read_state
 def peak():  # of this process alone: getrusage's is inherited
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))

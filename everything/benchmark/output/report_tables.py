@@ -8,8 +8,8 @@ from statistics import median
 from rich.console import Console
 
 from everything.benchmark.mask_agreement import Agreement
+from everything.benchmark.output.text_tables import Table, print_tables
 from everything.benchmark.report import FUNNEL, SHOWN, Report, Row, Spread
-from everything.benchmark.text_tables import Table, print_tables
 from everything.benchmark.types import BOXES, OURS, Key
 
 _MIB = 2**20

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from everything.benchmark.output.report_tables import markdown
 from everything.benchmark.report import Report
-from everything.benchmark.report_tables import markdown
 
 
 def save(report: Report, folder: Path) -> None:
     """Write bench.json, bench.csv, bench.md and the plots into a folder."""
-    from everything.benchmark.plots import save_plots
+    from everything.benchmark.output.plots import save_plots
 
     save_tables(report, folder)
     save_plots(report, folder)

@@ -1,0 +1,1 @@
+"""What a benchmark shows: tables, files, plots and contact sheets."""
