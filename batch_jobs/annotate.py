@@ -74,7 +74,7 @@ def annotate(
             preview=False,
             limits=cluster.limits,
             console=console,
-            elsewhere=cluster.run,
+            executor=cluster.run,
         )
     if as_json:
         typer.echo(json.dumps(summary.as_dict(), indent=2))

@@ -31,7 +31,7 @@ from everything.core.masks import Masks
 from everything.errors import JobError
 from everything.io.images.listing import list_photos
 from everything.io.images.sources import Source
-from everything.io.results.manifest import Ledger, Row
+from everything.io.results.manifest import Manifest, Row
 from everything.io.results.writer import Store
 from everything.io.storage.local import Folder
 from everything.jobs.label import Job, label
@@ -85,7 +85,9 @@ def _rates(job: Callable[..., Summary]) -> dict[str, float]:
         out, began = Path(folder, "out"), time.time()
         summary = job(out=out)
         seconds = time.time() - began
-        finished = np.sort(Ledger(Folder(out)).table()["finished"].cast("int64").to_numpy()) / 1000
+        finished = (
+            np.sort(Manifest(Folder(out)).table()["finished"].cast("int64").to_numpy()) / 1000
+        )
     quarter = len(finished) // 4
     steady = (len(finished) - 1 - quarter) / (finished[-1] - finished[quarter])
     rates = {
@@ -126,7 +128,7 @@ def _run(
         variant="nothing", sampler={"name": "nothing", "ms": milliseconds}, version="1", weights=""
     )
     cluster = Cluster(cpus=1, max_workers=workers, min_workers=workers, block=128)
-    return label(names, folder / "out", recipe, build=build, elsewhere=cluster.run, **_QUIET)
+    return label(names, folder / "out", recipe, build=build, executor=cluster.run, **_QUIET)
 
 
 def build(recipe: Recipe) -> Pipeline:
@@ -245,7 +247,7 @@ def _as_if_done(photos: Path, store: Store, images: int) -> None:
     """A folder of photos and its results, each of them one of few files under many names."""
     store.folder.create()
     annotations = Path(store.folder.root, "annotations")
-    rows, ledger = list[Row](), Ledger(store.folder)
+    rows, ledger = list[Row](), Manifest(store.folder)
     for number in range(images):
         name = f"{number // 1000:04}/{number:07}.jpg"
         if number % 1000 == 0:

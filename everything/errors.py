@@ -29,3 +29,8 @@ class InputError(EverythingError):
 
 class JobError(EverythingError):
     """A job cannot go on, whatever the photo."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the text of an error on one line, or its class if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -33,7 +33,7 @@ class Combined(Settings):
         for masks in self.first(scene):
             boxes.append(masks.segments.boxes)
             yield masks
-        yield from self.then(Rest(scene, self._covering(boxes, scene)))
+        yield from self.then(UncoveredScene(scene, self._covering(boxes, scene)))
 
     def _covering(self, boxes: list[Tensor], scene: Scene) -> list[Tensor]:
         """The boxes (N, 4) xyxy, px of the view, that leave nothing to ask inside them."""
@@ -46,7 +46,7 @@ class Combined(Settings):
         return [part[area <= limit] for part, area in zip(moved, areas, strict=True)]
 
 
-class Rest(Scene):
+class UncoveredScene(Scene):
     """A scene of which some boxes are done: prompts whose anchor is in one are not decoded.
 
     done: boxes (N, 4) xyxy, inclusive px of the view.

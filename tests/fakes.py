@@ -19,7 +19,7 @@ from PIL import Image
 from everything.config import Filters, Recipe
 from everything.core.geometry import Frame, Size, View
 from everything.core.prompts import Prompts
-from everything.decoding.reference import PlainDrafts
+from everything.decoding.reference import PlainCandidates
 from everything.errors import WeightsError
 from everything.pipeline.pipeline import Pipeline
 from everything.samplers.grid import Grid
@@ -86,7 +86,7 @@ class Discs:
     def encode_together(self, views: Sequence[View]) -> list[View]:
         return [self.encode(view) for view in views]
 
-    def propose(self, embedding: View, prompts: Prompts, multimask_output: bool) -> PlainDrafts:
+    def propose(self, embedding: View, prompts: Prompts, multimask_output: bool) -> PlainCandidates:
         height, width = embedding.size
         time.sleep(0.2 * len(prompts) if width == SLOW else 0)
         y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
@@ -97,7 +97,7 @@ class Discs:
         logits = radius[:, None, None] - away.repeat_interleave(3, 0)
         prompt = torch.arange(len(prompts)).repeat_interleave(3)
         scores = 0.9 - 0.1 * level - 0.01 * prompt
-        return PlainDrafts(scores, prompt, level, torch.arange(len(level)), logits.float())
+        return PlainCandidates(scores, prompt, level, torch.arange(len(level)), logits.float())
 
 
 def build(recipe: Recipe) -> Pipeline:

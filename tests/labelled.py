@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 from everything.config import Recipe
 from everything.core.file_names import image_id
 from everything.core.stage_timer import COUNTS, STAGES
-from everything.io.results.manifest import Ledger, Row
+from everything.io.results.manifest import Manifest, Row
 from everything.io.results.writer import Store
 from everything.io.storage.local import Folder
 
@@ -65,7 +65,7 @@ def write_labels(
     failures: Mapping[str, str] | None = None,
 ) -> Path:
     """A results folder for photos that lie in `photos`; grey ones are made where there are none."""
-    store, ledger = Store(out, recipe(sampler)), Ledger(Folder(out))
+    store, ledger = Store(out, recipe(sampler)), Manifest(Folder(out))
     timing = dict.fromkeys(STAGES, 0.25) | {"total": 1.75} | dict.fromkeys(COUNTS, 4)
     with store.opened():
         for name, found in masks.items():

@@ -139,7 +139,7 @@ class Gpu(TorchDispatchMode):
                 self.waits["copy to GPU"] += 1
 
     def _check(self, func: Any, args: Any, leaves: list[Any]) -> None:
-        elsewhere = [x for x in leaves if isinstance(x, Tensor) and not isinstance(x, OnGpu)]
+        executor = [x for x in leaves if isinstance(x, Tensor) and not isinstance(x, OnGpu)]
         if func.overloadpacket in INDEXED:
             indices = [x for x in args[1] if x is not None]
             if any(x.dtype in (torch.bool, torch.uint8) for x in indices):
@@ -148,8 +148,8 @@ class Gpu(TorchDispatchMode):
                 self.waits["copy to GPU"] += 1
             if not isinstance(args[0], OnGpu):
                 raise RuntimeError("indices should be on the CPU, as the indexed tensor is")
-            elsewhere = [x for x in elsewhere if all(x is not index for index in indices)]
-        if any(isinstance(x, OnGpu) for x in leaves) and any(x.dim() for x in elsewhere):
+            executor = [x for x in executor if all(x is not index for index in indices)]
+        if any(isinstance(x, OnGpu) for x in leaves) and any(x.dim() for x in executor):
             raise RuntimeError(f"{func}: Expected all tensors to be on the same device")
 
 

@@ -15,7 +15,7 @@ from everything.core.geometry import Size
 from everything.core.masks import Masks
 from everything.core.prompts import Prompts
 from everything.core.rle import Rle
-from everything.core.stage_timer import Clock
+from everything.core.stage_timer import StageTimer
 from everything.errors import ConfigError
 from everything.pipeline.pipeline import Pipeline, segment
 from everything.pipeline.scene import Sampler, Scene
@@ -108,8 +108,8 @@ def _sampler(spec: Spec) -> Sampler:
 def ours(pipeline: Pipeline) -> Run:
     """Return this program's own everything mode."""
 
-    def run(pixels: NDArray[np.uint8], clock: Clock) -> list[Rle]:
-        return segment(pixels, pipeline, clock).rles
+    def run(pixels: NDArray[np.uint8], timer: StageTimer) -> list[Rle]:
+        return segment(pixels, pipeline, timer).rles
 
     return run
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode, addmm_flop, baddbmm_flop
 
 from everything.benchmark.types import Contender
-from everything.core.stage_timer import Clock
+from everything.core.stage_timer import StageTimer
 from everything.kernels import loader
 from everything.pipeline.adaptive_batch_size import is_out_of_memory
 
@@ -39,10 +39,10 @@ def work_of(contender: Contender, pixels: NDArray[np.uint8]) -> Work | None:
     torch does not see, are set aside: its operations do the same algebra."""
     counter = FlopCounterMode(display=False, custom_mapping=_IN_PLACE)
     by_stage: Counter[str] = Counter()
-    clock = _CountingClock(counter, by_stage)
+    timer = _CountingClock(counter, by_stage)
     try:
-        with loader.set_aside(), counter, clock.stage("other"):
-            contender.run(pixels, clock)
+        with loader.set_aside(), counter, timer.stage("other"):
+            contender.run(pixels, timer)
     except Exception as error:
         if is_out_of_memory(error):
             return None
@@ -64,7 +64,7 @@ def _seconds(a: torch.Tensor, b: torch.Tensor) -> float:
     return time.perf_counter() - began
 
 
-class _CountingClock(Clock):
+class _CountingClock(StageTimer):
     """A clock that asks, at each change of stage, how many operations there were meanwhile."""
 
     def __init__(self, counter: FlopCounterMode, by_stage: Counter[str]) -> None:

@@ -14,7 +14,7 @@ import torch
 from everything.benchmark.flops import Work, work_of
 from everything.benchmark.types import Contender, Key
 from everything.core.rle import Rle
-from everything.core.stage_timer import Clock
+from everything.core.stage_timer import StageTimer
 from everything.errors import EverythingError
 from everything.io.images.decode import read_image
 from everything.io.images.sources import Source
@@ -73,7 +73,7 @@ class Rival(Protocol):
 
 
 @dataclass(frozen=True)
-class Here:
+class InProcess:
     """A contender in this process. synchronise: waits for its device."""
 
     contender: Contender
@@ -155,15 +155,15 @@ def _little_garbage() -> Iterator[None]:
 def _sample(
     contender: Contender, photo: Source, round_: int, synchronise: Callable[[], None] | None
 ) -> tuple[Sample, list[Rle]]:
-    clock = Clock(synchronise)
+    timer = StageTimer(synchronise)
     gc.collect()  # what others have left is not this one's time
     masks: list[Rle] = []
     failure = ""
-    with clock.stage(READ):
+    with timer.stage(READ):
         pixels = read_image(photo.path).pixels
     try:
-        with clock.stage(OTHER):
-            masks = contender.run(pixels, clock)
+        with timer.stage(OTHER):
+            masks = contender.run(pixels, timer)
     except EverythingError:
         raise
     except Exception as error:
@@ -176,6 +176,6 @@ def _sample(
             failure = f"{type(error).__name__}: {' '.join(str(error).split())}"
     if failure and torch.cuda.is_available():
         torch.cuda.empty_cache()
-    seconds = {} if failure else dict(clock.seconds)
+    seconds = {} if failure else dict(timer.seconds)
     key, name = contender.key, photo.name
-    return Sample(key, name, round_, seconds, dict(clock.counts), failure), masks
+    return Sample(key, name, round_, seconds, dict(timer.counts), failure), masks

@@ -16,8 +16,8 @@ from everything.benchmark.contenders import (
     without_filters,
 )
 from everything.benchmark.environment import synchronise
-from everything.benchmark.interleaved_runs import Here, Rival
-from everything.benchmark.subprocess_runner import Apart
+from everything.benchmark.interleaved_runs import InProcess, Rival
+from everything.benchmark.subprocess_runner import InSubprocess
 from everything.benchmark.types import OURS, WAYS, Build, Key
 from everything.config import Recipe
 from everything.core.device import device_of
@@ -91,9 +91,11 @@ class Plan:
             self._say(f"loading {spec.key}")
             try:
                 if apart:
-                    rivals.append(stack.enter_context(Apart(spec, thread_count)))
+                    rivals.append(stack.enter_context(InSubprocess(spec, thread_count)))
                 else:
-                    rivals.append(Here(loader(spec), synchronise(device_of(spec.recipe.compute))))
+                    rivals.append(
+                        InProcess(loader(spec), synchronise(device_of(spec.recipe.compute)))
+                    )
             except ConfigError as error:
                 if spec.key.is_ours:
                     raise

@@ -27,7 +27,7 @@ from everything.benchmark.random_weight_heads import Heads, Model, encoded, watc
 from everything.core.geometry import Frame, View, whole
 from everything.core.interpolation import crossings
 from everything.core.prompts import Prompts, lattice
-from everything.decoding.reference import PlainDrafts
+from everything.decoding.reference import PlainCandidates
 from everything.detectors.prompt_head import PromptHead
 from everything.errors import ConfigError
 from everything.pipeline.mask_stats import measure
@@ -204,7 +204,7 @@ class _Seen:
             self._ask(self._clicks[:_TOGETHER])
         return seen[-1]
 
-    def _ask(self, clicks: Prompts) -> PlainDrafts:
+    def _ask(self, clicks: Prompts) -> PlainCandidates:
         return self._image.propose(clicks.points, clicks.labels, multimask_output=True)
 
 

@@ -8,32 +8,32 @@ from typing import Any
 
 from everything.benchmark.types import Key
 from everything.core import rle
-from everything.core.file_names import shown
+from everything.core.file_names import printable
 from everything.core.rle import Rle, compressed
 from everything.errors import InputError
 from everything.evaluation.average_recall import AverageRecall
 from everything.evaluation.mask_scores import MIN_AREA
-from everything.io.datasets.ground_truth import Marked, Names, read_marked, some_of
+from everything.io.datasets.ground_truth import GroundTruth, Names, read_ground_truth, some_of
 
 _Tree = dict[str, Any]
 
 
-def marked_photos(truth: Path, split: str | None, photos: Sequence[str]) -> dict[str, Marked]:
+def marked_photos(truth: Path, split: str | None, photos: Sequence[str]) -> dict[str, GroundTruth]:
     """Return the truth of photos by their names; raises InputError if it does not have all."""
     names, found = Names(photos), {}
-    for photo in read_marked(truth, split, MIN_AREA):
+    for photo in read_ground_truth(truth, split, MIN_AREA):
         if key := names.find(photo.name):
             found[key] = photo
     if missing := [name for name in photos if name not in found]:
         raise InputError(
-            f"{shown(truth)}: does not have {len(missing)} of the photos ({some_of(missing)}): "
+            f"{printable(truth)}: does not have {len(missing)} of the photos ({some_of(missing)}): "
             "time photos that it has"
         )
     return found
 
 
 def recall_of(
-    marked: Mapping[str, Marked], masks: Mapping[tuple[Key, str], list[Rle]]
+    marked: Mapping[str, GroundTruth], masks: Mapping[tuple[Key, str], list[Rle]]
 ) -> dict[Key, float]:
     """Return COCO's AR@1000 (everything/evaluation/mask_scores.py) of each contender that did all
     photos.
@@ -50,7 +50,7 @@ def recall_of(
     return recall
 
 
-def _truth(photo: Marked) -> list[_Tree]:
+def _truth(photo: GroundTruth) -> list[_Tree]:
     truths = []
     for row in photo.annotations:
         code = compressed(row["segmentation"], photo.size)

@@ -26,7 +26,7 @@ from everything.benchmark.types import Run
 from everything.config import Recipe
 from everything.core import rle
 from everything.core.rle import Rle
-from everything.core.stage_timer import Clock
+from everything.core.stage_timer import StageTimer
 from everything.errors import ConfigError
 from everything.pipeline.pipeline import Pipeline
 from everything.variants import VARIANTS
@@ -62,10 +62,10 @@ def segment_anything(pipeline: Pipeline) -> Run:
         output_mode="coco_rle",
     )
 
-    def run(pixels: NDArray[np.uint8], clock: Clock) -> list[Rle]:
-        with watched(sam.image_encoder, sam.mask_decoder, clock):
+    def run(pixels: NDArray[np.uint8], timer: StageTimer) -> list[Rle]:
+        with watched(sam.image_encoder, sam.mask_decoder, timer):
             records = generator.generate(pixels)
-        return _counted([record["segmentation"] for record in records], clock)
+        return _counted([record["segmentation"] for record in records], timer)
 
     return run
 
@@ -81,10 +81,10 @@ def transformers(pipeline: Pipeline) -> Run:
     model, processor = convert(_sam(pipeline))
     generator = make("mask-generation", model=model, image_processor=processor)
 
-    def run(pixels: NDArray[np.uint8], clock: Clock) -> list[Rle]:
-        with watched(model.vision_encoder, model.mask_decoder, clock):
+    def run(pixels: NDArray[np.uint8], timer: StageTimer) -> list[Rle]:
+        with watched(model.vision_encoder, model.mask_decoder, timer):
             found = generator(Image.fromarray(pixels), **settings)
-        return _counted([_code(np.asarray(mask)) for mask in found["masks"]], clock)
+        return _counted([_code(np.asarray(mask)) for mask in found["masks"]], timer)
 
     return run
 
@@ -111,11 +111,11 @@ def ultralytics(pipeline: Pipeline) -> Run:
     predictor: Any = Predictor(overrides=overrides | {"iou": _box_nms(recipe)["box_nms_thresh"]})
     predictor.setup_model(model, verbose=False)
 
-    def run(pixels: NDArray[np.uint8], clock: Clock) -> list[Rle]:
-        with watched(model.image_encoder, model.mask_decoder, clock):
+    def run(pixels: NDArray[np.uint8], timer: StageTimer) -> list[Rle]:
+        with watched(model.image_encoder, model.mask_decoder, timer):
             found = predictor(np.ascontiguousarray(pixels[..., ::-1]), **settings)[0]
         masks = [] if found.masks is None else found.masks.data.cpu().numpy()
-        return _counted([_code(mask) for mask in masks], clock)
+        return _counted([_code(mask) for mask in masks], timer)
 
     return run
 
@@ -138,26 +138,26 @@ PEERS = {
 
 
 @contextmanager
-def watched(encoder: nn.Module, decoder: nn.Module, clock: Clock) -> Iterator[None]:
+def watched(encoder: nn.Module, decoder: nn.Module, timer: StageTimer) -> Iterator[None]:
     """Count the calls of both modules as the clock's stages encode and decode meanwhile."""
     with ExitStack() as stack:
         for module, stage in ((encoder, "encode"), (decoder, "decode")):
-            for hook in _hooks(module, stage, clock):
+            for hook in _hooks(module, stage, timer):
                 stack.callback(hook.remove)
         yield
 
 
-def _hooks(module: nn.Module, stage: str, clock: Clock) -> Iterator[Any]:
+def _hooks(module: nn.Module, stage: str, timer: StageTimer) -> Iterator[Any]:
     running = ExitStack()
 
     def enter(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        running.enter_context(clock.stage(stage))
+        running.enter_context(timer.stage(stage))
         if stage == "decode":
             tokens: Tensor = kwargs["sparse_prompt_embeddings"]
             prompts = tokens.shape[:-2].numel()
-            clock.counts["decoder_calls"] += 1
-            clock.counts["prompts"] += prompts
-            clock.counts["candidates"] += 3 * prompts
+            timer.counts["decoder_calls"] += 1
+            timer.counts["prompts"] += prompts
+            timer.counts["candidates"] += 3 * prompts
 
     def leave(module: nn.Module, args: Any, output: Any) -> None:
         running.close()
@@ -244,6 +244,6 @@ def _code(mask: NDArray[Any]) -> Rle:
     return rle.encode(mask.astype(np.bool_), (0, 0), (mask.shape[0], mask.shape[1]))
 
 
-def _counted(masks: list[Rle], clock: Clock) -> list[Rle]:
-    clock.counts["masks"] += len(masks)
+def _counted(masks: list[Rle], timer: StageTimer) -> list[Rle]:
+    timer.counts["masks"] += len(masks)
     return masks

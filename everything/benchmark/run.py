@@ -25,7 +25,7 @@ from everything.benchmark.recall import marked_photos, recall_of
 from everything.benchmark.reference_tools import PEERS
 from everything.benchmark.report import Report
 from everything.benchmark.resize import resized
-from everything.benchmark.subprocess_runner import Apart
+from everything.benchmark.subprocess_runner import InSubprocess
 from everything.benchmark.types import OURS, TUNED, WAYS, Build, Key
 from everything.core.device import device_of
 from everything.errors import ConfigError, InputError
@@ -223,14 +223,14 @@ def _peaks(
     peaks = {}
     for spec in specs:
         say(f"memory of {spec.key}")
-        with Apart(spec, thread_count) as one:
+        with InSubprocess(spec, thread_count) as one:
             one.turn(largest, 0)
             peaks[spec.key] = one.peak
     return peaks
 
 
 def _peaks_of(rivals: Sequence[Rival]) -> dict[Key, Peak]:
-    return {rival.key: rival.peak for rival in rivals if isinstance(rival, Apart)}
+    return {rival.key: rival.peak for rival in rivals if isinstance(rival, InSubprocess)}
 
 
 def _work(found: Contest, rivals: Sequence[Rival], photo: Source, say: Say) -> dict[Key, Work]:

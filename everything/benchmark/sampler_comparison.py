@@ -23,7 +23,7 @@ from everything.benchmark.run import bench
 from everything.benchmark.types import OURS, Build, Key
 from everything.errors import InputError, JobError
 from everything.evaluation.mask_scores import MIN_AREA, Scores, score
-from everything.io.datasets.ground_truth import Marked, Names, read_marked
+from everything.io.datasets.ground_truth import GroundTruth, Names, read_ground_truth
 from everything.io.images.sources import Source
 from everything.io.results.reader import Results
 from everything.jobs.label import label
@@ -168,17 +168,19 @@ def _recipe(variant: str, sampler: str, config: Path | str | None, sets: Sequenc
     return resolve.resolve(name, Path(path) if path else None, sampler, config, sets)
 
 
-def _marked(truth: Path, split: str | None, photos: Sequence[Source]) -> list[Marked]:
+def _marked(truth: Path, split: str | None, photos: Sequence[Source]) -> list[GroundTruth]:
     """The truth of the photos; raises InputError if there is none."""
     names = Names(photo.name for photo in photos)
-    known = read_marked(truth, split, MIN_AREA, contours=False)
+    known = read_ground_truth(truth, split, MIN_AREA, contours=False)
     marked = [photo for photo in known if names.find(photo.name)]
     if not marked:
         raise InputError(f"{truth}: marks none of these photos: compare on the ones that it does")
     return marked
 
 
-def _found(key: Key, folder: Path, photos: Sequence[Source], marked: list[Marked] | None) -> Found:
+def _found(
+    key: Key, folder: Path, photos: Sequence[Source], marked: list[GroundTruth] | None
+) -> Found:
     labels = Results(folder)
     results = [labels.read(photo.name) for photo in photos]
     prompts, masks = (

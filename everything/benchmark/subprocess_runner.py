@@ -16,7 +16,7 @@ import torch
 from everything.benchmark.contenders import Loader, Spec
 from everything.benchmark.environment import synchronise, threads
 from everything.benchmark.flops import Work
-from everything.benchmark.interleaved_runs import OOM, Here, Sample
+from everything.benchmark.interleaved_runs import OOM, InProcess, Sample
 from everything.benchmark.memory import Peak, peak_resident, resident
 from everything.benchmark.types import Key
 from everything.core.device import device_of
@@ -26,7 +26,7 @@ from everything.io.images.sources import Source
 from everything.pipeline.adaptive_batch_size import is_out_of_memory
 
 
-class Apart:
+class InSubprocess:
     """A contender in another process, which ends with the context.
 
     peak: the most memory it has held so far, since that process began. Raises what loading the
@@ -111,7 +111,7 @@ class _Served:
 
     def __init__(self, spec: Spec) -> None:
         self._device = device_of(spec.recipe.compute)
-        self._here = Here(Loader()(spec), synchronise(self._device))
+        self._here = InProcess(Loader()(spec), synchronise(self._device))
         self._ready = resident()
         gc.collect()
         gc.freeze()  # nothing to look through in the middle of a measurement

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from everything.config import Recipe
 from everything.core.rle import Rle
-from everything.core.stage_timer import Clock
+from everything.core.stage_timer import StageTimer
 from everything.pipeline.pipeline import Pipeline
 
 OURS = "everything"
@@ -35,7 +35,7 @@ MALLOC = {
     "MALLOC_TRIM_THRESHOLD_": str(2**34),
 }
 
-Run = Callable[[NDArray[np.uint8], Clock], list[Rle]]
+Run = Callable[[NDArray[np.uint8], StageTimer], list[Rle]]
 Build = Callable[[Recipe], Pipeline]
 
 

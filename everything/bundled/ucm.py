@@ -35,7 +35,7 @@ class Ucm(nn.Module):
 
 
 @dataclass(frozen=True)
-class Understood:
+class RegionEmbedding:
     """A canvas (h, w) px as regions, with an opinion on each.
 
     features: float32 (N, F). match: float32 (N,), predicted IoU with the best segment of any
@@ -57,14 +57,14 @@ def understand(
     pixels: NDArray[np.uint8],
     precision: torch.dtype | None = None,
     looks: Looks = LOOKS,
-) -> Understood:
+) -> RegionEmbedding:
     """Return what the networks know of pixels uint8 (h, w, 3) RGB; the rest as boundary_map's."""
     found, features, maps = describe_regions(network.boundary, pixels, precision, looks)
     with torch.inference_mode():
         opinion = network.scorer(torch.from_numpy(features))
     match = torch.sigmoid(opinion.quality).numpy()
     quality = score(match, at_best(found, opinion.vote.numpy()))
-    return Understood(found, features, match, quality, opinion, maps)
+    return RegionEmbedding(found, features, match, quality, opinion, maps)
 
 
 def score(match: NDArray[np.float32], expected: Floats) -> NDArray[np.float32]:

@@ -231,7 +231,7 @@ def _elsewhere(ray: str | None, workers: int | None, threads: int, time_limit: f
     cluster = Cluster(
         address_of(ray), max_workers=workers, cpus=threads, threads=threads, time_limit=time_limit
     )
-    return {"elsewhere": cluster.run, "limits": cluster.limits}
+    return {"executor": cluster.run, "limits": cluster.limits}
 
 
 def _licence(variant: str) -> str:

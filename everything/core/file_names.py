@@ -21,7 +21,7 @@ def as_text(name: str | os.PathLike[str]) -> str:
     return _bytes(os.fspath(name)).decode("utf-8", "backslashreplace")
 
 
-def shown(name: str | os.PathLike[str]) -> str:
+def printable(name: str | os.PathLike[str]) -> str:
     """Return a name as one line of valid Unicode, no longer than paths are: control characters
     are escaped besides."""
     text = as_text(name)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Index = slice | Tensor
 
 
-class Rows:
+class InstanceData:
     """A frozen dataclass whose fields hold one row per item, save those in `shared`.
 
     A row field is a Tensor, a list or another Rows. `shared` names the fields that describe all

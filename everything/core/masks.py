@@ -8,13 +8,13 @@ from typing import ClassVar
 from torch import Tensor
 
 from everything.core.geometry import Frame
-from everything.core.instance_data import Rows
+from everything.core.instance_data import InstanceData
 from everything.core.prompts import Prompts
 from everything.core.segments import Segments
 
 
 @dataclass(frozen=True)
-class Decoded(Rows):
+class Decoded(InstanceData):
     """N masks of one view as logits.
 
     logits: float32 (N, hl, wl) over the frame's canvas, > 0 is the mask. scores: float32 (N,)
@@ -34,7 +34,7 @@ class Decoded(Rows):
 
 
 @dataclass(frozen=True)
-class Masks(Rows):
+class Masks(InstanceData):
     """N masks that passed the gate: their logits, for samplers that look at them, and their
     segments, compressed, for everyone else. The pipeline keeps the segments alone."""
 

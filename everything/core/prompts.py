@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from everything.core.instance_data import Rows
+from everything.core.instance_data import InstanceData
 
 PADDING, OUTSIDE, INSIDE, TOP_LEFT, BOTTOM_RIGHT = -1, 0, 1, 2, 3
 
 
 @dataclass(frozen=True)
-class Prompts(Rows):
+class Prompts(InstanceData):
     """P prompts of at most K points each.
 
     points: float64 (P, K, 2) xy, view px (double, so that scaling loses nothing). labels: int64

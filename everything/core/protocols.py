@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     pass
 
 
-class Drafts(Protocol):
+class Candidates(Protocol):
     """Candidate masks whose scores are known before any of them is drawn.
 
     N rows, ordered by prompt, then by level. Of rows with equal `identity` one is drawn. What is
@@ -68,7 +68,7 @@ class Model(Protocol):
         (samplers/auto_ppn.py)."""
         ...
 
-    def propose(self, embedding: Any, prompts: Prompts, multimask_output: bool) -> Drafts:
+    def propose(self, embedding: Any, prompts: Prompts, multimask_output: bool) -> Candidates:
         """Return the answers to prompts (P rows, px of the canvas that `frame` describes): three
         to each with multimask_output, one without."""
         ...

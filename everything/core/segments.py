@@ -12,7 +12,7 @@ from torch import Tensor
 
 from everything.core import rle
 from everything.core.geometry import Size
-from everything.core.instance_data import Rows
+from everything.core.instance_data import InstanceData
 from everything.core.label_map import label_map
 from everything.core.mask_hierarchy import parents_of
 from everything.core.prompts import INSIDE, Prompts
@@ -20,7 +20,7 @@ from everything.core.rle import Rle
 
 
 @dataclass(frozen=True)
-class Segments(Rows):
+class Segments(InstanceData):
     """N masks of one image.
 
     rles: COCO run lengths over the image. boxes: float32 (N, 4) xyxy, inclusive px. scores,

@@ -19,7 +19,7 @@ class Overtime(Exception):
         self.stage = stage
 
 
-class Clock:
+class StageTimer:
     """Adds up exclusive wall time: a stage inside another stops the outer one meanwhile.
 
     synchronise: called at each change of stage, to let a GPU finish what it was given; without
@@ -52,7 +52,7 @@ class Clock:
             self._open.pop()
 
     @contextmanager
-    def shared(self, name: str, clocks: Sequence[Clock]) -> Iterator[None]:
+    def shared(self, name: str, clocks: Sequence[StageTimer]) -> Iterator[None]:
         """Count the time spent inside for all of some clocks, this one among them, to equal parts;
         a clock may be there more than once."""
         before = self.seconds[name]
@@ -60,8 +60,8 @@ class Clock:
             yield
         part = (self.seconds[name] - before) / len(clocks)
         self._add(name, -part * len(clocks))
-        for clock in clocks:
-            clock._add(name, part)
+        for timer in clocks:
+            timer._add(name, part)
 
     def _add(self, name: str, seconds: float) -> None:
         self.seconds[name] += seconds

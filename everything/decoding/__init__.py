@@ -15,18 +15,18 @@ from everything.decoding.decoder_parts import UnlikeSAM
 from everything.decoding.factory import choose
 from everything.decoding.image_side import content_cells
 from everything.decoding.protocols import Decoder, PreparedImage
-from everything.decoding.reference import PlainDecoder, PlainDrafts, PlainImage
+from everything.decoding.reference import PlainCandidates, PlainDecoder, PlainImage
 from everything.decoding.sam2 import PlainSam2Image, SharedSam2Decoder
-from everything.decoding.shared_image import SharedDrafts, SharedImage, SharedImageDecoder
+from everything.decoding.shared_image import SharedCandidates, SharedImage, SharedImageDecoder
 
 __all__ = [
     "Decoder",
+    "PlainCandidates",
     "PlainDecoder",
-    "PlainDrafts",
     "PlainImage",
     "PlainSam2Image",
     "PreparedImage",
-    "SharedDrafts",
+    "SharedCandidates",
     "SharedImage",
     "SharedImageDecoder",
     "SharedSam2Decoder",

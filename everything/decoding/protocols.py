@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from everything.core.protocols import Drafts
+from everything.core.protocols import Candidates
 from everything.decoding.image_side import Cells
 
 
@@ -20,7 +20,7 @@ class PreparedImage(Protocol):
 
     def propose(
         self, points: Tensor, labels: Tensor, multimask_output: bool, masks: Tensor | None = None
-    ) -> Drafts:
+    ) -> Candidates:
         """Return the answers to P prompts: points float32 (P, K, 2) px of the prompt encoder's
         frame, labels int64 (P, K), masks None or logits float32 (P, 1, 4 h, 4 w)."""
         ...

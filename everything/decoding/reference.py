@@ -14,7 +14,7 @@ from everything.decoding.prompt_encoding import encode_sam
 
 
 @dataclass(frozen=True)
-class PlainDrafts:
+class PlainCandidates:
     """Candidates whose masks are all drawn already: see model.Drafts for the fields."""
 
     scores: Tensor
@@ -39,7 +39,7 @@ class PlainImage:
     @torch.no_grad()
     def propose(
         self, points: Tensor, labels: Tensor, multimask_output: bool, masks: Tensor | None = None
-    ) -> PlainDrafts:
+    ) -> PlainCandidates:
         """Return the answers to P prompts; arguments and errors are those of `encode_sam`."""
         sparse, dense = encode_sam(self.prompt_encoder, points, labels, masks)
         encoder: Any = self.prompt_encoder
@@ -51,7 +51,7 @@ class PlainImage:
             dense_prompt_embeddings=dense.to(dtype),
             multimask_output=multimask_output,
         )
-        return PlainDrafts(*numbered(scores), logits.flatten(0, 1))
+        return PlainCandidates(*numbered(scores), logits.flatten(0, 1))
 
 
 @dataclass(frozen=True)

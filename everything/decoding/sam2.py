@@ -25,7 +25,7 @@ from everything.decoding.decoder_parts import (
     Upscaling,
 )
 from everything.decoding.image_side import Cells, Skips, image_side
-from everything.decoding.reference import PlainDrafts, numbered
+from everything.decoding.reference import PlainCandidates, numbered
 from everything.decoding.shared_image import SharedImage, side_of
 from everything.decoding.weight_folding import Folded, fold
 
@@ -88,7 +88,7 @@ class PlainSam2Image:
     @torch.no_grad()
     def propose(
         self, points: Tensor, labels: Tensor, multimask_output: bool, masks: Tensor | None = None
-    ) -> PlainDrafts:
+    ) -> PlainCandidates:
         """Return the answers to P prompts; arguments are those of `encode_sam2`."""
         sparse, dense = encode_sam2(self.prompt_encoder, points, labels, masks)
         if masks is None:
@@ -174,8 +174,8 @@ class SharedSam2Decoder:
         return SharedImage(self.parts, self.folded, image, encode, plain, side)
 
 
-def _drafts(logits: Tensor, scores: Tensor) -> PlainDrafts:
-    return PlainDrafts(*numbered(scores), logits.flatten(0, 1))
+def _drafts(logits: Tensor, scores: Tensor) -> PlainCandidates:
+    return PlainCandidates(*numbered(scores), logits.flatten(0, 1))
 
 
 def _looks(decoder: Any) -> tuple[float, float]:

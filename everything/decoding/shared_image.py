@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from everything.core import mask_ops
 from everything.core.device import sent
-from everything.core.protocols import Drafts
+from everything.core.protocols import Candidates
 from everything.decoding import upscale
 from everything.decoding.cpu_kernels import FusedSide, serves
 from everything.decoding.decoder_parts import Parts, read_sam
@@ -55,7 +55,7 @@ class SharedImage:
     @torch.no_grad()
     def propose(
         self, points: Tensor, labels: Tensor, multimask_output: bool, masks: Tensor | None = None
-    ) -> Drafts:
+    ) -> Candidates:
         """Return the answers to P prompts, scored but not drawn; arguments as of PreparedImage.
 
         The plain decoder answers prompts with masks, as each of them changes the image side itself.
@@ -71,7 +71,7 @@ class SharedImage:
         return ChosenDrafts.of(self.answer(sparse, range(count)), self.parts.single_by_looks)
 
     @torch.no_grad()
-    def answer(self, sparse: Tensor, slots: range) -> SharedDrafts:
+    def answer(self, sparse: Tensor, slots: range) -> SharedCandidates:
         """Return the answers of mask tokens to prompt tokens (P, T', C); P may be 0."""
         parts = self.parts
         learned = parts.tokens.expand(len(sparse), -1, -1)
@@ -79,7 +79,7 @@ class SharedImage:
         chunks = torch.split(tokens, CHUNK if tokens.device.type == "cpu" else BATCH)
         solved = Solved.cat([self._solved(chunk) for chunk in chunks])
         scores = parts.iou_head(solved.tokens[:, parts.iou_at])[:, slots.start : slots.stop]
-        return SharedDrafts(*numbered(scores), self, solved, slots)
+        return SharedCandidates(*numbered(scores), self, solved, slots)
 
     def _solved(self, tokens: Tensor) -> Solved:
         """Prompts' tokens (P, T, C) after the transformer."""
@@ -91,7 +91,7 @@ class SharedImage:
 
 
 @dataclass(frozen=True)
-class SharedDrafts:
+class SharedCandidates:
     """Candidates that are scored but not drawn: see model.Drafts for the fields.
 
     Holds some 60 kB for each prompt; drawing repeats what it needs of the transformer's image
@@ -170,11 +170,11 @@ class ChosenDrafts:
     prompt: Tensor
     level: Tensor
     identity: Tensor
-    among: SharedDrafts
+    among: SharedCandidates
     rows: Tensor
 
     @classmethod
-    def of(cls, among: SharedDrafts, looks: tuple[float, float]) -> ChosenDrafts:
+    def of(cls, among: SharedCandidates, looks: tuple[float, float]) -> ChosenDrafts:
         """Return the first answer where its stability suffices once it is drawn, else the best of
         the others by score (SAM 2). looks: see Parts. An empty mask is stable."""
         offset, enough = looks

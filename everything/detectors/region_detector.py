@@ -11,7 +11,7 @@ from torch import Tensor
 
 from everything.bundled.region_masks import draw
 from everything.bundled.region_tree import Ints, Regions
-from everything.bundled.ucm import GLANCE, Understood
+from everything.bundled.ucm import GLANCE, RegionEmbedding
 from everything.core.geometry import Frame
 from everything.core.masks import Decoded
 from everything.core.prompts import Prompts
@@ -25,24 +25,24 @@ from everything.variants.networks.ucm import UcmModel, blueprint
 class RegionsFound:
     """Regions of one view, best first. nodes: int64 (N,). scores: float32 (N,) predicted IoU."""
 
-    understood: Understood
+    embedding: RegionEmbedding
     nodes: Ints
     frame: Frame
 
     @property
     def scores(self) -> Tensor:
         """Predicted IoU, float32 (N,)."""
-        return torch.from_numpy(self.understood.quality[self.nodes])
+        return torch.from_numpy(self.embedding.quality[self.nodes])
 
     @property
     def boxes(self) -> Tensor:
         """Float64 (N, 4) xyxy, px of the view."""
-        corners = torch.from_numpy(self.understood.regions.boxes[self.nodes]).double()
+        corners = torch.from_numpy(self.embedding.regions.boxes[self.nodes]).double()
         return self.frame.from_canvas(corners.reshape(-1, 2, 2)).reshape(-1, 4)
 
     def decoded(self, rows: slice) -> Decoded:
         """Return some regions as masks."""
-        logits = draw(self.understood.regions, self.nodes[rows].tolist())
+        logits = draw(self.embedding.regions, self.nodes[rows].tolist())
         levels = torch.zeros(len(logits), dtype=torch.int64)
         prompts = Prompts.boxes(self.boxes[rows])
         return Decoded(logits, self.scores[rows], levels, prompts, self.frame)
@@ -56,11 +56,11 @@ def find(scene: Scene, *, conf: float, iou: float, max_det: int) -> RegionsFound
     glances at the view.
     """
     model = scene.model if isinstance(scene.model, UcmModel) else _embedded()
-    understood = scene.embedding if model is scene.model else model.encode(scene.view)
-    best = np.argsort(-understood.quality, kind="stable")
-    best = best[understood.quality[best] > conf]
-    nodes = _distinct(understood.regions, best, iou, max_det)
-    return RegionsFound(understood, nodes, model.frame(scene.view.size))
+    embedding = scene.embedding if model is scene.model else model.encode(scene.view)
+    best = np.argsort(-embedding.quality, kind="stable")
+    best = best[embedding.quality[best] > conf]
+    nodes = _distinct(embedding.regions, best, iou, max_det)
+    return RegionsFound(embedding, nodes, model.frame(scene.view.size))
 
 
 @cache

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from everything.core import rle
-from everything.core.file_names import shown
+from everything.core.file_names import printable
 from everything.core.rle import compressed
 from everything.core.sa1b import Annotation
 from everything.errors import InputError
 from everything.evaluation.average_recall import MAX_MASKS, SIZES, AverageRecall
 from everything.evaluation.boundary_f import BoundaryScores, BoundaryTally, contours_of_masks
-from everything.io.datasets.ground_truth import Marked, Names, read_marked, some_of
+from everything.io.datasets.ground_truth import GroundTruth, Names, read_ground_truth, some_of
 from everything.io.results.reader import Result, Results
 from everything.io.storage.locations import Location
 
@@ -111,13 +111,13 @@ def evaluate(
     as a whole; of labels one photo is, and the run lengths of some hundred.
     Raises InputError if photos of the truth are not labelled, or of another size.
     """
-    marked = read_marked(truth, split, min_area, contours=boundaries)
+    marked = read_ground_truth(truth, split, min_area, contours=boundaries)
     return score(labels, marked, boundaries=boundaries, progress=progress)
 
 
 def score(
     labels: Location,
-    marked: Iterable[Marked],
+    marked: Iterable[GroundTruth],
     *,
     boundaries: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -137,12 +137,12 @@ def score(
             progress(tally.photos, len(results))
     if missing:
         raise InputError(
-            f"{shown(str(labels))}: {len(missing)} photos of the truth are not labelled "
+            f"{printable(str(labels))}: {len(missing)} photos of the truth are not labelled "
             f"({some_of(missing)}): label them, or name the part of the truth that is meant"
         )
     if not tally.photos:
         raise InputError(
-            f"{shown(str(labels))}: the truth has no photos: name the part that is meant"
+            f"{printable(str(labels))}: the truth has no photos: name the part that is meant"
         )
     unused = tuple(key for key in results.files if key not in names.used)
     return tally.scores(unused)
@@ -184,12 +184,12 @@ class _Tally:
         self.boundaries = BoundaryTally(self.levels)
         self.is_complete = bool(self.levels)
 
-    def add(self, photo: Marked, result: Result) -> None:
+    def add(self, photo: GroundTruth, result: Result) -> None:
         """Add a photo with its labels; raises InputError if their sizes differ."""
         if photo.size != result.size:
             (h, w), (height, width) = result.size, photo.size
             raise InputError(
-                f"{shown(photo.name)}: {w} x {h} px were labelled, the truth has {width} x "
+                f"{printable(photo.name)}: {w} x {h} px were labelled, the truth has {width} x "
                 f"{height}: label the same photos"
             )
         codes = [compressed(row["segmentation"], photo.size) for row in photo.annotations]
@@ -204,7 +204,7 @@ class _Tally:
             strength = contours_of_masks(result.annotations, photo.size)
             self.boundaries.add(strength, photo.contours)
 
-    def _cover(self, photo: Marked, codes: list[rle.Rle], result: Result) -> None:
+    def _cover(self, photo: GroundTruth, codes: list[rle.Rle], result: Result) -> None:
         single = [i for i, row in enumerate(photo.annotations) if not row.get("iscrowd")]
         wanted = [codes[i] for i in single]
         found: list[rle.Rle] = [a["segmentation"] for a in result.annotations]

@@ -144,13 +144,13 @@ def _answers(
     """IoU of the top and of the best answer with what was wanted, (P, 2); 0 without any answer."""
     model, frame = pipeline.model, pipeline.model.frame(view.size)
     on_canvas = Prompts(frame.to_canvas(prompts.points), prompts.labels)
-    drafts = model.propose(embedding, on_canvas, several)
+    candidates = model.propose(embedding, on_canvas, several)
     ious = np.zeros((len(wanted), 2))
     top = np.full(len(wanted), -np.inf)
-    of, scores = drafts.prompt.tolist(), drafts.scores.tolist()
+    of, scores = candidates.prompt.tolist(), candidates.scores.tolist()
     for start in range(0, len(of), 8):
         rows = torch.arange(start, min(start + 8, len(of)))
-        for row, mask in zip(rows.tolist(), _drawn(drafts.draw(rows), frame), strict=True):
+        for row, mask in zip(rows.tolist(), _drawn(candidates.draw(rows), frame), strict=True):
             p = of[row]
             iou = _iou(mask, wanted[p])
             ious[p, 1] = max(ious[p, 1], iou)

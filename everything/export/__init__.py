@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 
 from everything.config import Level
-from everything.core.file_names import shown
+from everything.core.file_names import printable
 from everything.errors import ConfigError, StoreError
 from everything.export.fidelity import Tally
 from everything.export.writer import Job, Labelled, Placing, Write, labelled
@@ -98,12 +98,12 @@ def export(
         EXPORTERS[to].load()(
             _counted(labelled(results, job.tally, level), len(results), progress), job
         )
-        about = {"format": to, "labels": shown(str(labels))} | job.tally.to_json()
+        about = {"format": to, "labels": printable(str(labels))} | job.tally.to_json()
         (partial / _MARK).write_text(json.dumps(about, indent=2) + "\n", encoding="ascii")
         _move(partial, out)
     except OSError as error:
         raise StoreError(
-            f"{shown(out)}: cannot be written ({error.strerror or error}): give another --out"
+            f"{printable(out)}: cannot be written ({error.strerror or error}): give another --out"
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -114,9 +114,9 @@ def _check_place(out: Path, overwrite: bool) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not (out / _MARK).is_file():
-        raise StoreError(f"{shown(out)}: is not empty and no export: give another --out")
+        raise StoreError(f"{printable(out)}: is not empty and no export: give another --out")
     if not overwrite:
-        raise StoreError(f"{shown(out)}: holds an export: give another --out, or --overwrite")
+        raise StoreError(f"{printable(out)}: holds an export: give another --out, or --overwrite")
 
 
 def _move(partial: Path, out: Path) -> None:

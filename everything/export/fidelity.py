@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from everything.core.file_names import shown
+from everything.core.file_names import printable
 
 GOOD = 0.95
 
@@ -39,7 +39,7 @@ class Tally:
         self.poor += iou < GOOD
         self.hidden += iou == 0
         if iou < self.least:
-            self.least, self.least_of = iou, f"{shown(photo)}, mask {mask}"
+            self.least, self.least_of = iou, f"{printable(photo)}, mask {mask}"
 
     def add_exact(self, masks: int) -> None:
         """Count masks that were written as they are."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from everything.config import Level
 from everything.core import rle
-from everything.core.file_names import is_inside, shown
+from everything.core.file_names import is_inside, printable
 from everything.core.geometry import Size
 from everything.core.mask_hierarchy import levels_of
 from everything.core.sa1b import Annotation
@@ -124,7 +124,7 @@ def labelled(results: Results, tally: Tally, level: Level = "all") -> Iterator[L
 
     Raises InputError for annotations that cannot be read.
     """
-    stems = _stems([shown(key) for key in results.files])
+    stems = _stems([printable(key) for key in results.files])
     for number, key in enumerate(results.files, 1):
         result = results.read(key)
         if not is_inside(result.name):
@@ -138,7 +138,7 @@ def labelled(results: Results, tally: Tally, level: Level = "all") -> Iterator[L
         tally.left_out += len(result.annotations) - len(found)
         tally.photos += 1
         find = partial(results.photo, key, result.name)
-        yield Labelled(number, shown(result.name), stems[number - 1], result.size, found, find)
+        yield Labelled(number, printable(result.name), stems[number - 1], result.size, found, find)
 
 
 def _with_pixels(result: Result) -> list[Annotation]:

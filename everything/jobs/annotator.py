@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from everything.core.file_names import image_id, shown
+from everything.core.file_names import image_id, printable
 from everything.core.geometry import View
 from everything.core.raster import Pixels
 from everything.core.segments import Segments
-from everything.core.stage_timer import COUNTS, STAGES, Clock, Overtime
+from everything.core.stage_timer import COUNTS, STAGES, Overtime, StageTimer
 from everything.errors import EverythingError, StoreError
 from everything.io.images.decode import Limits, Photo, decode_image
 from everything.io.images.fetch import read_source
@@ -43,12 +43,12 @@ class Task:
 
 
 @dataclass
-class Visit:
+class ImageState:
     """A photo on its way; `error` is set at the first step that fails."""
 
     task: Task
     started: float
-    clock: Clock
+    timer: StageTimer
     source_bytes: int | None = None
     photo: Photo | None = None
     raster: Tiff | None = None
@@ -78,20 +78,20 @@ class Annotator:
         self.expect(visit)
         return self.write(self.segment(visit))
 
-    def read(self, task: Task) -> Visit:
+    def read(self, task: Task) -> ImageState:
         """Read and decode the photo."""
-        visit = Visit(task, time.time(), Clock(limit=self.limits.max_seconds))
-        with visit.clock.stage("read"):
+        visit = ImageState(task, time.time(), StageTimer(limit=self.limits.max_seconds))
+        with visit.timer.stage("read"):
             self._guarded(visit, self._read)
         return visit
 
-    def expect(self, visit: Visit) -> None:
+    def expect(self, visit: ImageState) -> None:
         """Let the model know that `segment` is going to be asked for a photo that was read."""
         if visit.photo is not None and not self._in_tiles(visit.photo):
             visit.looks = looks_at(visit.photo.pixels, self._pipeline.recipe)
-            self._pipeline.ahead.expect(visit.looks, visit.clock)
+            self._pipeline.encoder_queue.expect(visit.looks, visit.timer)
 
-    def segment(self, visit: Visit) -> Visit:
+    def segment(self, visit: ImageState) -> ImageState:
         """Find its segments; afterwards the pixels are no longer held."""
         if visit.error is None:
             self._guarded(visit, self._segment)
@@ -99,22 +99,22 @@ class Annotator:
         visit.looks = []
         return visit
 
-    def write(self, visit: Visit) -> Row:
+    def write(self, visit: ImageState) -> Row:
         """Write its result, and return its row; raises StoreError if nothing can be written."""
         row = _row(visit, self.store.digest)
-        visit.clock.limit = None  # what was found is kept, however slow the disk
+        visit.timer.limit = None  # what was found is kept, however slow the disk
         if visit.error is None:
-            with visit.clock.stage("write"):
+            with visit.timer.stage("write"):
                 self._guarded(visit, lambda visit: self._write(visit, row))
-        timing = visit.clock.timing()
+        timing = visit.timer.timing()
         row.seconds.update({name: float(timing[name]) for name in (*STAGES, "total")})
-        row.counts.update({name: int(value) for name, value in visit.clock.counts.items()})
+        row.counts.update({name: int(value) for name, value in visit.timer.counts.items()})
         row.finished = time.time()
         if visit.error is not None:
             row.fail(visit.error)
         return row
 
-    def _read(self, visit: Visit) -> None:
+    def _read(self, visit: ImageState) -> None:
         source = visit.task.source
         if (side := self._pipeline.recipe.tiles.tile_side) and source.start is None:
             visit.raster = open_tiff(source.location, side)
@@ -123,37 +123,37 @@ class Annotator:
                 return
         data = read_source(source, self.limits)
         visit.source_bytes = len(data)
-        visit.photo = decode_image(data, source.shown, self.limits)
+        visit.photo = decode_image(data, source.printable, self.limits)
         visit.size = (visit.photo.height, visit.photo.width)
         visit.notes = visit.photo.notes
 
-    def _segment(self, visit: Visit) -> None:
+    def _segment(self, visit: ImageState) -> None:
         if visit.raster is not None:
             with closing(visit.raster):
-                visit.segments = segment_tiles(visit.raster, self._pipeline, visit.clock)
+                visit.segments = segment_tiles(visit.raster, self._pipeline, visit.timer)
             return
         assert visit.photo is not None
         if self._in_tiles(visit.photo):
             raster = Pixels(visit.photo.pixels)
-            visit.segments = segment_tiles(raster, self._pipeline, visit.clock)
+            visit.segments = segment_tiles(raster, self._pipeline, visit.timer)
         else:
-            visit.segments = segment_views(visit.looks, self._pipeline, visit.clock)
+            visit.segments = segment_views(visit.looks, self._pipeline, visit.timer)
 
     def _in_tiles(self, photo: Photo) -> bool:
         return 0 < self._pipeline.recipe.tiles.tile_side < max(photo.height, photo.width)
 
-    def _write(self, visit: Visit, row: Row) -> None:
+    def _write(self, visit: ImageState, row: Row) -> None:
         assert visit.segments is not None
         assert visit.size is not None
-        name, clock = visit.task.source.name, visit.clock
+        name, timer = visit.task.source.name, visit.timer
         output = self.store.recipe.output
         if output.label_map:
             label_map = visit.segments.label_map(visit.size, output.label_map_full)
             self.store.put_label_map(name, label_map)
 
         def timing() -> dict[str, float | int]:
-            with clock.stage("write"):  # what the outer stage has taken so far is added up
-                return clock.timing()
+            with timer.stage("write"):  # what the outer stage has taken so far is added up
+                return timer.timing()
 
         records = visit.segments.to_sa1b(output.parents)
         stamp = self.store.put(name, visit.size, records, timing, visit.notes)
@@ -161,7 +161,7 @@ class Annotator:
         if not self.store.holds:
             settle([row], self.store)
 
-    def _guarded(self, visit: Visit, step: Callable[[Visit], None]) -> None:
+    def _guarded(self, visit: ImageState, step: Callable[[ImageState], None]) -> None:
         try:
             step(visit)
         except StoreError:
@@ -170,7 +170,7 @@ class Annotator:
             visit.error = str(error)
         except Exception as error:
             # Whatever one photo brings about, millions of others wait: it becomes its row.
-            visit.error = f"{visit.task.source.shown}: {self._reason(error)}"
+            visit.error = f"{visit.task.source.printable}: {self._reason(error)}"
 
     def _reason(self, error: Exception) -> str:
         if isinstance(error, Overtime):
@@ -180,7 +180,7 @@ class Annotator:
         if is_out_of_memory(error):
             return "not enough memory to segment it: use fewer --workers, or set tiles.tile_side"
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return f"{shown(reason)}: report it as a bug"
+        return f"{printable(reason)}: report it as a bug"
 
 
 def settle(rows: list[Row], store: Store) -> None:
@@ -200,8 +200,8 @@ def run(annotator: Annotator, tasks: Iterator[Task | None], emit: Callable[[Row]
     raise.
     """
 
-    def read_some() -> list[Visit]:
-        visits: list[Visit] = []
+    def read_some() -> list[ImageState]:
+        visits: list[ImageState] = []
         for task in tasks:
             if task is not None:
                 visits.append(annotator.read(task))
@@ -209,7 +209,7 @@ def run(annotator: Annotator, tasks: Iterator[Task | None], emit: Callable[[Row]
                 break
         return visits
 
-    def write(visit: Visit) -> None:
+    def write(visit: ImageState) -> None:
         emit(annotator.write(visit))
 
     reader, writer = Aside("read"), Aside("write")
@@ -241,8 +241,8 @@ def overtime(limit: float | None, how: str) -> str:
 
 def lost(task: Task, digest: str, reason: str) -> Row:
     """Return the row of a photo that took its process with it; reason: with the way out."""
-    row = _row(Visit(task, time.time(), Clock()), digest)
-    row.fail(f"{task.source.shown}: {reason}")
+    row = _row(ImageState(task, time.time(), StageTimer()), digest)
+    row.fail(f"{task.source.printable}: {reason}")
     return row
 
 
@@ -273,7 +273,7 @@ def row_of(document: dict[str, Any], source: Source, source_bytes: int | None, s
     )
 
 
-def _row(visit: Visit, digest: str) -> Row:
+def _row(visit: ImageState, digest: str) -> Row:
     source = visit.task.source
     height, width = visit.size or (None, None)
     return Row(

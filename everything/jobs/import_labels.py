@@ -22,13 +22,13 @@ from rich.table import Table
 
 from everything.config import Recipe
 from everything.core import rle
-from everything.core.file_names import image_id, is_inside, shown
+from everything.core.file_names import image_id, is_inside, printable
 from everything.core.geometry import Size
 from everything.core.rle import compressed
 from everything.core.sa1b import Annotation, size_of
 from everything.errors import EverythingError, InputError, StoreError
 from everything.io.datasets.coco_stream import photos_of
-from everything.io.results.manifest import Ledger, Row
+from everything.io.results.manifest import Manifest, Row
 from everything.io.results.writer import Store
 from everything.io.storage.local import Folder
 from everything.io.storage.locations import Location
@@ -104,7 +104,7 @@ def import_labels(
     store, done, began = Store(out, recipe), Imported(), time.time()
     total, before = sum(file.stat().st_size for file in files), 0
     with store.opened():
-        ledger = Ledger(store.folder)
+        ledger = Manifest(store.folder)
         for file in files:
             report = _from(before, total, progress)
             found = _tar(file, photos, done, report) if tars else _coco(file, photos, report)
@@ -112,7 +112,7 @@ def import_labels(
                 for photo in found:
                     _keep(photo, store, ledger, done)
             except (tarfile.TarError, EOFError, OSError) as error:
-                done.fail(f"{shown(file)}: {shown(str(error))}: get another copy of it")
+                done.fail(f"{printable(file)}: {printable(str(error))}: get another copy of it")
             report(file.stat().st_size)
             before += file.stat().st_size
         ledger.compact()
@@ -134,19 +134,19 @@ def _files(sources: Sequence[Path]) -> Iterator[Path]:
         if source.is_dir():
             tars = sorted(source.glob("*.tar"))
             if not tars:
-                raise InputError(f"{shown(source)}: has no .tar: give tars or a COCO file")
+                raise InputError(f"{printable(source)}: has no .tar: give tars or a COCO file")
             yield from tars
         elif source.is_file():
             yield source
         else:
-            raise InputError(f"{shown(source)}: no such file: give SA-1B tars or a COCO file")
+            raise InputError(f"{printable(source)}: no such file: give SA-1B tars or a COCO file")
 
 
-def _keep(photo: Found, store: Store, ledger: Ledger, done: Imported) -> None:
+def _keep(photo: Found, store: Store, ledger: Manifest, done: Imported) -> None:
     """Write a photo's result and row, or count why it cannot be."""
     try:
         if not is_inside(photo.name):
-            raise InputError(f"{shown(photo.name)}: leads out of the folder: rename it")
+            raise InputError(f"{printable(photo.name)}: leads out of the folder: rename it")
         if store.get(photo.name) is not None:
             done.skipped += 1
             return
@@ -155,7 +155,7 @@ def _keep(photo: Found, store: Store, ledger: Ledger, done: Imported) -> None:
     except StoreError:
         raise
     except (EverythingError, ValueError, TypeError, LookupError, ArithmeticError) as error:
-        done.fail(f"{shown(photo.name)}: {shown(str(error) or type(error).__name__)}")
+        done.fail(f"{printable(photo.name)}: {printable(str(error) or type(error).__name__)}")
         return
     now = time.time()
     row = Row(
@@ -215,7 +215,7 @@ def _tar(
             if content is None:
                 continue  # folders; links are never followed
             if not is_inside(name):
-                done.fail(f"{shown(file)}: {shown(member.name)} leads out of the folder")
+                done.fail(f"{printable(file)}: {printable(member.name)} leads out of the folder")
             elif name.endswith(_SUFFIX):
                 found = _member(content, member, done, photos)
                 if found is not None:
@@ -242,8 +242,8 @@ def _member(
         name = "/".join(part for part in (beside, str(image["file_name"])) if part)
         return Found(name, size, list(tree["annotations"]), photos)
     except (ValueError, TypeError, LookupError, RecursionError) as error:
-        reason = shown(f"not SA-1B's JSON ({type(error).__name__}: {error})")
-        done.fail(f"{shown(member.name)}: {reason}")
+        reason = printable(f"not SA-1B's JSON ({type(error).__name__}: {error})")
+        done.fail(f"{printable(member.name)}: {reason}")
         return None
 
 

@@ -20,7 +20,7 @@ from everything.core.threads import torch_threads, usable_cores
 from everything.errors import ConfigError, InputError
 from everything.io.images.decode import Limits
 from everything.io.images.sources import Source
-from everything.io.results.manifest import Known, Ledger, Row
+from everything.io.results.manifest import Manifest, PriorResult, Row
 from everything.io.results.writer import Store
 from everything.io.storage.locations import Location
 from everything.jobs.annotator import Annotator, Task, row_of, run
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 Build = Callable[[Recipe], Pipeline]
 
 
-class Elsewhere(Protocol):
+class Executor(Protocol):
     """Other machines that do the tasks, in place of processes of this one."""
 
     def __call__(
@@ -61,7 +61,7 @@ def label(
     limits: Limits | None = None,
     console: Console | None = None,
     build: Build = build_pipeline,
-    elsewhere: Elsewhere | None = None,
+    executor: Executor | None = None,
 ) -> Summary:
     """Annotate photos into the folder `out` and return what was done.
 
@@ -77,7 +77,7 @@ def label(
     An interrupt (Ctrl-C) ends the job in good order. Raises InputError if there are no photos,
     WeightsError, and StoreError or JobError if the job cannot begin or go on.
     """
-    if elsewhere is None and recipe.output.form != "json":
+    if executor is None and recipe.output.form != "json":
         raise ConfigError(
             f"output.form = {recipe.output.form!r}: shards are written by jobs on Ray: add --ray"
         )
@@ -86,16 +86,16 @@ def label(
     if summary.images == 0:
         raise InputError("no photos in the inputs: photos are files like .jpg, .png, .heic")
     store = Store(out, recipe)
-    here = workers == 1 and elsewhere is None and limits.max_seconds is None
+    here = workers == 1 and executor is None and limits.max_seconds is None
     after_death = has_died(store.folder)
     if here and after_death and store.folder.is_shared:
         _log.warning("the job before this one did not end: photos are done in a worker process")
         here = False
-    if not here and elsewhere is None:
+    if not here and executor is None:
         store.must_be_shared()
     # Before anything is overwritten, the model must have shown that it loads.
     pipeline = build(recipe) if here or overwrite else None
-    if elsewhere is None:
+    if executor is None:
         _tell_of_idle_cores(workers * threads, summary.images)
     with store.opened(overwrite):
         job = Job(store, photos, summary, after_death)
@@ -104,8 +104,8 @@ def label(
             try:
                 tasks, count = job.tasks(), job.count
                 make = partial(_annotator, build, recipe, out, limits, store.folder.permit)
-                if elsewhere is not None:
-                    elsewhere(make, store, tasks, count)
+                if executor is not None:
+                    executor(make, store, tasks, count)
                 elif here and pipeline is not None:
                     with torch_threads(threads):
                         run(Annotator(pipeline, store, limits), tasks, count)
@@ -145,15 +145,15 @@ class Job:
         after_death: bool = False,
     ) -> None:
         self._store, self._photos, self.summary = store, photos, summary
-        self.ledger = Ledger(store.folder)
-        self.ledger.compact()  # what a killed run has left
-        self._known = self.ledger.known(store.digest)
+        self.manifest = Manifest(store.folder)
+        self.manifest.compact()  # what a killed run has left
+        self._known = self.manifest.known(store.digest)
         self._sharded = store.recipe.output.form != "json"
         if self._sharded and self._found():
-            self._known = self.ledger.known(store.digest)
+            self._known = self.manifest.known(store.digest)
         self._state = JobState(summary.images, time.time(), after_death=after_death)
         write_state(store.folder, self._state)
-        store.take_stock()
+        store.cache_listing()
         self.grown: Callable[[], None] = lambda: None
 
     def _found(self) -> int:
@@ -165,9 +165,9 @@ class Job:
                 if self._known.get(name) is None:
                     row = row_of(document, Source("", name), None, self._store)
                     row.shard, (row.bytes, row.mtime_ns) = shard, stamp.pair
-                    self.ledger.append(row)
+                    self.manifest.append(row)
                     count += 1
-        self.ledger.flush()
+        self.manifest.flush()
         return count
 
     def tasks(self) -> Iterator[Task]:
@@ -188,17 +188,17 @@ class Job:
 
     def count(self, *rows: Row) -> None:
         """Keep rows."""
-        self.ledger.append(*rows)
+        self.manifest.append(*rows)
         for row in rows:
             self.summary.count(row)
         self.grown()
 
     def end(self) -> None:
         """Put the manifest in order."""
-        self.ledger.compact()
+        self.manifest.compact()
         write_state(self._store.folder, replace(self._state, ended=time.time()))
 
-    def _is_done(self, source: Source, known: Known | None) -> bool:
+    def _is_done(self, source: Source, known: PriorResult | None) -> bool:
         if known is not None and not known.done:
             return False
         source_bytes = _size(source)
@@ -215,7 +215,7 @@ class Job:
         if document is None:
             return False
         # Its row was lost in a kill, or the results have been copied.
-        self.ledger.append(row_of(document, source, source_bytes, self._store))
+        self.manifest.append(row_of(document, source, source_bytes, self._store))
         return True
 
 

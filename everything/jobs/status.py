@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow.compute as pc
 from rich.table import Table
 
-from everything.core.file_names import shown
+from everything.core.file_names import printable
 from everything.core.stage_timer import STAGES
 from everything.errors import InputError
-from everything.io.results.manifest import Ledger
+from everything.io.results.manifest import Manifest
 from everything.io.results.writer import folder_at
 from everything.io.storage.bucket import Bucket
 from everything.io.storage.local import Folder
@@ -66,7 +66,7 @@ class Status:
         ago = None if self.last is None else f"{time.time() - self.last:,.0f} s ago"
         cells |= {"last": ago, "images_per_second": f"{self.images_per_second:.2f}"}
         cells |= {f"{name} seconds": f"{mean:.4f}" for name, mean in self.stage_seconds.items()}
-        cells |= {f"on {shown(host)}": count for host, count in self.hosts.items()}
+        cells |= {f"on {printable(host)}": count for host, count in self.hosts.items()}
         for name, value in cells.items():
             if value not in ("", None):
                 text = f"{value:,.0f}" if isinstance(value, int | float) else str(value)
@@ -90,8 +90,8 @@ def status(out: Location) -> Status:
     folder = folder_at(out)
     state = _state(folder.read(_STATE))
     if state is None:
-        raise InputError(f"{shown(str(out))}: no job was started here: give its --out")
-    table = Ledger(folder).table()
+        raise InputError(f"{printable(str(out))}: no job was started here: give its --out")
+    table = Manifest(folder).table()
     counts = Counter(table["status"].to_pylist())
     done, failed = counts["done"], counts["failed"]
     finished = pc.cast(table["finished"], "int64").to_numpy() / 1000
@@ -101,7 +101,7 @@ def status(out: Location) -> Status:
     rate = len(recent) / (now - since) if now > since else 0.0
     left = max(0, state.images - done - failed)
     return Status(
-        out=shown(str(out)),
+        out=printable(str(out)),
         state="running, or killed" if state.ended is None else "ended",
         images=state.images,
         done=done,

@@ -13,7 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from everything.core.file_names import shown
+from everything.core.file_names import printable
 from everything.core.stage_timer import STAGES
 from everything.io.results.manifest import Row
 from everything.io.storage.locations import Location
@@ -88,7 +88,7 @@ class Summary:
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON; stage_seconds: median and total of the photos done in this run."""
         return {
-            "out": shown(self.out),
+            "out": printable(self.out),
             "images": self.images,
             "done": self.done,
             "failed": self.failed,
@@ -102,7 +102,7 @@ class Summary:
             },
             "failures": self.failures,
             "interrupted": self.interrupted,
-            "preview": None if self.preview is None else shown(self.preview),
+            "preview": None if self.preview is None else printable(self.preview),
         }
 
     def print_to(self, console: Console) -> None:
@@ -129,14 +129,16 @@ class Summary:
             what = "photos were read with a guess (column notes of the manifest)"
             parts.append(f"\n{self.noted:,} {what}")
         if self.failed:
-            parts.append(f"\n[red]failed[/red] (all of them: {shown(self.out / 'errors.jsonl')})")
+            parts.append(
+                f"\n[red]failed[/red] (all of them: {printable(self.out / 'errors.jsonl')})"
+            )
             parts += [Text(failure) for failure in self.failures]
         if self.interrupted:
             parts.append("\ninterrupted: the same command continues")
-        where = f"\nannotations  {shown(self.out / 'annotations')}"
+        where = f"\nannotations  {printable(self.out / 'annotations')}"
         parts.append(Text(where, overflow="fold"))
         if self.preview is not None:
-            parts.append(Text(f"preview      {shown(self.preview)}", overflow="fold"))
+            parts.append(Text(f"preview      {printable(self.preview)}", overflow="fold"))
         return parts
 
     def _stage_table(self) -> Table:

@@ -10,7 +10,7 @@ _REFUSALS = ("can't allocate memory", "not enough memory", "out of memory")  # i
 _log = logging.getLogger(__name__)
 
 
-class Batching:
+class AdaptiveBatchSize:
     """A batch size that is halved, for good, each time memory runs out."""
 
     def __init__(self, points_per_batch: int) -> None:

@@ -90,7 +90,7 @@ class Blocks:
         """Whether blocks have many more pixels than cells, without which they gain nothing."""
         return self.rows.count * self.columns.count <= PAYING
 
-    def look(self, logits: Tensor, offset: float) -> Looked:
+    def look(self, logits: Tensor, offset: float) -> BlockMask:
         """Return what there is to see of a mask given as logits float32 (hl, wl)."""
         low, high = (
             self.columns.gathered(self.rows.gathered(logits, 0, better), 1, better)
@@ -113,7 +113,7 @@ class Blocks:
                 ends = int(np.count_nonzero(above[:, [0, -1]]))
                 counts[k] += int(np.count_nonzero(above)) - ends
         full = (decided > 0).numpy()
-        return Looked(self, full, mixed.numpy(), (r.numpy(), c.numpy()), pixels, counts)
+        return BlockMask(self, full, mixed.numpy(), (r.numpy(), c.numpy()), pixels, counts)
 
     def _area(self, blocks: Tensor) -> int:
         """Area of whole blocks, bool (n, m), px."""
@@ -141,7 +141,7 @@ class Blocks:
 
 
 @dataclass(frozen=True)
-class Looked:
+class BlockMask:
     """A mask seen through blocks.
 
     full, mixed: bool (n, m), blocks wholly in the mask, and those that had to be interpolated.

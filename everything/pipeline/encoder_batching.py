@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from everything.core.geometry import View
-from everything.core.stage_timer import Clock, Overtime
+from everything.core.stage_timer import Overtime, StageTimer
 from everything.pipeline.adaptive_batch_size import is_out_of_memory
 
 _log = logging.getLogger(__name__)
 
 
-class Ahead:
+class EncoderQueue:
     """The views that a model is going to be asked about, in that order.
 
     model: with `encode_together` if more than one view is to be encoded `together`. What is known
@@ -28,13 +28,13 @@ class Ahead:
     def __init__(self, model: Any, together: int) -> None:
         self._model = model
         self._together = together
-        self._coming: dict[int, tuple[View, Clock]] = {}
+        self._coming: dict[int, tuple[View, StageTimer]] = {}
         self._known: dict[int, Any] = {}
 
-    def expect(self, views: Sequence[View], clock: Clock) -> None:
+    def expect(self, views: Sequence[View], timer: StageTimer) -> None:
         """Say that views are coming. clock: of their photo."""
         if self._together > 1:
-            self._coming |= {id(view): (view, clock) for view in views}
+            self._coming |= {id(view): (view, timer) for view in views}
 
     def forget(self, views: Sequence[View]) -> None:
         """Say that views will not be asked for any more."""
@@ -42,26 +42,26 @@ class Ahead:
             self._coming.pop(id(view), None)
             self._known.pop(id(view), None)
 
-    def embedding(self, view: View, clock: Clock) -> Any:
+    def embedding(self, view: View, timer: StageTimer) -> Any:
         """Return what the model knows of a view, once; the time that it took counts for the
         photos of all that were encoded with it, to equal parts."""
         if id(view) in self._coming and id(view) not in self._known:
-            self._encode_from(view, clock)
+            self._encode_from(view, timer)
         self._coming.pop(id(view), None)
         if id(view) in self._known:
             return self._known.pop(id(view))
-        with clock.stage("encode"):
+        with timer.stage("encode"):
             if self._together == 1:
                 return self._model.encode(view)
             return self._model.encode_together([view] * self._together)[0]
 
-    def _encode_from(self, view: View, clock: Clock) -> None:
+    def _encode_from(self, view: View, timer: StageTimer) -> None:
         waiting = [each for key, each in self._coming.items() if key not in self._known]
         first = next(i for i, (one, _) in enumerate(waiting) if one is view)
         batch = waiting[first : first + self._together]
         views = [one for one, _ in batch]
         try:
-            with clock.shared("encode", [other for _, other in batch]):
+            with timer.shared("encode", [other for _, other in batch]):
                 full = views + views[:1] * (self._together - len(views))
                 found = self._model.encode_together(full)[: len(views)]
         except Overtime:

@@ -12,11 +12,11 @@ from everything.core import mask_ops
 from everything.core.geometry import Frame, View
 from everything.core.masks import Decoded, Masks
 from everything.core.prompts import Prompts
-from everything.core.protocols import Drafts
+from everything.core.protocols import Candidates
 from everything.core.segments import Segments
-from everything.core.stage_timer import Clock
+from everything.core.stage_timer import StageTimer
 from everything.pipeline.adaptive_batch_size import is_out_of_memory
-from everything.pipeline.mask_stats import Place, Way, measure
+from everything.pipeline.mask_stats import Arithmetic, Place, measure
 
 # Masks drawn together are a multiple of three, so that a click's answers stay together, and what
 # they take is below 32 MiB: malloc would ask the system for more, and clear it, each time. On a
@@ -24,43 +24,47 @@ from everything.pipeline.mask_stats import Place, Way, measure
 FIRST, MOST, WORKING_SET = 24, 96, 16 * 2**20  # masks; bytes of logits
 
 
-def promising(drafts: Drafts, filters: Filters) -> Tensor:
+def promising(candidates: Candidates, filters: Filters) -> Tensor:
     """Return the rows worth drawing, int64 (K,): score above the threshold, none of them twice,
     the best-scored where several prompts found the same.
 
     A predicted IoU must exceed its threshold, as in SAM; a threshold of 0 lets everything pass.
     """
-    rows = torch.arange(len(drafts.scores))
+    rows = torch.arange(len(candidates.scores))
     if filters.pred_iou_thresh > 0:
-        rows = rows[drafts.scores > filters.pred_iou_thresh]
-    rows = rows[drafts.scores[rows].argsort(descending=True, stable=True)]
-    return rows[_first_of_each(drafts.identity[rows])].sort().values
+        rows = rows[candidates.scores > filters.pred_iou_thresh]
+    rows = rows[candidates.scores[rows].argsort(descending=True, stable=True)]
+    return rows[_first_of_each(candidates.identity[rows])].sort().values
 
 
 def gate(
-    drafts: Drafts,
+    candidates: Candidates,
     prompts: Prompts,
     frame: Frame,
     view: View,
     filters: Filters,
-    clock: Clock,
-    way: Way = "auto",
+    timer: StageTimer,
+    way: Arithmetic = "auto",
 ) -> Iterator[Masks]:
     """Yield the drafts that pass as masks, a bounded number at a time.
 
     prompts: P rows, view px, that the drafts answer. Only drafts with a sufficient score are
     drawn at all. The clock counts what was promising and what was stable. way: see `measure`.
     """
-    rows, together, most = promising(drafts, filters), FIRST, MOST
-    clock.counts["promising"] += len(rows)
+    rows, together, most = promising(candidates, filters), FIRST, MOST
+    timer.counts["promising"] += len(rows)
     while len(rows):
         some = rows[:together]
         try:
-            with clock.stage("decode"):
-                logits = drafts.draw(some)
-            of, scores, levels = drafts.prompt[some], drafts.scores[some], drafts.level[some]
+            with timer.stage("decode"):
+                logits = candidates.draw(some)
+            of, scores, levels = (
+                candidates.prompt[some],
+                candidates.scores[some],
+                candidates.level[some],
+            )
             decoded = Decoded(logits, scores, levels, prompts[of], frame)
-            with clock.stage("select"):
+            with timer.stage("select"):
                 masks = accept(decoded, view, filters, way)
         except Exception as error:
             if not is_out_of_memory(error) or together <= 3:
@@ -70,11 +74,11 @@ def gate(
         rows = rows[together:]
         room = WORKING_SET // logits[0].nbytes if logits.device.type == "cpu" else most
         together = min(most, max(3, room // 3 * 3))
-        clock.counts["stable"] += len(masks)
+        timer.counts["stable"] += len(masks)
         yield masks
 
 
-def accept(decoded: Decoded, view: View, filters: Filters, way: Way = "auto") -> Masks:
+def accept(decoded: Decoded, view: View, filters: Filters, way: Arithmetic = "auto") -> Masks:
     """Return the decoded masks that are stable and not cut off by a crop's edge.
 
     A stability must reach its threshold, as in SAM; a threshold of 0 lets everything pass but

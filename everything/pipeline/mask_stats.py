@@ -37,7 +37,7 @@ LARGE = 2**17  # px of a region, beyond which its outline alone is interpolated
 
 # "auto": by the kernels, where there are any. "torch": without them. "exact": with SAM's own order
 # of additions, which decides the side of pixels that lie on the cut.
-Way = Literal["auto", "torch", "exact"]
+Arithmetic = Literal["auto", "torch", "exact"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,11 @@ class Measured:
 
 
 def measure(
-    logits: Tensor, frame: Frame, offset: float, way: Way = "auto", place: Place | None = None
+    logits: Tensor,
+    frame: Frame,
+    offset: float,
+    way: Arithmetic = "auto",
+    place: Place | None = None,
 ) -> Measured:
     """Return the measures of masks given as logits float32 (N, hl, wl) over the frame's canvas.
 

@@ -14,9 +14,9 @@ from everything.core.geometry import View, views
 from everything.core.mask_hierarchy import levels_of
 from everything.core.protocols import Model
 from everything.core.segments import Segments
-from everything.core.stage_timer import Clock
-from everything.pipeline.adaptive_batch_size import Batching
-from everything.pipeline.encoder_batching import Ahead
+from everything.core.stage_timer import StageTimer
+from everything.pipeline.adaptive_batch_size import AdaptiveBatchSize
+from everything.pipeline.encoder_batching import EncoderQueue
 from everything.pipeline.nms import suppress
 from everything.pipeline.region_cleanup import tidy
 from everything.pipeline.scene import Sampler, Scene
@@ -31,25 +31,27 @@ class Pipeline:
     recipe: Recipe
 
     @cached_property
-    def batching(self) -> Batching:
+    def batch_size(self) -> AdaptiveBatchSize:
         """How many prompts are decoded together: what memory has allowed so far."""
-        return Batching(self.recipe.decoding.points_per_batch)
+        return AdaptiveBatchSize(self.recipe.decoding.points_per_batch)
 
     @cached_property
-    def ahead(self) -> Ahead:
+    def encoder_queue(self) -> EncoderQueue:
         """What is known of views that are coming."""
-        return Ahead(self.model, self.recipe.compute.images_per_batch)
+        return EncoderQueue(self.model, self.recipe.compute.images_per_batch)
 
 
-def segment(image: NDArray[np.uint8], pipeline: Pipeline, clock: Clock | None = None) -> Segments:
+def segment(
+    image: NDArray[np.uint8], pipeline: Pipeline, timer: StageTimer | None = None
+) -> Segments:
     """Return the segments of an image, uint8 (H, W, 3) RGB, best first.
 
     clock: receives seconds per stage and counts. An image without pixels has no segments. Raises
     ValueError if the array is of another kind.
     """
-    clock, looks = clock or Clock(), looks_at(image, pipeline.recipe)
-    pipeline.ahead.expect(looks, clock)
-    return segment_views(looks, pipeline, clock)
+    timer, looks = timer or StageTimer(), looks_at(image, pipeline.recipe)
+    pipeline.encoder_queue.expect(looks, timer)
+    return segment_views(looks, pipeline, timer)
 
 
 def looks_at(image: NDArray[np.uint8], recipe: Recipe) -> list[View]:
@@ -61,16 +63,16 @@ def looks_at(image: NDArray[np.uint8], recipe: Recipe) -> list[View]:
 
 
 @torch.inference_mode()
-def segment_views(looks: list[View], pipeline: Pipeline, clock: Clock) -> Segments:
+def segment_views(looks: list[View], pipeline: Pipeline, timer: StageTimer) -> Segments:
     """Return the segments of an image by what `looks_at` returned of it, best first."""
     recipe, nms = pipeline.recipe, pipeline.recipe.nms
     if not looks:
         return Segments.empty()
     try:
-        found = [_of_view(view, pipeline, clock) for view in looks]
+        found = [_of_view(view, pipeline, timer) for view in looks]
     finally:
-        pipeline.ahead.forget(looks)
-    with clock.stage("finish"):
+        pipeline.encoder_queue.forget(looks)
+    with timer.stage("finish"):
         segments = Segments.cat(found)
         if len(found) > 1:
             # A crop sees its objects larger, so of duplicates the one from the smaller crop wins.
@@ -81,7 +83,7 @@ def segment_views(looks: list[View], pipeline: Pipeline, clock: Clock) -> Segmen
                 segments, recipe.tidy.min_mask_region_area, threshold, looks[0].image_size
             )
         segments = of_level(segments, recipe.output.level)
-    clock.counts["masks"] += len(segments)
+    timer.counts["masks"] += len(segments)
     return segments
 
 
@@ -93,12 +95,12 @@ def of_level(segments: Segments, level: Level) -> Segments:
     return segments[torch.tensor([one == level for one in levels], dtype=torch.bool)]
 
 
-def _of_view(view: View, pipeline: Pipeline, clock: Clock) -> Segments:
+def _of_view(view: View, pipeline: Pipeline, timer: StageTimer) -> Segments:
     recipe = pipeline.recipe
-    scene = Scene(pipeline.model, view, recipe, clock, pipeline.batching, pipeline.ahead)
-    with clock.stage("propose"):
+    scene = Scene(pipeline.model, view, recipe, timer, pipeline.batch_size, pipeline.encoder_queue)
+    with timer.stage("propose"):
         found = [masks.segments for masks in pipeline.sampler(scene)]
-    with clock.stage("finish"):
+    with timer.stage("finish"):
         segments = Segments.cat(found) if found else Segments.empty()
         return suppress(segments, segments.scores, recipe.nms.kind, recipe.nms.box_nms_thresh)
 

@@ -13,11 +13,11 @@ from everything.core.geometry import Frame, View
 from everything.core.masks import Decoded, Masks
 from everything.core.prompts import Prompts
 from everything.core.protocols import Model
-from everything.core.stage_timer import Clock
+from everything.core.stage_timer import StageTimer
 from everything.pipeline import filtering
-from everything.pipeline.adaptive_batch_size import Batching
-from everything.pipeline.encoder_batching import Ahead
-from everything.pipeline.mask_stats import Way
+from everything.pipeline.adaptive_batch_size import AdaptiveBatchSize
+from everything.pipeline.encoder_batching import EncoderQueue
+from everything.pipeline.mask_stats import Arithmetic
 
 
 class NotFinite(ArithmeticError):
@@ -32,16 +32,16 @@ class Scene:
         model: Model,
         view: View,
         recipe: Recipe,
-        clock: Clock,
-        batching: Batching | None = None,
-        ahead: Ahead | None = None,
+        timer: StageTimer,
+        batch_size: AdaptiveBatchSize | None = None,
+        encoder_queue: EncoderQueue | None = None,
     ) -> None:
         self.model = model
         self.view = view
         self._recipe = recipe
-        self._clock = clock
-        self._batching = batching or Batching(recipe.decoding.points_per_batch)
-        self._ahead = ahead or Ahead(model, 1)
+        self._clock = timer
+        self._batch_size = batch_size or AdaptiveBatchSize(recipe.decoding.points_per_batch)
+        self._encoder_queue = encoder_queue or EncoderQueue(model, 1)
 
     @property
     def variant(self) -> str:
@@ -57,7 +57,7 @@ class Scene:
     @cached_property
     def embedding(self) -> Any:
         """What the model knows of the view."""
-        return self._ahead.embedding(self.view, self._clock)
+        return self._encoder_queue.embedding(self.view, self._clock)
 
     @cached_property
     def frame(self) -> Frame:
@@ -73,21 +73,27 @@ class Scene:
         self._clock.counts["prompts"] += len(prompts)
         done, embedding = 0, self.embedding if len(prompts) else None
         while done < len(prompts):
-            batch = prompts[done : done + self._batching.points_per_batch]
+            batch = prompts[done : done + self._batch_size.points_per_batch]
             try:
                 with self._clock.stage("decode"):
                     on_canvas = Prompts(self.frame.to_canvas(batch.points), batch.labels)
-                    drafts = self.model.propose(embedding, on_canvas, multimask_output)
+                    candidates = self.model.propose(embedding, on_canvas, multimask_output)
             except Exception as error:
-                if self._batching.survives(error):
+                if self._batch_size.survives(error):
                     continue
                 raise
-            self.finite(drafts.scores)
+            self.finite(candidates.scores)
             done += len(batch)
             self._clock.counts["decoder_calls"] += 1
-            self._clock.counts["candidates"] += len(drafts.scores)
+            self._clock.counts["candidates"] += len(candidates.scores)
             yield from filtering.gate(
-                drafts, batch, self.frame, self.view, self._recipe.filters, self._clock, self._way
+                candidates,
+                batch,
+                self.frame,
+                self.view,
+                self._recipe.filters,
+                self._clock,
+                self._arithmetic,
             )
 
     def accept(self, decoded: Decoded) -> Masks:
@@ -96,7 +102,7 @@ class Scene:
         if self._recipe.filters.pred_iou_thresh > 0:
             decoded = decoded[decoded.scores > self._recipe.filters.pred_iou_thresh]
         with self._clock.stage("select"):
-            return filtering.accept(decoded, self.view, self._recipe.filters, self._way)
+            return filtering.accept(decoded, self.view, self._recipe.filters, self._arithmetic)
 
     def finite(self, answer: Tensor) -> Tensor:
         """Return a network's answer; raises NotFinite, with the way out, if some of it is not a
@@ -111,7 +117,7 @@ class Scene:
         raise NotFinite(f"{self.variant} answered with what is no finite number: {way}")
 
     @property
-    def _way(self) -> Way:
+    def _arithmetic(self) -> Arithmetic:
         if self._recipe.decoding.decoder == "plain":
             return "exact"
         return "torch" if self._recipe.compute.kernels == "torch" else "auto"

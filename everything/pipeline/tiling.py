@@ -17,7 +17,7 @@ from everything.config import Recipe, Tiles
 from everything.core.geometry import Box, Size
 from everything.core.raster import Raster
 from everything.core.segments import Segments
-from everything.core.stage_timer import Clock
+from everything.core.stage_timer import StageTimer
 from everything.pipeline.pipeline import Pipeline, of_level, segment
 from everything.pipeline.tile_stitching import Edge, edge, joined, links, overlap, placed
 
@@ -40,25 +40,25 @@ def _starts(length: int, tiles: Tiles) -> list[int]:
     return [round(last * i / count) for i in range(count)] + [last] if count else [0]
 
 
-def segment_tiles(raster: Raster, pipeline: Pipeline, clock: Clock | None = None) -> Segments:
+def segment_tiles(raster: Raster, pipeline: Pipeline, timer: StageTimer | None = None) -> Segments:
     """Return the segments of a large photo, best first, those across seams as one.
 
     clock: as of `segment`; `masks` counts what is left after joining. Raises what Raster.read and
     `segment` raise.
     """
-    clock = clock or Clock()
-    before = clock.counts["masks"]
+    timer = timer or StageTimer()
+    before = timer.counts["masks"]
     level = pipeline.recipe.output.level
     # Of a whole a tile may see only a part.
     of_tile = pipeline if level == "all" else replace(pipeline, recipe=_all_levels(pipeline.recipe))
 
     def look(pixels: NDArray[np.uint8]) -> Segments:
-        return segment(pixels, of_tile, clock)
+        return segment(pixels, of_tile, timer)
 
-    result = over_tiles(raster, pipeline.recipe.tiles, look, clock)
-    with clock.stage("finish"):
+    result = over_tiles(raster, pipeline.recipe.tiles, look, timer)
+    with timer.stage("finish"):
         result = of_level(result, level)
-    clock.counts["masks"] = before + len(result)
+    timer.counts["masks"] = before + len(result)
     return result
 
 
@@ -67,7 +67,7 @@ def _all_levels(recipe: Recipe) -> Recipe:
 
 
 def over_tiles(
-    raster: Raster, tiles: Tiles, look: Callable[[NDArray[np.uint8]], Segments], clock: Clock
+    raster: Raster, tiles: Tiles, look: Callable[[NDArray[np.uint8]], Segments], timer: StageTimer
 ) -> Segments:
     """Return what `look` finds in every tile, uint8 (h, w, 3), joined across the seams."""
     found: list[Segments] = []
@@ -77,10 +77,10 @@ def over_tiles(
     boxes = tile_boxes(raster.size, tiles)
     count = 0
     for box in boxes:
-        with clock.stage("read"):
+        with timer.stage("read"):
             pixels = raster.read(box)
         segments = look(pixels)
-        with clock.stage("finish"):
+        with timer.stage("finish"):
             for other in _neighbours(box, boxes):
                 shared = overlap(box, other)
                 assert shared is not None
@@ -91,7 +91,7 @@ def over_tiles(
                     waiting[box, other] = mine
             found.append(placed(segments, box, raster.size))
         count += len(segments)
-    with clock.stage("finish"):
+    with timer.stage("finish"):
         return joined(Segments.cat(found), same)
 
 

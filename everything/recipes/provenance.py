@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from everything.config import Recipe
-from everything.core.file_names import shown
+from everything.core.file_names import printable
 from everything.detectors.checkpoints import KNOWN
 from everything.errors import WeightsError
 from everything.io.storage.locations import Url, located
@@ -50,7 +50,7 @@ def check_files(recipe: Recipe, record: VariantRecord, path: Path) -> None:
 def _compare(what: str, expected: str, found: str) -> None:
     if expected not in ("", found):
         raise WeightsError(
-            f"{shown(what)}: not the file that the job began with (its SHA-256 is {found}, not "
+            f"{printable(what)}: not the file that the job began with (its SHA-256 is {found}, not "
             f"{expected}): copy that one to every machine, or give a URL"
         )
 

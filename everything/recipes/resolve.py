@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from everything.config import Recipe
-from everything.core.file_names import shown
+from everything.core.file_names import printable
 from everything.core.safe_yaml import parse_yaml
 from everything.errors import ConfigError
 from everything.recipes.provenance import other_files
@@ -124,7 +124,7 @@ def _read_yaml(config: Path | str) -> Tree:
         hint = nearest(str(config), named)
         raise ConfigError(f"{config}: no such file or named config{hint}") from error
     except (OSError, ValueError) as error:
-        reason = shown(" ".join(str(error).split()))
+        reason = printable(" ".join(str(error).split()))
         raise ConfigError(f"{config}: not a readable YAML file ({reason})") from error
     if tree is not None and not isinstance(tree, dict):
         raise ConfigError(f"{config}: a recipe is a mapping of names to settings")
@@ -181,7 +181,7 @@ def _text(value: object, what: str) -> str:
 
 
 def _cut(value: object) -> str:
-    text = shown(value if isinstance(value, str) else repr(value))
+    text = printable(value if isinstance(value, str) else repr(value))
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 

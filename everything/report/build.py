@@ -30,7 +30,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from everything.core.file_names import as_text, shown
+from everything.core.file_names import as_text, printable
 from everything.core.stage_timer import STAGES
 from everything.errors import ImageError, InputError, StoreError
 from everything.io.results.original_image import photo_of
@@ -92,7 +92,9 @@ def _home(folders: Sequence[Location], out: Path | None) -> Path:
     if len(folders) != 1:
         raise InputError("a report needs label folders, and of several of them --out as well")
     if isinstance(folders[0], Url):
-        raise InputError(f"{shown(folders[0])}: is not on this machine: give --out for the page")
+        raise InputError(
+            f"{printable(folders[0])}: is not on this machine: give --out for the page"
+        )
     return folders[0] / "report"
 
 
@@ -111,7 +113,7 @@ def _prepare(home: Path) -> None:
     page = home / "index.html"
     if home.is_dir() and any(home.iterdir()):
         if not (page.is_file() and _OURS in page.read_text(encoding="utf-8", errors="replace")):
-            raise StoreError(f"{shown(home)}: is not empty and no report: give another --out")
+            raise StoreError(f"{printable(home)}: is not empty and no report: give another --out")
         for part in _PARTS:
             shutil.rmtree(home / part, ignore_errors=True)
     try:
@@ -120,7 +122,7 @@ def _prepare(home: Path) -> None:
         # From the start, so that a run that was killed can be repeated.
         page.write_text(f"<!doctype html>{_OURS}<p>This report is not complete: run it again.")
     except OSError as error:
-        raise StoreError(f"{shown(home)}: cannot be written ({error.strerror})") from error
+        raise StoreError(f"{printable(home)}: cannot be written ({error.strerror})") from error
 
 
 def _entries(
@@ -151,7 +153,7 @@ def _one(results: list[Results], number: int, key: str, home: Path) -> _Entry:
     script = f"everythingPhoto({number},{json.dumps(rows, separators=(',', ':'))})\n"
     (home / "data" / f"{name}.js").write_text(script, encoding="ascii")
     about = {
-        "name": shown(first.name),
+        "name": printable(first.name),
         "height": first.size[0],
         "width": first.size[1],
         "high": small.shape[0],
@@ -173,7 +175,7 @@ def _photo(
             try:
                 return photo_of(folder, key, result, PREVIEW), ""
             except ImageError as error:
-                reasons.append(shown(str(error)))
+                reasons.append(printable(str(error)))
     first = next(result for result in found if result is not None)
     scale = min(1, PREVIEW / max(first.size))
     high, wide = (max(1, round(length * scale)) for length in first.size)
@@ -206,7 +208,7 @@ def _largest(found: Iterable[Result | None]) -> float:
 def _names(folders: Sequence[Location]) -> list[str]:
     """Short names of label folders: their last part, or the whole path where that is not enough."""
     last = [(folder.resolve() if isinstance(folder, Path) else folder).name for folder in folders]
-    return [shown(n if last.count(n) == 1 else f) for n, f in zip(last, folders, strict=True)]
+    return [printable(n if last.count(n) == 1 else f) for n, f in zip(last, folders, strict=True)]
 
 
 def _page(about: dict[str, Any], entries: list[_Entry], total: int) -> str:
@@ -255,7 +257,11 @@ def _failures(names: list[str], results: list[Results]) -> list[dict[str, Any]]:
         for photo, reason in folder.failures.items():
             folders.setdefault((photo, reason), []).append(name)
     return [
-        {"name": shown(photo), "reason": _without_name(shown(reason), shown(photo)), "folders": its}
+        {
+            "name": printable(photo),
+            "reason": _without_name(printable(reason), printable(photo)),
+            "folders": its,
+        }
         for (photo, reason), its in folders.items()
     ]
 

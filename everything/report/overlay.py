@@ -13,7 +13,7 @@ from scipy import ndimage
 from skimage.color import lab2rgb, lch2lab
 
 from everything.core import rle
-from everything.core.file_names import shown
+from everything.core.file_names import printable
 from everything.core.sa1b import Annotation
 from everything.errors import InputError
 from everything.io.results.original_image import photo_of
@@ -80,7 +80,7 @@ def write_overlays(
     """
     results = Results(labels, photos)
     if out is None and not isinstance(labels, Path):
-        raise InputError(f"{shown(labels)}: is not on this machine: give --out")
+        raise InputError(f"{printable(labels)}: is not on this machine: give --out")
     home = out or Path(labels) / "overlays"
     written = []
     for key in results.files:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from everything.core.file_names import shown
+from everything.core.file_names import printable
 from everything.errors import EverythingError
 
 PHOTOS = 400
@@ -23,5 +23,5 @@ def write_preview(out: Path) -> Path:
     try:
         return write_report(out, limit=PHOTOS)
     except (EverythingError, OSError) as error:
-        _log.warning("no page was made: %s", shown(str(error)))
+        _log.warning("no page was made: %s", printable(str(error)))
         return out

@@ -139,9 +139,9 @@ def run(
 
 def _line(training: Loop[Any], losses: list[dict[str, float]], seconds: float) -> str:
     means = {name: sum(step[name] for step in losses) / len(losses) for name in losses[0]}
-    shown = ", ".join(f"{name} {mean:.4f}" for name, mean in means.items())
+    printable = ", ".join(f"{name} {mean:.4f}" for name, mean in means.items())
     rate = len(losses) / max(seconds, 1e-9)
-    return f"step {training.steps}, {training.progress:.1%}: {shown}, {rate:.1f} steps/s"
+    return f"step {training.steps}, {training.progress:.1%}: {printable}, {rate:.1f} steps/s"
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:

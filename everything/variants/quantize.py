@@ -175,8 +175,8 @@ def _masks(model: SamModel, view: View) -> Tensor:
     height, width = view.size
     points = lattice(CLICKS) * torch.tensor([width, height], dtype=torch.float64)
     clicks = Prompts.clicks(model.frame(view.size).to_canvas(points))
-    drafts = model.propose(model.encode(view), clicks, False)
-    return drafts.draw(torch.arange(len(clicks))) > 0
+    candidates = model.propose(model.encode(view), clicks, False)
+    return candidates.draw(torch.arange(len(clicks))) > 0
 
 
 @torch.inference_mode()

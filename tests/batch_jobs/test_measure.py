@@ -28,9 +28,9 @@ def test_the_model_that_takes_its_time(tmp_path: Path) -> None:
     )
     photos = _same_photo(tmp_path, 3)
     summary = label(
-        photos, tmp_path / "out", recipe, build=build, preview=False, elsewhere=in_one_worker
+        photos, tmp_path / "out", recipe, build=build, preview=False, executor=in_one_worker
     )
     assert (summary.done, summary.masks) == (3, 0)
     assert summary.seconds >= 0.015
     again = partial(label, photos, tmp_path / "out", recipe, build=build, preview=False)
-    assert again(elsewhere=in_one_worker).skipped == 3
+    assert again(executor=in_one_worker).skipped == 3

@@ -23,10 +23,10 @@ def contender(of: str) -> Contender:
         "one added in place": lambda: [c[i].addmm_(a[i], b[i]) for i in range(2)],
     }
 
-    def run(pixels, clock):
-        with clock.stage("encode"):
+    def run(pixels, timer):
+        with timer.stage("encode"):
             torch.ones(2, 2) @ torch.ones(2, 2)
-        with torch.inference_mode(), clock.stage("decode"):
+        with torch.inference_mode(), timer.stage("decode"):
             products[of]()
         return []
 
@@ -55,13 +55,13 @@ def test_what_the_kernels_compute_is_counted_as_torchs_operations():
 
 
 def test_no_memory_is_no_figure_and_other_errors_are_raised():
-    def run(pixels, clock):
+    def run(pixels, timer):
         torch.empty(2**58)
         return []
 
     assert work_of(Contender(Key("a", "grid"), run), PIXELS) is None
 
-    def wrong(pixels, clock):
+    def wrong(pixels, timer):
         raise IndexError
 
     with pytest.raises(IndexError):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from everything.benchmark.environment import synchronise
-from everything.benchmark.interleaved_runs import OOM, Contest, Here, Sample, contest, turns
+from everything.benchmark.interleaved_runs import OOM, Contest, InProcess, Sample, contest, turns
 from everything.benchmark.types import OURS, Contender, Key
 from everything.errors import ImageError, WeightsError
 from everything.io.images.sources import Source
@@ -24,27 +24,27 @@ def photos(tmp_path: Path) -> list[Source]:
     return [Source(str(tmp_path), "0.png"), Source(str(tmp_path), "1.png")]
 
 
-def resting(key: Key, seconds: float = 0.0, wait: Callable[[], None] | None = None) -> Here:
-    def run(pixels, clock):
+def resting(key: Key, seconds: float = 0.0, wait: Callable[[], None] | None = None) -> InProcess:
+    def run(pixels, timer):
         assert pixels.shape == (48, 64, 3)
-        with clock.stage("encode"):
+        with timer.stage("encode"):
             time.sleep(seconds)
-        clock.counts["prompts"] += 2
+        timer.counts["prompts"] += 2
         return []
 
-    return Here(Contender(key, run), wait)
+    return InProcess(Contender(key, run), wait)
 
 
-def failing(key: Key, error: BaseException, after: int = 0) -> Here:
+def failing(key: Key, error: BaseException, after: int = 0) -> InProcess:
     calls = []
 
-    def run(pixels, clock):
+    def run(pixels, timer):
         calls.append(1)
         if len(calls) > after:
             raise error
         return []
 
-    return Here(Contender(key, run))
+    return InProcess(Contender(key, run))
 
 
 def test_contenders_take_turns_on_each_photo_and_nobody_always_begins():
@@ -99,11 +99,11 @@ def test_it_is_the_recipes_device_that_is_waited_for(monkeypatch: pytest.MonkeyP
 
 
 def test_who_runs_out_of_memory_is_a_row_and_leaves_the_race(photos: list[Source]):
-    def run(pixels, clock):
+    def run(pixels, timer):
         torch.empty(2**58)  # more than any machine has
         return []
 
-    hungry = Here(Contender(A, run))
+    hungry = InProcess(Contender(A, run))
     found = contest([hungry, resting(B)], photos, 2, 0)
     of_a = [s for s in found.samples if s.key == A]
     assert [s.failure for s in of_a] == [OOM]

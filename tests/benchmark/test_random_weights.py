@@ -12,7 +12,7 @@ from torch import Size
 from everything.benchmark import Report, bench
 from everything.benchmark.random_weights import PASS_IOU, PASS_STABILITY, make, random_state
 from everything.benchmark.types import Key
-from everything.core.stage_timer import Clock
+from everything.core.stage_timer import StageTimer
 from everything.errors import ConfigError
 from everything.io.images.sources import Source
 from everything.pipeline.pipeline import segment
@@ -85,9 +85,9 @@ def test_so_do_those_of_other_decoders(
     pipeline = load(
         variant, "grid", checkpoint=made.checkpoint, points_per_side=8, **made.thresholds(1.0)
     )
-    clock = Clock()
-    assert segment(image, pipeline, clock).rles
-    counts = clock.counts
+    timer = StageTimer()
+    assert segment(image, pipeline, timer).rles
+    counts = timer.counts
     assert counts["candidates"] == 3 * 64
     assert counts["promising"] / counts["candidates"] == pytest.approx(PASS_IOU, abs=0.02)
     assert counts["stable"] / counts["promising"] == pytest.approx(PASS_STABILITY, abs=0.1)

@@ -10,7 +10,7 @@ import torch
 
 from everything.benchmark.contenders import Spec
 from everything.benchmark.interleaved_runs import OOM, contest
-from everything.benchmark.subprocess_runner import Apart
+from everything.benchmark.subprocess_runner import InSubprocess
 from everything.benchmark.types import TUNED, Key
 from everything.errors import ConfigError, ImageError
 from everything.io.images.sources import Source
@@ -38,7 +38,7 @@ def test_malloc_and_memory_are_its_own_and_no_photo_is_an_error_as_here(
     ballast = torch.ones(2 * 2**30 // 4)
     (tmp_path / "broken.png").write_bytes(b"no photo")
     before = dict(os.environ)
-    with Apart(spec("sam-vit-b", build_tuned, "plain" + TUNED), 1) as one:
+    with InSubprocess(spec("sam-vit-b", build_tuned, "plain" + TUNED), 1) as one:
         assert os.environ == before
         sample, _ = one.turn(photo, 0)
         assert sample.failure == one.peak.failure == ""
@@ -50,7 +50,7 @@ def test_malloc_and_memory_are_its_own_and_no_photo_is_an_error_as_here(
 
 def test_no_memory_and_a_killed_process_are_oom_and_others_go_on(photo: Source):
     specs = [spec("sam-vit-l", build_hungry), spec("sam-vit-b", build_killed)]
-    with Apart(specs[0], 1) as hungry, Apart(specs[1], 1) as killed:
+    with InSubprocess(specs[0], 1) as hungry, InSubprocess(specs[1], 1) as killed:
         found = contest([hungry, killed], [photo], 2, 0)
         assert {s.key: s.failure for s in found.samples} == {s.key: OOM for s in specs}
         assert hungry.peak.failure == killed.peak.failure == OOM
@@ -58,4 +58,4 @@ def test_no_memory_and_a_killed_process_are_oom_and_others_go_on(photo: Source):
 
 def test_what_cannot_be_loaded_is_an_error_as_here_and_malloc_is_tuned_only_where_asked():
     with pytest.raises(ConfigError, match="as it is"):
-        Apart(spec("sam-vit-b", build_tuned, "plain"))
+        InSubprocess(spec("sam-vit-b", build_tuned, "plain"))

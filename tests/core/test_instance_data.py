@@ -5,16 +5,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from everything.core.instance_data import Rows
+from everything.core.instance_data import InstanceData
 
 
 @dataclass(frozen=True)
-class Inner(Rows):
+class Inner(InstanceData):
     value: Tensor
 
 
 @dataclass(frozen=True)
-class Pair(Rows):
+class Pair(InstanceData):
     numbers: Tensor
     names: list[str]
     inner: Inner

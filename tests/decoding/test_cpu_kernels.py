@@ -41,7 +41,7 @@ def prompts(ex: Any, kind: str, count: int) -> tuple[Tensor, Tensor]:
     return torch.rand(count, labels.shape[1], 2, generator=generator) * ex.frame, labels
 
 
-def drafts(ex: Any, kernels: str, question: Any, **prepared: Any) -> Any:
+def candidates(ex: Any, kernels: str, question: Any, **prepared: Any) -> Any:
     decoder = SharedImageDecoder.of(ex.prompt_encoder, ex.mask_decoder, kernels)
     return decoder.prepare(ex.embedding, **prepared).propose(*question)
 
@@ -69,7 +69,7 @@ def test_they_do_what_torch_does(
     ex = example(*shape)
     question = (*prompts(ex, kind, 19), True)
     rows = torch.tensor([56, 0, 1, 2, 30, 5, 5, 56])
-    assert_same(drafts(ex, "fused", question), drafts(ex, "torch", question), rows)
+    assert_same(candidates(ex, "fused", question), candidates(ex, "torch", question), rows)
 
 
 @pytest.mark.parametrize("content", [(1, 1), (6, 5), (4, 9)])
@@ -77,7 +77,7 @@ def test_only_the_content_is_drawn(example: Any, content: tuple[int, int]) -> No
     ex = example()
     question = (*prompts(ex, "point", 3), False)
     found, expected = (
-        drafts(ex, kernels, question, content=content) for kernels in ("fused", "torch")
+        candidates(ex, kernels, question, content=content) for kernels in ("fused", "torch")
     )
     assert_same(found, expected, torch.arange(3))
 
@@ -86,7 +86,9 @@ def test_fine_features_are_added(example: Any, instructions: str) -> None:
     ex = example()
     question = (*prompts(ex, "point", 3), True)
     skip = torch.randn(4, 4 * 8, 54)
-    found, expected = (drafts(ex, kernels, question, skip=skip) for kernels in ("fused", "torch"))
+    found, expected = (
+        candidates(ex, kernels, question, skip=skip) for kernels in ("fused", "torch")
+    )
     assert_same(found, expected, torch.arange(9))
 
 
@@ -98,9 +100,9 @@ def test_outliers_cost_no_more_than_in_torch(example: Any, instructions: str) ->
             layer.cross_attn_image_to_token.out_proj.weight *= 30
             layer.norm4.weight[::70] *= 20
     question = (*prompts(ex, "point", 5), True)
-    truth = drafts(ex.double(), "auto", question).draw(torch.arange(15))
+    truth = candidates(ex.double(), "auto", question).draw(torch.arange(15))
     error, of_torch = (
-        (drafts(ex, kernels, question).draw(torch.arange(15)).double() - truth).abs().max()
+        (candidates(ex, kernels, question).draw(torch.arange(15)).double() - truth).abs().max()
         for kernels in ("fused", "torch")
     )
     assert error < 3 * of_torch
@@ -114,27 +116,27 @@ def test_shares_of_prompts_in_threads_do_not_change_a_bit(
     question, answers = (*prompts(ex, "point", count), True), []
     for threads in (1, 2, 5):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        answers.append(drafts(ex, "fused", question).draw(torch.arange(3 * count)))
+        answers.append(candidates(ex, "fused", question).draw(torch.arange(3 * count)))
     assert torch.equal(answers[0], answers[1])
     assert torch.equal(answers[0], answers[2])
 
 
 def test_nothing_is_drawn_of_no_rows(example: Any) -> None:
     ex = example()
-    found = drafts(ex, "fused", (*prompts(ex, "point", 2), True))
+    found = candidates(ex, "fused", (*prompts(ex, "point", 2), True))
     assert found.draw(torch.arange(0)).shape == (0, 24, 36)
 
 
 def test_weights_that_are_not_numbers_stay_so(example: Any, instructions: str) -> None:
     ex = example()
     ex.embedding[0, 0, 2, 3] = float("nan")
-    found = drafts(ex, "fused", (*prompts(ex, "point", 2), True))
+    found = candidates(ex, "fused", (*prompts(ex, "point", 2), True))
     assert found.scores.isnan().all()
 
 
 def test_what_they_do_not_serve_goes_through_torch(example: Any, monkeypatch: Any) -> None:
     ex = example()
-    assert drafts(ex.double(), "auto", (*prompts(ex, "point", 1), True)).image.side is None
+    assert candidates(ex.double(), "auto", (*prompts(ex, "point", 1), True)).image.side is None
     with pytest.raises(ConfigError, match="float64"):
         SharedImageDecoder.of(ex.prompt_encoder, ex.double().mask_decoder, "fused")
     for i in (2, 4):

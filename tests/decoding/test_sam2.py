@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from everything.core import mask_ops
-from everything.decoding import SharedDrafts, UnlikeSAM
+from everything.decoding import SharedCandidates, UnlikeSAM
 from everything.decoding.gpu_batched import BatchedSide
 from everything.decoding.sam2 import PlainSam2Image, SharedSam2Decoder, read_sam2
 from everything.decoding.shared_image import ChosenDrafts
@@ -64,8 +64,8 @@ def sam2() -> Sam2:
 def ask(image: Any, kind: str, multimask: bool, *masks: Tensor) -> tuple[Any, Tensor]:
     labels = torch.tensor(LABELS[kind]).expand(3, -1)
     points = torch.rand(*labels.shape, 2, generator=torch.Generator().manual_seed(1)) * 96
-    drafts = image.propose(points, labels, multimask, *masks)
-    return drafts, drafts.draw(torch.arange(len(drafts.scores)))
+    candidates = image.propose(points, labels, multimask, *masks)
+    return candidates, candidates.draw(torch.arange(len(candidates.scores)))
 
 
 @pytest.mark.parametrize("kind", LABELS)
@@ -73,7 +73,7 @@ def test_it_is_the_plain_decoder(sam2: Sam2, kind: str) -> None:
     (found, logits), (expected, truth) = (
         ask(image, kind, True) for image in (sam2.shared(), sam2.plain())
     )
-    assert isinstance(found, SharedDrafts)
+    assert isinstance(found, SharedCandidates)
     torch.testing.assert_close(found.scores, expected.scores, rtol=0, atol=1e-12)
     torch.testing.assert_close(logits, truth, rtol=0, atol=1e-12)
 
@@ -98,7 +98,7 @@ def test_single_answers(sam2: Sam2, enough: float | str | None, kind: str) -> No
         decoder.dynamic_multimask_stability_thresh = enough
     found, logits = ask(sam2.shared(), kind, False)
     expected, truth = ask(sam2.plain(), kind, False)
-    assert isinstance(found, SharedDrafts if enough is None else ChosenDrafts)
+    assert isinstance(found, SharedCandidates if enough is None else ChosenDrafts)
     torch.testing.assert_close(logits, truth, rtol=0, atol=1e-12)
     torch.testing.assert_close(found.scores, expected.scores, rtol=0, atol=1e-12)
     for name in ("prompt", "level", "identity"):

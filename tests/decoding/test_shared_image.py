@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from everything.decoding import (
     PlainDecoder,
-    SharedDrafts,
+    SharedCandidates,
     SharedImageDecoder,
     UnlikeSAM,
     choose,
@@ -46,8 +46,8 @@ def shared(ex: Any, *question: Any) -> Any:
     return decoder.prepare(ex.embedding).propose(*question)
 
 
-def all_of(drafts: Any) -> Tensor:
-    return drafts.draw(torch.arange(len(drafts.scores)))
+def all_of(candidates: Any) -> Tensor:
+    return candidates.draw(torch.arange(len(candidates.scores)))
 
 
 def assert_same(found: Any, expected: Any, atol: float) -> None:
@@ -66,7 +66,7 @@ def test_it_is_the_plain_decoder_in_float64(
     ex = example(*shape).double()
     question = (*prompts(ex, kind, 3), multimask)
     found = shared(ex, *question)
-    assert isinstance(found, SharedDrafts)
+    assert isinstance(found, SharedCandidates)
     assert_same(found, plain(ex, *question), 1e-12)
 
 
@@ -126,8 +126,8 @@ def test_only_the_content_is_drawn(example: Any, content: tuple[int, int]) -> No
     ex = example().double()
     question = (*prompts(ex, "box", 2), True)
     decoder = SharedImageDecoder.of(ex.prompt_encoder, ex.mask_decoder)
-    drafts = decoder.prepare(ex.embedding, content).propose(*question)
-    found, expected = all_of(drafts), all_of(plain(ex, *question))
+    candidates = decoder.prepare(ex.embedding, content).propose(*question)
+    found, expected = all_of(candidates), all_of(plain(ex, *question))
     assert found.shape == expected.shape
     top, left = 4 * content[0], 4 * content[1]
     inside = found[:, :top, :left]
@@ -164,9 +164,9 @@ def test_images_do_not_disturb_each_other(example: Any) -> None:
     question = (*prompts(ex, "point", 3), True)
     alone = [all_of(decoder.prepare(e).propose(*question)) for e in embeddings]
     images = [decoder.prepare(e) for e in embeddings]
-    drafts = [image.propose(*question) for image in images]
+    candidates = [image.propose(*question) for image in images]
     for i in (1, 0):
-        assert torch.equal(all_of(drafts[i]), alone[i])
+        assert torch.equal(all_of(candidates[i]), alone[i])
         assert torch.equal(all_of(images[i].propose(*question)), alone[i])
 
 

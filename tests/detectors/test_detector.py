@@ -9,7 +9,7 @@ import torch
 
 from everything.bundled.ucm import GLANCE
 from everything.core.geometry import whole
-from everything.core.stage_timer import Clock
+from everything.core.stage_timer import StageTimer
 from everything.detectors import region_detector
 from everything.detectors.detector import Finder
 from everything.pipeline.scene import Scene
@@ -32,7 +32,7 @@ def test_confidence_is_the_detectors_own(tmp_path: Path):
 
 
 def found_in(image: np.ndarray, **settings: float) -> region_detector.RegionsFound:
-    scene = Scene(load("ucm").model, whole(image), resolve("ucm"), Clock())
+    scene = Scene(load("ucm").model, whole(image), resolve("ucm"), StageTimer())
     return region_detector.find(scene, **{"conf": 0.1, "iou": 0.9, "max_det": 300} | settings)
 
 
@@ -42,7 +42,7 @@ def test_regions_are_sorted_distinct_and_few():
     assert len(scores) > 10
     assert bool((scores[:-1] >= scores[1:]).all())
     assert float(scores.min()) > 0.1
-    masks = np.stack([found.understood.regions.mask(int(node)) for node in found.nodes])
+    masks = np.stack([found.embedding.regions.mask(int(node)) for node in found.nodes])
     flat = masks.reshape(len(masks), -1).astype(np.float64)
     both = flat @ flat.T
     iou = both / (flat.sum(1)[:, None] + flat.sum(1) - both)
@@ -65,8 +65,8 @@ def test_another_variant_gets_the_regions_that_the_embedded_one_sees_at_a_glance
     image = photo("chelsea", 120)
     model = load("ucm").model
     assert isinstance(model, UcmModel)
-    glancing = Scene(UcmModel(model.network, GLANCE), whole(image), resolve("ucm"), Clock())
-    scene = Scene(SamModel(blob_sam()), whole(image), resolve("sam-vit-b"), Clock())
+    glancing = Scene(UcmModel(model.network, GLANCE), whole(image), resolve("ucm"), StageTimer())
+    scene = Scene(SamModel(blob_sam()), whole(image), resolve("sam-vit-b"), StageTimer())
     own, other = (
         region_detector.find(s, conf=0.1, iou=0.9, max_det=300) for s in (glancing, scene)
     )

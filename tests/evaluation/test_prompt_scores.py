@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from everything.core.geometry import Frame, Size, View
 from everything.core.prompts import Prompts
-from everything.decoding.reference import PlainDrafts
+from everything.decoding.reference import PlainCandidates
 from everything.errors import InputError
 from everything.evaluation.prompt_scores import box, centre, evaluate_prompts
 from everything.pipeline.pipeline import Pipeline
@@ -40,7 +40,7 @@ class OneColour:
     def encode(self, view: View) -> View:
         return view
 
-    def propose(self, embedding: View, prompts: Prompts, multimask_output: bool) -> PlainDrafts:
+    def propose(self, embedding: View, prompts: Prompts, multimask_output: bool) -> PlainCandidates:
         self.asked.append((*prompts.labels.shape, multimask_output))
         pixels = embedding.pixels.astype(int).sum(2)
         answers = []
@@ -57,7 +57,7 @@ class OneColour:
         scores = torch.tensor(self.scores[:per]).repeat(len(prompts))
         prompt = torch.arange(len(prompts)).repeat_interleave(per)
         number = torch.arange(len(kept))
-        return PlainDrafts(
+        return PlainCandidates(
             scores, prompt, number % per, number, logits.repeat_interleave(2, 2) - 0.5
         )
 

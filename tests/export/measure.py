@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from everything.export import EXPORTERS
-from everything.io.results.manifest import Ledger
+from everything.io.results.manifest import Manifest
 from everything.io.results.writer import Store
 from everything.io.storage.local import Folder
 from tests.labelled import disc, recipe, records, row_of
@@ -32,7 +32,7 @@ def make(home: Path, photos: int) -> Path:
     kinds = [
         records([disc(SIZE, (10 + 2 * n, 30), 4 + 2 * m) for m in range(MASKS)]) for n in range(30)
     ]
-    store, ledger = Store(out, recipe()), Ledger(Folder(out))
+    store, ledger = Store(out, recipe()), Manifest(Folder(out))
     with store.opened():
         for number in range(photos):
             name = f"{number // 1000:04d}/{number:07d}.jpg"

@@ -305,5 +305,5 @@ def test_the_command(tmp_path: Path):
     result = CliRunner().invoke(app, [*command, "--json"])
     assert result.exit_code == 3
     assert json.loads(result.stdout)["masks"] == 7
-    shown = CliRunner().invoke(app, command)
-    assert "bad.json: not SA-1B's JSON" in shown.output
+    printable = CliRunner().invoke(app, command)
+    assert "bad.json: not SA-1B's JSON" in printable.output

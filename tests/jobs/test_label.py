@@ -354,8 +354,8 @@ def test_killed_jobs_continue_and_end_as_if_undisturbed(tmp_path: Path, workers:
         assert all(read_document(content) for content in written.values())
         time.sleep(0.2)
         assert written.keys() == set((out / "annotations").rglob("*.json"))
-        with (out / "ledger.jsonl").open("ab") as ledger:
-            ledger.write(b'{"name": "0/0')  # as if the kill had cut a line
+        with (out / "ledger.jsonl").open("ab") as manifest:
+            manifest.write(b'{"name": "0/0')  # as if the kill had cut a line
     summary = run(photos, out, SLOW)
     assert summary.done >= 1
     assert summary.skipped >= 18

@@ -25,7 +25,7 @@ from everything.config import Recipe
 from everything.errors import StoreError, WeightsError
 from everything.io.images.decode import Limits
 from everything.io.images.listing import list_photos
-from everything.io.results.manifest import Ledger
+from everything.io.results.manifest import Manifest
 from everything.io.results.writer import folder_at, read_document
 from everything.io.storage.bucket import Bucket
 from everything.io.storage.locations import Location, Url, filesystem, located
@@ -125,7 +125,7 @@ def submit(photos: Location, out: Location, recipe: Recipe, cluster: Cluster = C
         preview=False,
         console=Console(file=io.StringIO()),
         limits=Limits(max_seconds=cluster.time_limit),
-        elsewhere=cluster.run,
+        executor=cluster.run,
     )
 
 
@@ -147,7 +147,7 @@ def _names(out: Location) -> list[str]:
 
 
 def rows(out: Location) -> pa.Table:
-    return Ledger(folder_at(out)).table()
+    return Manifest(folder_at(out)).table()
 
 
 def leftovers(out: Location) -> list[str]:

@@ -116,7 +116,7 @@ def test_shards_of_many_photos(tmp_path: Path, form: str) -> None:
     def job() -> tuple[int, int]:
         console = Console(file=io.StringIO())
         summary = label(partial(list_inputs, [tmp_path / "photos"]), out, recipe, build=build,
-                        preview=False, console=console, elsewhere=in_one_worker)  # fmt: skip
+                        preview=False, console=console, executor=in_one_worker)  # fmt: skip
         return summary.done, summary.skipped
 
     assert job() == (5, 0)

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from everything.core.prompts import Prompts
-from everything.decoding.shared_image import SharedDrafts
-from everything.pipeline.adaptive_batch_size import Batching, is_out_of_memory
+from everything.decoding.shared_image import SharedCandidates
+from everything.pipeline.adaptive_batch_size import AdaptiveBatchSize, is_out_of_memory
 from everything.pipeline.pipeline import Pipeline, segment
 from everything.recipes.resolve import resolve
 from everything.samplers.grid import Grid
@@ -62,19 +62,19 @@ def test_batches_are_halved_for_good_and_nothing_is_lost(caplog: pytest.LogCaptu
 def test_fewer_masks_are_drawn_together_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch):
     pixels = photo("chelsea", 96)
     expected = segment(pixels, pipeline(SamModel(blob_sam())))
-    draw, asked = SharedDrafts.draw, []
+    draw, asked = SharedCandidates.draw, []
 
-    def narrow_draw(drafts: SharedDrafts, rows: torch.Tensor) -> torch.Tensor:
+    def narrow_draw(candidates: SharedCandidates, rows: torch.Tensor) -> torch.Tensor:
         asked.append(len(rows))
         if len(rows) > 7:
             torch.empty(2**58)
-        return draw(drafts, rows)
+        return draw(candidates, rows)
 
-    monkeypatch.setattr(SharedDrafts, "draw", narrow_draw)
+    monkeypatch.setattr(SharedCandidates, "draw", narrow_draw)
     found = segment(pixels, pipeline(SamModel(blob_sam())))
     assert max(asked) > 7
     assert found.to_sa1b() == expected.to_sa1b()
-    monkeypatch.setattr(SharedDrafts, "draw", lambda drafts, rows: torch.empty(2**58))
+    monkeypatch.setattr(SharedCandidates, "draw", lambda candidates, rows: torch.empty(2**58))
     with pytest.raises(RuntimeError, match="memory"):
         segment(pixels, pipeline(SamModel(blob_sam())))
 
@@ -89,9 +89,9 @@ def test_one_prompt_that_is_too_many_is_an_error():
 
 
 def test_other_errors_are_not_survived():
-    batching = Batching(64)
-    assert not batching.survives(ValueError("out of memory"))
-    assert batching.points_per_batch == 64
+    batch_size = AdaptiveBatchSize(64)
+    assert not batch_size.survives(ValueError("out of memory"))
+    assert batch_size.points_per_batch == 64
 
 
 def test_out_of_memory_is_told_from_other_errors():

@@ -15,11 +15,11 @@ from rich.console import Console
 
 from everything.config import Compute
 from everything.core.geometry import View, whole
-from everything.core.stage_timer import Clock
+from everything.core.stage_timer import StageTimer
 from everything.errors import ConfigError
 from everything.io.images.sources import list_inputs
 from everything.jobs.label import label
-from everything.pipeline.encoder_batching import Ahead
+from everything.pipeline.encoder_batching import EncoderQueue
 from everything.pipeline.pipeline import Pipeline, segment
 from everything.recipes.build import build
 from everything.recipes.resolve import resolve
@@ -53,50 +53,50 @@ class Model:
 
 
 def test_the_first_that_is_asked_for_brings_the_next_along():
-    model, clocks = Model(), [Clock(), Clock()]
-    ahead = Ahead(model, 3)
-    ahead.expect(VIEWS[:3], clocks[0])
-    ahead.expect(VIEWS[3:], clocks[1])
+    model, clocks = Model(), [StageTimer(), StageTimer()]
+    encoder_queue = EncoderQueue(model, 3)
+    encoder_queue.expect(VIEWS[:3], clocks[0])
+    encoder_queue.expect(VIEWS[3:], clocks[1])
     a, b, c, d = VIEWS
-    for view, clock in [(b, 0), (c, 0), (d, 1)]:
-        assert ahead.embedding(view, clocks[clock]) is view
+    for view, timer in [(b, 0), (c, 0), (d, 1)]:
+        assert encoder_queue.embedding(view, clocks[timer]) is view
     assert model.saw == [[b, c, d]]
     assert clocks[0].seconds["encode"] == pytest.approx(2 * clocks[1].seconds["encode"])
-    assert ahead.embedding(a, clocks[0]) is a
+    assert encoder_queue.embedding(a, clocks[0]) is a
     assert model.saw[1:] == [[a, a, a]]
     # What nobody said was coming, too.
-    assert ahead.embedding(a, clocks[0]) is a
+    assert encoder_queue.embedding(a, clocks[0]) is a
     assert model.saw[2:] == [[a, a, a]]
 
 
 def test_what_is_not_asked_for_is_not_encoded():
     model = Model()
-    ahead = Ahead(model, 2)
-    ahead.expect(VIEWS, Clock())
-    ahead.forget(VIEWS[:2])
-    ahead.embedding(VIEWS[2], Clock())
-    ahead.forget(VIEWS[3:])
+    encoder_queue = EncoderQueue(model, 2)
+    encoder_queue.expect(VIEWS, StageTimer())
+    encoder_queue.forget(VIEWS[:2])
+    encoder_queue.embedding(VIEWS[2], StageTimer())
+    encoder_queue.forget(VIEWS[3:])
     assert model.saw == [VIEWS[2:]]
-    assert not ahead._coming
-    assert not ahead._known
+    assert not encoder_queue._coming
+    assert not encoder_queue._known
 
 
 def test_an_error_is_that_of_the_view_that_brings_it_about():
     model = Model(fails=VIEWS[1])
-    ahead = Ahead(model, 4)
-    ahead.expect(VIEWS, Clock())
-    assert ahead.embedding(VIEWS[0], Clock()) is VIEWS[0]
+    encoder_queue = EncoderQueue(model, 4)
+    encoder_queue.expect(VIEWS, StageTimer())
+    assert encoder_queue.embedding(VIEWS[0], StageTimer()) is VIEWS[0]
     with pytest.raises(ValueError, match="broken"):
-        ahead.embedding(VIEWS[1], Clock())
-    assert [ahead.embedding(view, Clock()) for view in VIEWS[2:]] == VIEWS[2:]
+        encoder_queue.embedding(VIEWS[1], StageTimer())
+    assert [encoder_queue.embedding(view, StageTimer()) for view in VIEWS[2:]] == VIEWS[2:]
 
 
 def test_memory_that_runs_out_ends_the_batches(caplog: pytest.LogCaptureFixture):
     model = Model(VIEWS[1], torch.OutOfMemoryError("CUDA out of memory."))
-    ahead = Ahead(model, 2)
-    ahead.expect(VIEWS, Clock())
+    encoder_queue = EncoderQueue(model, 2)
+    encoder_queue.expect(VIEWS, StageTimer())
     for view in (VIEWS[0], VIEWS[2], VIEWS[3]):
-        ahead.embedding(view, Clock())
+        encoder_queue.embedding(view, StageTimer())
     assert model.saw == [VIEWS[:2], VIEWS[:1], VIEWS[2:3], VIEWS[3:]]
     assert caplog.messages == ["out of memory: photos are encoded one by one from here on"]
 
@@ -119,10 +119,10 @@ def pipeline(together: int) -> Pipeline:
 
 
 def test_a_photo_and_its_crops():
-    image, clocks = photo("coffee"), [Clock(), Clock()]
+    image, clocks = photo("coffee"), [StageTimer(), StageTimer()]
     (alone, apart), (found, together) = (
-        (segment(image, pipeline(count), clock), clock)
-        for count, clock in zip((1, 3), clocks, strict=True)
+        (segment(image, pipeline(count), timer), timer)
+        for count, timer in zip((1, 3), clocks, strict=True)
     )
     assert len(alone) == len(found) > 3
     assert torch.equal(alone.boxes, found.boxes)

@@ -31,8 +31,8 @@ class Drafted:
 
 
 def rows(scores: list[float], identity: list[int], threshold: float) -> list[int]:
-    drafts = Drafted(torch.tensor(scores), torch.tensor(identity, dtype=torch.int64))
-    return promising(drafts, Filters(pred_iou_thresh=threshold)).tolist()
+    candidates = Drafted(torch.tensor(scores), torch.tensor(identity, dtype=torch.int64))
+    return promising(candidates, Filters(pred_iou_thresh=threshold)).tolist()
 
 
 def test_of_equal_masks_the_best_scored_is_drawn() -> None:

@@ -11,8 +11,8 @@ from everything.core.geometry import Frame, padded_frame, stretched_frame
 from everything.core.rle import Rle
 from everything.kernels import loader
 from everything.kernels.loader import INSTRUCTIONS
-from everything.pipeline.block_interpolation import Blocks, Looked
-from everything.pipeline.mask_stats import Measured, Place, Way, measure
+from everything.pipeline.block_interpolation import BlockMask, Blocks
+from everything.pipeline.mask_stats import Arithmetic, Measured, Place, measure
 
 
 def smooth(n: int, low: int, seed: int) -> torch.Tensor:
@@ -89,7 +89,7 @@ def test_kernels_measure_bicubic_frames_whole():
 
 
 @pytest.mark.parametrize("way", ["auto", "torch"])
-def test_runs_that_reach_the_next_column_are_one(way: Way):
+def test_runs_that_reach_the_next_column_are_one(way: Arithmetic):
     """A full view of a full image is one run; in a larger image it is one run a column."""
     frame, full = Frame((6, 5), (6, 5), (0, 0, 5, 6)), torch.ones(1, 6, 5)
     measured = measure(full, frame, 0.5, way)
@@ -102,7 +102,7 @@ def test_runs_that_reach_the_next_column_are_one(way: Way):
 
 
 @pytest.mark.parametrize("way", ["auto", "torch"])
-def test_logits_that_are_not_numbers_are_no_mask(way: Way):
+def test_logits_that_are_not_numbers_are_no_mask(way: Arithmetic):
     frame = padded_frame((40, 30), 64)
     measured = measure(torch.full((1, 16, 16), float("nan")), frame, 1.0, way)
     assert measured.areas.tolist() == [0]
@@ -145,8 +145,8 @@ def test_exactly_means_to_the_last_pixel(frame: Frame, seed: int, offset: float)
 def test_large_photos_are_looked_at_block_by_block(
     size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ):
-    by_block, looked = [], Looked.outline
-    monkeypatch.setattr(Looked, "outline", lambda self: by_block.append(self) or looked(self))
+    by_block, looked = [], BlockMask.outline
+    monkeypatch.setattr(BlockMask, "outline", lambda self: by_block.append(self) or looked(self))
     frame, logits = padded_frame(size, 64), smooth(24, 16, 0)
     assert Blocks.of(frame, (16, 16)).pay
     measured = measure(logits, frame, 0.7, "torch")

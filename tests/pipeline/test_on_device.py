@@ -80,8 +80,8 @@ def answers(model: Any, prompts: Prompts, several: bool) -> tuple[Any, torch.Ten
     """The drafts and some of their masks."""
     frame = model.frame(VIEW.size)
     on_canvas = Prompts(frame.to_canvas(prompts.points), prompts.labels)
-    drafts = model.propose(model.encode(VIEW), on_canvas, several)
-    return drafts, drafts.draw(ROWS % len(drafts.scores))
+    candidates = model.propose(model.encode(VIEW), on_canvas, several)
+    return candidates, candidates.draw(ROWS % len(candidates.scores))
 
 
 def questions(name: str) -> list[tuple[Prompts, bool]]:
@@ -97,7 +97,7 @@ def test_every_family_answers_as_on_a_processor(name: str):
     expected = [answers(model, *question) for question in questions(name)]
     with switched_on() as gpu:
         model.place(Compute(device="cuda:0", precision="fp32"))
-        for question, (drafts, logits) in zip(questions(name), expected, strict=True):
+        for question, (candidates, logits) in zip(questions(name), expected, strict=True):
             with gpu.counting() as waits:
                 found, drawn = answers(model, *question)
             # The scores; edgesam's are of the masks, by which SAM 2's single answers are chosen.
@@ -106,9 +106,9 @@ def test_every_family_answers_as_on_a_processor(name: str):
             assert isinstance(drawn, OnGpu)
             near = {"rtol": 1e-4, "atol": 2e-4 * float(logits.abs().max())}
             torch.testing.assert_close(drawn.cpu(), logits, **near)
-            torch.testing.assert_close(found.scores, drafts.scores, rtol=1e-3, atol=1e-4)
+            torch.testing.assert_close(found.scores, candidates.scores, rtol=1e-3, atol=1e-4)
             for column in ("prompt", "level", "identity"):
-                assert torch.equal(getattr(found, column), getattr(drafts, column))
+                assert torch.equal(getattr(found, column), getattr(candidates, column))
 
 
 @pytest.mark.parametrize("name", ["sam-vit-b", "sam2-hiera-t"])

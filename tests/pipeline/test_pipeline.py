@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from everything.core.mask_hierarchy import LEVELS
-from everything.core.stage_timer import Clock
+from everything.core.stage_timer import StageTimer
 from everything.pipeline.pipeline import Pipeline, segment
 from everything.recipes.resolve import resolve
 from everything.samplers.grid import Grid
@@ -37,19 +37,19 @@ def test_an_image_without_pixels_has_no_masks(model: SamModel):
 
 def test_no_mask_is_a_result(model: SamModel):
     strict = pipeline(model, pred_iou_thresh=1.0, crop_n_layers=1, min_mask_region_area=50)
-    clock = Clock()
-    assert len(segment(photo("chelsea"), strict, clock)) == 0
-    assert clock.counts["candidates"] == 5 * 16 * 3
+    timer = StageTimer()
+    assert len(segment(photo("chelsea"), strict, timer)) == 0
+    assert timer.counts["candidates"] == 5 * 16 * 3
 
 
 def test_counts_tell_what_was_done(model: SamModel):
-    clock = Clock()
-    found = segment(photo("chelsea"), pipeline(model, 5, points_per_batch=10), clock)
-    assert clock.counts["prompts"] == 25
-    assert clock.counts["decoder_calls"] == 3
-    assert clock.counts["candidates"] == 75
-    assert clock.counts["masks"] == len(found) > 0
-    assert all(clock.seconds[s] > 0 for s in ("encode", "propose", "decode", "select", "finish"))
+    timer = StageTimer()
+    found = segment(photo("chelsea"), pipeline(model, 5, points_per_batch=10), timer)
+    assert timer.counts["prompts"] == 25
+    assert timer.counts["decoder_calls"] == 3
+    assert timer.counts["candidates"] == 75
+    assert timer.counts["masks"] == len(found) > 0
+    assert all(timer.seconds[s] > 0 for s in ("encode", "propose", "decode", "select", "finish"))
 
 
 def test_crops_find_masks_in_their_own_place(model: SamModel):
@@ -69,10 +69,10 @@ def test_crops_find_masks_in_their_own_place(model: SamModel):
 
 
 def test_points_thin_out_with_the_crop_layers(model: SamModel):
-    clock = Clock()
+    timer = StageTimer()
     sparse = {"crop_n_layers": 1, "crop_n_points_downscale_factor": 2}
-    segment(photo("rocket"), pipeline(model, 6, **sparse), clock)
-    assert clock.counts["prompts"] == 36 + 4 * 9
+    segment(photo("rocket"), pipeline(model, 6, **sparse), timer)
+    assert timer.counts["prompts"] == 36 + 4 * 9
 
 
 def test_levels_part_the_masks_among_them(model: SamModel):
@@ -81,7 +81,7 @@ def test_levels_part_the_masks_among_them(model: SamModel):
     levels = [segment(image, pipeline(model, level=one)).rles for one in LEVELS]
     assert [code for code in everything if code in levels[0]] == levels[0]
     assert sum(map(len, levels)) == len(everything) > len(levels[0]) > 0
-    clock = Clock()
-    segment(image, pipeline(model, level="part"), clock)
-    assert clock.counts["masks"] == len(levels[1])
+    timer = StageTimer()
+    segment(image, pipeline(model, level="part"), timer)
+    assert timer.counts["masks"] == len(levels[1])
     assert len(segment(image, pipeline(model, pred_iou_thresh=1.0, level="part"))) == 0

@@ -21,7 +21,7 @@ from everything.core.mask_hierarchy import LEVELS, levels_of
 from everything.core.prompts import Prompts
 from everything.core.raster import Pixels
 from everything.core.segments import Segments
-from everything.core.stage_timer import Clock
+from everything.core.stage_timer import StageTimer
 from everything.errors import ConfigError, ImageError
 from everything.io.images.sources import Source
 from everything.io.images.tiff_regions import open_tiff
@@ -83,7 +83,7 @@ def test_objects_across_seams_are_those_of_the_whole_photo(seed: int):
         if all(np.hypot(x - a, y - b) > r + c + 2 for a, b, c in spots):
             spots.append((int(x), int(y), int(r)))
     image = drawn(size, spots)
-    found = over_tiles(Pixels(image), Tiles(tile_side=90, tile_overlap=20), objects, Clock())
+    found = over_tiles(Pixels(image), Tiles(tile_side=90, tile_overlap=20), objects, StageTimer())
     whole = objects(image)
     as_text = sorted(code["counts"] for code in found.rles)
     assert as_text == sorted(code["counts"] for code in whole.rles)
@@ -107,7 +107,7 @@ def test_a_comb_whose_back_one_tile_alone_sees_is_one(legs: int, turns: int):
     # The borders of the tiles cut the legs, and only the legs.
     tiles = Tiles(tile_side=150, tile_overlap=60)
     assert len(tile_boxes((260, 150), tiles)) == 3
-    found = over_tiles(Pixels(image), tiles, objects, Clock())
+    found = over_tiles(Pixels(image), tiles, objects, StageTimer())
     assert [code["counts"] for code in found.rles] == [objects(image).rles[0]["counts"]]
 
 
@@ -122,7 +122,7 @@ def test_rings_and_arcs_across_seams_are_those_of_the_whole_photo(seed: int):
     angle = np.arctan2(y - centre[1], x - centre[0])
     ring &= np.abs(angle - generator.uniform(-3, 3)) > generator.uniform(0, 1)
     image = np.repeat(ring[..., None], 3, 2).astype(np.uint8) * 255
-    found = over_tiles(Pixels(image), Tiles(tile_side=120, tile_overlap=40), objects, Clock())
+    found = over_tiles(Pixels(image), Tiles(tile_side=120, tile_overlap=40), objects, StageTimer())
     whole = objects(image)
     assert sorted(c["counts"] for c in found.rles) == sorted(c["counts"] for c in whole.rles)
 
@@ -182,16 +182,20 @@ def test_masks_that_disagree_in_the_overlap_stay_two():
     image = drawn((50, 150), [(75, 25, 24)])
     image[0, 0, 1] = 255
     tiles = Tiles(tile_side=100, tile_overlap=40)
-    assert len(over_tiles(Pixels(image), tiles, look, Clock())) == 2
+    assert len(over_tiles(Pixels(image), tiles, look, StageTimer())) == 2
 
 
 def test_no_objects_and_a_photo_of_one_tile():
     nothing = drawn((60, 70), [])
     assert (
-        len(over_tiles(Pixels(nothing), Tiles(tile_side=40, tile_overlap=9), objects, Clock())) == 0
+        len(over_tiles(Pixels(nothing), Tiles(tile_side=40, tile_overlap=9), objects, StageTimer()))
+        == 0
     )
     one = drawn((60, 70), [(30, 30, 20)])
-    assert len(over_tiles(Pixels(one), Tiles(tile_side=90, tile_overlap=9), objects, Clock())) == 1
+    assert (
+        len(over_tiles(Pixels(one), Tiles(tile_side=90, tile_overlap=9), objects, StageTimer()))
+        == 1
+    )
 
 
 def test_a_mask_over_all_of_a_huge_image_takes_no_huge_array():
@@ -205,7 +209,7 @@ def test_a_mask_over_all_of_a_huge_image_takes_no_huge_array():
             return np.full((y1 - y0, x1 - x0, 3), 255, np.uint8)
 
     tracemalloc.start()
-    found = over_tiles(Bright(), Tiles(tile_side=1000, tile_overlap=100), objects, Clock())
+    found = over_tiles(Bright(), Tiles(tile_side=1000, tile_overlap=100), objects, StageTimer())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found.areas().tolist() == [8_000**2]

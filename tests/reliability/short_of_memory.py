@@ -55,7 +55,11 @@ def halved(more: int) -> dict[str, Any]:
     short = pipeline(RECIPE, SIDE**2)
     with at_most(more):
         found = segment(pixels, short).to_sa1b()
-    return {"equal": found == expected, "masks": len(found), "at": short.batching.points_per_batch}
+    return {
+        "equal": found == expected,
+        "masks": len(found),
+        "at": short.batch_size.points_per_batch,
+    }
 
 
 def job(photos: Path, out: Path, more: int) -> dict[str, Any]:

@@ -97,9 +97,9 @@ def test_a_download_does_not_leave_tls() -> None:
     start = Request("https://example.org/a.pth")
     go = partial(OnlySecure().redirect_request, start, io.BytesIO(), 302, "Found", {})
     assert go("https://cdn.example.org/a.pth").full_url == "https://cdn.example.org/a.pth"
-    for elsewhere in ("http://example.org/a.pth", "ftp://example.org/a.pth"):
+    for executor in ("http://example.org/a.pth", "ftp://example.org/a.pth"):
         with pytest.raises(WeightsError, match="leads to"):
-            go(elsewhere)
+            go(executor)
 
 
 # Calls that could run what a file says, or write where it says. Each is looked at in review: here

@@ -28,7 +28,7 @@ from everything.io.images.decode import Limits
 from everything.io.images.fetch import read_source
 from everything.io.images.listing import list_photos
 from everything.io.images.uri_lists import LISTS
-from everything.io.results.manifest import Ledger
+from everything.io.results.manifest import Manifest
 from everything.io.results.reader import Results
 from everything.io.results.writer import read_document
 from everything.io.storage.local import Folder
@@ -175,7 +175,7 @@ def read_all(place: Path) -> None:
     for source in list_photos([located(place)]):
         if "://" not in (source.file or ""):
             refused(partial(read_source, source, Limits(max_bytes=10**6)), ImageError)
-        source.shown.encode()
+        source.printable.encode()
 
 
 def csv_of(rows: list[dict[str, object]]) -> bytes:
@@ -213,7 +213,7 @@ def manifest() -> dict[str, bytes]:
     """What a finished job and a killed one leave."""
     with folder() as home:
         write_labels(home / "out", home, {"a.jpg": MASKS}, failures={"b.jpg": "broken"})
-        Ledger(Folder(home / "out")).compact()
+        Manifest(Folder(home / "out")).compact()
         content = {"manifest/part-00000.parquet": next((home / "out/manifest").glob("*.parquet"))}
         content["errors.jsonl"] = home / "out" / "errors.jsonl"
         content["recipe.yaml"] = home / "out" / "recipe.yaml"

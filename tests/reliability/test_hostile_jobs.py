@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from everything.config import Recipe
-from everything.core.file_names import as_text, shown
+from everything.core.file_names import as_text, printable
 from everything.io.images.sources import list_inputs
 from everything.jobs import annotator
 from everything.jobs.label import label
@@ -77,8 +77,8 @@ def socket_in(folder: Path) -> Iterator[None]:
         yield
 
 
-def remove_when_begun(file: Path, ledger: Path) -> None:
-    while not (ledger.exists() and ledger.stat().st_size):
+def remove_when_begun(file: Path, manifest: Path) -> None:
+    while not (manifest.exists() and manifest.stat().st_size):
         time.sleep(0.01)
     file.unlink()
 
@@ -102,7 +102,7 @@ def test_one_row_for_each_file(tmp_path: Path) -> None:
         if reason:
             assert reason in row["error"]
             assert len(row["error"].splitlines()) == 1
-            assert shown(name) in row["error"]
+            assert printable(name) in row["error"]
         else:
             document = json.loads((out / "annotations" / f"{name}.json").read_bytes())
             assert document["image"]["file_name"] == name

@@ -129,8 +129,8 @@ def test_overlays_of_a_folder_mirror_it(tmp_path: Path):
     names = {"a/same.png": [disc((30, 40), (20, 15), 8)], "b/same.png": [disc((30, 40), (9, 9), 5)]}
     labels = write_labels(tmp_path / "out", tmp_path / "photos", names)
     files = write_overlays(labels)
-    shown = [file.relative_to(labels / "overlays").as_posix() for file in files]
-    assert shown == ["a/same.png.png", "b/same.png.png"]
+    printable = [file.relative_to(labels / "overlays").as_posix() for file in files]
+    assert printable == ["a/same.png.png", "b/same.png.png"]
     first = np.array(Image.open(files[0]))
     assert ((first != 90).any(2) == names["a/same.png"][0]).all()
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from everything.core.masks import Masks
-from everything.core.stage_timer import Clock
+from everything.core.stage_timer import StageTimer
 from everything.errors import ConfigError
 from everything.pipeline.pipeline import Pipeline, segment
 from everything.pipeline.scene import Scene
@@ -26,11 +26,11 @@ def model() -> SamModel:
     return SamModel(blob_sam())
 
 
-def clicks(model: SamModel, sampler: object) -> tuple[Clock, torch.Tensor, torch.Tensor]:
+def clicks(model: SamModel, sampler: object) -> tuple[StageTimer, torch.Tensor, torch.Tensor]:
     """What was counted; where clicks were kept; all boxes."""
-    recipe, clock = resolve("sam-vit-b", sampler="grid", flags=LOOSE), Clock()
-    found = segment(photo("chelsea"), Pipeline(model, sampler, recipe), clock)
-    return clock, found.prompts.points[:, 0], found.boxes
+    recipe, timer = resolve("sam-vit-b", sampler="grid", flags=LOOSE), StageTimer()
+    found = segment(photo("chelsea"), Pipeline(model, sampler, recipe), timer)
+    return timer, found.prompts.points[:, 0], found.boxes
 
 
 def made(first: Grid, then: Grid, largest: float) -> Combined:

@@ -18,8 +18,8 @@ from everything.core.masks import Decoded
 from everything.core.prompts import Prompts
 from everything.core.protocols import Model
 from everything.core.segments import Segments
-from everything.core.stage_timer import Clock
-from everything.decoding.reference import PlainDrafts
+from everything.core.stage_timer import StageTimer
+from everything.decoding.reference import PlainCandidates
 from everything.detectors.prompt_head import PromptHead
 from everything.pipeline.pipeline import Pipeline, segment
 from everything.pipeline.scene import Scene
@@ -73,12 +73,18 @@ class Fake(Discs):
         rgb = torch.from_numpy(embedding.pixels.copy()).permute(2, 0, 1)[None].float()
         return F.adaptive_avg_pool2d(rgb, (5, 7))
 
-    def propose(self, embedding: View, prompts: Prompts, multimask_output: bool) -> PlainDrafts:
-        drafts = super().propose(embedding, prompts, True)
-        rows = drafts.level < (3 if multimask_output else 1)
-        columns = drafts.scores, drafts.prompt, drafts.level, drafts.identity, drafts.logits
+    def propose(self, embedding: View, prompts: Prompts, multimask_output: bool) -> PlainCandidates:
+        candidates = super().propose(embedding, prompts, True)
+        rows = candidates.level < (3 if multimask_output else 1)
+        columns = (
+            candidates.scores,
+            candidates.prompt,
+            candidates.level,
+            candidates.identity,
+            candidates.logits,
+        )
         scores, prompt, level, identity, logits = (column[rows] for column in columns)
-        return PlainDrafts(scores, prompt, level, torch.arange(len(identity)), logits)
+        return PlainCandidates(scores, prompt, level, torch.arange(len(identity)), logits)
 
 
 @cache
@@ -99,14 +105,14 @@ def run(
     image: NDArray[np.uint8],
     flags: dict[str, object] | None = None,
     sets: list[str] | None = None,
-) -> tuple[Segments, Clock]:
+) -> tuple[Segments, StageTimer]:
     sets = SMALL[name] + (sets or [])
     if name == "auto-ppn" and (files / f"{variant}.safetensors").exists():
         sets = [*sets, f"sampler.head={files / variant}.safetensors"]
     recipe = resolve(variant, sampler=name, sets=sets, flags=FILTERS | (flags or {}))
     pipeline = Pipeline(model(variant), sampler_of(recipe.sampler), recipe)
-    clock = Clock()
-    return segment(image, pipeline, clock), clock
+    timer = StageTimer()
+    return segment(image, pipeline, timer), timer
 
 
 def sampler_of(settings: dict[str, object]) -> object:
@@ -154,20 +160,20 @@ def test_a_yolo_takes_the_place_of_the_embedded_detector(name: str, files: Path)
     yolo = [f"sampler.{key}={value}" for key, value in settings.items()]
     for image, crops in CASES:
         run("sam-vit-b", name, files, IMAGES[image], {"crop_n_layers": crops}, yolo)
-    _, clock = run("sam-vit-b", name, files, IMAGES["photo"], {}, yolo)
-    assert 0 < clock.counts["candidates"] <= 40
+    _, timer = run("sam-vit-b", name, files, IMAGES["photo"], {}, yolo)
+    assert 0 < timer.counts["candidates"] <= 40
 
 
 def test_masks_without_prompts_do_not_run_the_encoder(files: Path):
-    _, clock = run("sam-vit-b", "all-instance", files, IMAGES["photo"])
-    assert clock.counts["prompts"] == clock.counts["decoder_calls"] == 0
-    assert "encode" not in clock.seconds
+    _, timer = run("sam-vit-b", "all-instance", files, IMAGES["photo"])
+    assert timer.counts["prompts"] == timer.counts["decoder_calls"] == 0
+    assert "encode" not in timer.seconds
 
 
 def test_one_mask_for_each_box(files: Path):
     none = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
-    found, clock = run("sam-vit-b", "object-aware", files, photo("chelsea", 160), none)
-    assert clock.counts["prompts"] == clock.counts["candidates"] >= len(found) > 0
+    found, timer = run("sam-vit-b", "object-aware", files, photo("chelsea", 160), none)
+    assert timer.counts["prompts"] == timer.counts["candidates"] >= len(found) > 0
     assert all("prompt_box" in record for record in found.to_sa1b())
 
 

@@ -15,7 +15,7 @@ from torchvision.ops import nms
 
 from everything.core import rle
 from everything.core.segments import Segments
-from everything.core.stage_timer import Clock
+from everything.core.stage_timer import StageTimer
 from everything.pipeline.pipeline import Pipeline, segment
 from everything.recipes.resolve import resolve
 from everything.samplers.hierarchical import Hierarchical, coarse_points, fine_points
@@ -94,13 +94,15 @@ def plain_hierarchical(
     return {name: column[keep] for name, column in both.items()}, len(coarse), len(fine)
 
 
-def ours(sam: Sam, image: NDArray[np.uint8], sampler: Any, **flags: Any) -> tuple[Segments, Clock]:
+def ours(
+    sam: Sam, image: NDArray[np.uint8], sampler: Any, **flags: Any
+) -> tuple[Segments, StageTimer]:
     # As the reference does: what is compared is the sampler.
     plain = {"decoder": "plain"}
     recipe = resolve("sam-vit-b", sampler="hierarchical", flags=FILTERS | plain | flags)
-    clock, model = Clock(), SamModel(sam)
+    timer, model = StageTimer(), SamModel(sam)
     model.decode_plainly()
-    return segment(image, Pipeline(model, sampler, recipe), clock), clock
+    return segment(image, Pipeline(model, sampler, recipe), timer), timer
 
 
 @pytest.mark.parametrize("high", [8.5, 20.0])
@@ -110,8 +112,8 @@ def ours(sam: Sam, image: NDArray[np.uint8], sampler: Any, **flags: Any) -> tupl
 def test_both_rounds_are_tinysams(sam: Sam, name: str, size: int, high: float):
     image = photo(name, size)
     expected, coarse, fine = plain_hierarchical(sam, image, 16, high)
-    found, clock = ours(sam, image, Hierarchical(points_per_side=16, high_score_thresh=high))
-    assert clock.counts["prompts"] == coarse + fine
+    found, timer = ours(sam, image, Hierarchical(points_per_side=16, high_score_thresh=high))
+    assert timer.counts["prompts"] == coarse + fine
     assert len(found) == len(expected["scores"]) > 0
     assert torch.allclose(found.scores, expected["scores"], atol=1e-5)
     # A pixel on the cut may round to either side, in a mask of as few as 1000.
@@ -135,16 +137,16 @@ def test_confident_masks_save_prompts(sam: Sam):
 
 def test_no_second_round_where_everything_is_covered(sam: Sam):
     image = photo("rocket", 128)
-    found, clock = ours(sam, image, Hierarchical(high_score_thresh=-1e9))
-    assert clock.counts["decoder_calls"] == 1
+    found, timer = ours(sam, image, Hierarchical(high_score_thresh=-1e9))
+    assert timer.counts["decoder_calls"] == 1
     assert len(found) > 0
 
 
 def test_nothing_found_covers_nothing(sam: Sam):
     image = photo("rocket", 128)
-    found, clock = ours(sam, image, Hierarchical(points_per_side=8), pred_iou_thresh=1.0)
+    found, timer = ours(sam, image, Hierarchical(points_per_side=8), pred_iou_thresh=1.0)
     assert len(found) == 0
-    assert clock.counts["prompts"] == 4 + len(
+    assert timer.counts["prompts"] == 4 + len(
         fine_points(coarse_points((128, 97), 8), (128, 97), 8)
     )
 
@@ -198,6 +200,6 @@ def test_crops_have_their_own_rounds(sam: Sam):
     image = photo("coffee", 256)
     sampler = Hierarchical(points_per_side=8)
     crops = {"crop_n_layers": 1, "crop_n_points_downscale_factor": 2}
-    found, clock = ours(sam, image, sampler, **crops)
-    assert clock.counts["prompts"] <= 4 + 60 + 4 * (1 + 15)
+    found, timer = ours(sam, image, sampler, **crops)
+    assert timer.counts["prompts"] <= 4 + 60 + 4 * (1 + 15)
     assert len(torch.unique(found.crops, dim=0)) > 1

@@ -92,9 +92,9 @@ def test_the_command_ends_with_weights_that_the_variant_loads(tmp_path: Path) ->
 def test_the_scorer_alone_is_fitted_as_it_was_with_its_network(tmp_path: Path) -> None:
     truth = folder_of(tmp_path / "truth", 3)
     file = train_ucm([truth], tmp_path / "out", steps=1, say=lambda _: None, looks=SMALL)
-    shown = tmp_path / "again"
-    again = load_file(train_scorer([truth], shown, file, say=lambda _: None))
-    assert "ucm.safetensors, kept" in (shown / "ucm.md").read_text()
+    printable = tmp_path / "again"
+    again = load_file(train_scorer([truth], printable, file, say=lambda _: None))
+    assert "ucm.safetensors, kept" in (printable / "ucm.md").read_text()
     for name, value in load_file(file).items():
         if name.startswith("boundary"):
             assert torch.equal(again[name], value)

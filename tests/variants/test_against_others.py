@@ -32,8 +32,8 @@ def _inference() -> Iterator[None]:
 
 
 def ours(model: Any, embedding: Any, points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    drafts = embedding.propose(points, labels, True)
-    return drafts.draw(torch.arange(len(drafts.scores))), drafts.scores
+    candidates = embedding.propose(points, labels, True)
+    return candidates.draw(torch.arange(len(candidates.scores))), candidates.scores
 
 
 def spoken(state: dict[str, Tensor], plan: Blueprint[Any], dialect: Dialect) -> dict[str, Tensor]:
@@ -239,8 +239,10 @@ def test_edgesam_taps_the_map_before_the_last_stride() -> None:
 def test_edgesam_scores_masks_by_their_stability() -> None:
     state = checkpoint(blueprint("edgesam", small=True))
     model = repvit.build(state, "x", **options("edgesam", small=True))
-    drafts = model.propose(model.encode(whole(photo("chelsea"))), Prompts(POINTS / 4, LABELS), True)
-    logits = drafts.draw(torch.arange(9))
+    candidates = model.propose(
+        model.encode(whole(photo("chelsea"))), Prompts(POINTS / 4, LABELS), True
+    )
+    logits = candidates.draw(torch.arange(9))
     inner, outer = ((logits > cut).sum((1, 2)) for cut in (1.0, -1.0))
-    assert torch.allclose(drafts.scores, inner / outer)
-    assert len(drafts.scores.unique()) == 9
+    assert torch.allclose(candidates.scores, inner / outer)
+    assert len(candidates.scores.unique()) == 9

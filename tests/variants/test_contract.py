@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from everything.core import rle
 from everything.core.geometry import Frame, Size, View, whole
 from everything.core.prompts import Prompts
-from everything.core.protocols import Drafts, Model
-from everything.core.stage_timer import Clock
+from everything.core.protocols import Candidates, Model
+from everything.core.stage_timer import StageTimer
 from everything.detectors.prompt_head import PromptHead
 from everything.errors import WeightsError
 from everything.pipeline.pipeline import Pipeline, segment
@@ -82,9 +82,9 @@ class EncodedOnce:
         features: torch.Tensor = self.model.features(embedding)
         return features
 
-    def propose(self, embedding: Any, prompts: Prompts, multimask_output: bool) -> Drafts:
-        drafts: Drafts = self.model.propose(embedding, prompts, multimask_output)
-        return drafts
+    def propose(self, embedding: Any, prompts: Prompts, multimask_output: bool) -> Candidates:
+        candidates: Candidates = self.model.propose(embedding, prompts, multimask_output)
+        return candidates
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
@@ -201,17 +201,17 @@ def test_it_answers_clicks_and_boxes(
     boxes = Prompts.boxes(torch.tensor([[10.0, 10.0, 90.0, 80.0]]))
     for prompts in (clicks, boxes):
         moved = Prompts(frame.to_canvas(prompts.points), prompts.labels)
-        drafts = model.propose(model.encode(view), moved, multimask_output)
+        candidates = model.propose(model.encode(view), moved, multimask_output)
         levels = 3 if multimask_output else 1
-        assert drafts.scores.shape == (len(prompts) * levels,)
-        assert drafts.prompt.tolist() == [p for p in range(len(prompts)) for _ in range(levels)]
-        assert drafts.level.tolist() == list(range(levels)) * len(prompts)
+        assert candidates.scores.shape == (len(prompts) * levels,)
+        assert candidates.prompt.tolist() == [p for p in range(len(prompts)) for _ in range(levels)]
+        assert candidates.level.tolist() == list(range(levels)) * len(prompts)
         rows = torch.tensor([levels * len(prompts) - 1, 0])
-        logits = drafts.draw(rows)
+        logits = candidates.draw(rows)
         cell = 1 if variant[0] == "ucm" else 4
         assert logits.shape == (2, frame.canvas[0] // cell, frame.canvas[1] // cell)
         assert torch.isfinite(logits).all()
-        assert torch.isfinite(drafts.scores).all()
+        assert torch.isfinite(candidates.scores).all()
         assert frame.to_view(logits).shape == (2, *view.size)
 
 
@@ -220,8 +220,8 @@ def test_prompts_matter(variant: tuple[str, EncodedOnce]) -> None:
     model = variant[1]
     view = whole(PHOTO)
     xy = model.frame(view.size).to_canvas(torch.tensor([[30.0, 20.0], [90.0, 60.0]]).double())
-    drafts = model.propose(model.encode(view), Prompts.clicks(xy), False)
-    one, other = drafts.draw(torch.arange(2))
+    candidates = model.propose(model.encode(view), Prompts.clicks(xy), False)
+    one, other = candidates.draw(torch.arange(2))
     assert (one - other).abs().max() > 1e-3
 
 
@@ -240,11 +240,11 @@ def test_every_sampler_runs_on_it(
     everything = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
     recipe = resolve(variant[0], checkpoint_of_any(tmp_path), name, None, sets, everything)
     sampler = SAMPLERS[name].load()(**settings)
-    encoded, clock = model.encoded, Clock()
-    found = segment(PHOTO, Pipeline(checked, sampler, recipe), clock)
+    encoded, timer = model.encoded, StageTimer()
+    found = segment(PHOTO, Pipeline(checked, sampler, recipe), timer)
     assert model.encoded - encoded == (0 if name == "all-instance" else 1)
-    assert (clock.counts["prompts"] > 0) == (name != "all-instance")
-    assert clock.counts["candidates"] >= len(found) > 0
+    assert (timer.counts["prompts"] > 0) == (name != "all-instance")
+    assert timer.counts["candidates"] >= len(found) > 0
     height, width = PHOTO.shape[:2]
     masks = rle.decode(found.rles, (height, width))
     assert masks.any((1, 2)).all()

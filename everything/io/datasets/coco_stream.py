@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import Any, BinaryIO
 
-from everything.core.file_names import shown
+from everything.core.file_names import printable
 from everything.core.geometry import Size
 from everything.errors import InputError, StoreError
 
@@ -40,11 +40,13 @@ def photos_of(file: Path, report: Report) -> Iterator[Photo]:
         try:
             _fill(data, file, lambda part: report(round(size * _READ * part)))
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-            reason = shown(f"neither a tar nor a COCO file ({type(error).__name__}: {error})")
-            raise InputError(f"{shown(file)}: {reason}: give SA-1B tars or a COCO file") from error
+            reason = printable(f"neither a tar nor a COCO file ({type(error).__name__}: {error})")
+            raise InputError(
+                f"{printable(file)}: {reason}: give SA-1B tars or a COCO file"
+            ) from error
         except sqlite3.Error as error:
             raise StoreError(
-                f"{gettempdir()}: cannot hold what {shown(file)} has ({error}): set TMPDIR"
+                f"{gettempdir()}: cannot hold what {printable(file)} has ({error}): set TMPDIR"
             ) from error
         (count,) = data.execute("select count(*) from photo").fetchone()
         rows = data.execute("select id, name, height, width from photo order by rowid")

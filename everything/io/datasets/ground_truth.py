@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everything.core import rle
-from everything.core.file_names import shown
+from everything.core.file_names import printable
 from everything.core.geometry import Size
 from everything.core.label_map import contours_of_labels
 from everything.core.rle import compressed
@@ -26,7 +26,7 @@ _Tree = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Marked:
+class GroundTruth:
     """A photo's truth. annotations: as COCO has them, but for ids. contours: bool (K, H, W)."""
 
     name: str
@@ -35,9 +35,9 @@ class Marked:
     contours: NDArray[np.bool_] | None = None
 
 
-def read_marked(
+def read_ground_truth(
     truth: Path, split: str | None, min_area: int, contours: bool = True
-) -> Iterator[Marked]:
+) -> Iterator[GroundTruth]:
     """Yield the photos of truth in any known format (see evaluate.evaluate).
 
     split: of a data pack, the only one. min_area: px below which a segment of a label map is left
@@ -58,12 +58,12 @@ def is_sa1b(folder: Path) -> bool:
     try:
         content = json.loads(first.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        reason = shown(f"not a JSON file ({type(error).__name__}: {error})")
-        raise InputError(f"{shown(first)}: {reason}: get another copy of it") from error
+        reason = printable(f"not a JSON file ({type(error).__name__}: {error})")
+        raise InputError(f"{printable(first)}: {reason}: get another copy of it") from error
     return isinstance(content, dict) and {"image", "annotations"} <= content.keys()
 
 
-def read_coco(file: Path) -> Iterator[Marked]:
+def read_coco(file: Path) -> Iterator[GroundTruth]:
     """Yield a COCO or LVIS file's photos as they stand, with areas, polygons and crowds, so that
     scores are COCO's to the digit. Raises InputError if it is another file."""
     try:
@@ -74,10 +74,10 @@ def read_coco(file: Path) -> Iterator[Marked]:
         for image in content["images"]:
             size = size_of(image)
             rows = [_coco_row(row, size) for row in of[image["id"]]]
-            yield Marked(_name(image), size, rows)
+            yield GroundTruth(_name(image), size, rows)
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        reason = shown(f"not a COCO file ({type(error).__name__}: {error})")
-        raise InputError(f"{shown(file)}: {reason}: give one with masks") from error
+        reason = printable(f"not a COCO file ({type(error).__name__}: {error})")
+        raise InputError(f"{printable(file)}: {reason}: give one with masks") from error
 
 
 def _coco_row(row: _Tree, size: Size) -> _Tree:
@@ -95,11 +95,11 @@ def _name(image: _Tree) -> str:
     return "/".join(str(image["coco_url"]).rsplit("/", 2)[-2:])
 
 
-def _sa1b(truth: Results) -> Iterator[Marked]:
+def _sa1b(truth: Results) -> Iterator[GroundTruth]:
     for key in truth.files:
         result = truth.read(key)
         # Its own name for ours, whatever the annotation file says, as for the labels.
-        yield Marked(key, result.size, [truth_row(a) for a in result.annotations])
+        yield GroundTruth(key, result.size, [truth_row(a) for a in result.annotations])
 
 
 def truth_row(annotation: Annotation) -> _Tree:
@@ -110,14 +110,14 @@ def truth_row(annotation: Annotation) -> _Tree:
 
 def _label_maps(
     path: Path, split: str | None, min_area: int, with_contours: bool
-) -> Iterator[Marked]:
+) -> Iterator[GroundTruth]:
     for photo in label_maps(path, split):
         rows = [_row(mask) for mask in segments_of(photo, min_area)]
         size = (photo.photo.shape[0], photo.photo.shape[1])
         contours = None
         if with_contours and photo.complete:
             contours = np.stack([contours_of_labels(one) for one in photo.labels])
-        yield Marked(photo.name, size, rows, contours)
+        yield GroundTruth(photo.name, size, rows, contours)
 
 
 def label_maps(path: Path, split: str | None) -> Iterator[Truth]:
@@ -157,7 +157,9 @@ class Names:
         for found, form in zip(self._by, _forms(name), strict=True):
             keys = found.get(form, [])
             if len(keys) > 1:
-                raise InputError(f"{shown(name)}: fits several labelled photos ({some_of(keys)})")
+                raise InputError(
+                    f"{printable(name)}: fits several labelled photos ({some_of(keys)})"
+                )
             if keys:
                 return keys[0]
         return None
@@ -172,4 +174,4 @@ def _forms(name: str) -> tuple[str, str, str]:
 def some_of(names: list[str]) -> str:
     """Return the first names and how many more there are."""
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(shown(name) for name in names[:5]) + more
+    return ", ".join(printable(name) for name in names[:5]) + more

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everything.core import rle
-from everything.core.file_names import shown
+from everything.core.file_names import printable
 from everything.core.rle import compressed
 from everything.errors import InputError
 from everything.io.datasets.ground_truth import (
-    Marked,
+    GroundTruth,
     is_sa1b,
     label_maps,
     read_coco,
@@ -60,8 +60,8 @@ def _coco_photos(truth: Path, photos: Path | None) -> Iterator[_Masks]:
         places = [place / marked.name for place in ((photos,) if photos else beside)]
         found = next((place for place in places if place.is_file()), None)
         if found is None:
-            home = shown(places[0].parent)
-            raise InputError(f"{shown(marked.name)}: no such photo in {home}: give --photos")
+            home = printable(places[0].parent)
+            raise InputError(f"{printable(marked.name)}: no such photo in {home}: give --photos")
         yield _with_masks(read_photo(found), marked)
 
 
@@ -69,14 +69,14 @@ def _sa1b_photos(truth: Results) -> Iterator[_Masks]:
     for key in truth.files:
         result = truth.read(key)
         rows = [truth_row(annotation) for annotation in result.annotations]
-        yield _with_masks(photo_of(truth, key, result), Marked(key, result.size, rows))
+        yield _with_masks(photo_of(truth, key, result), GroundTruth(key, result.size, rows))
 
 
-def _with_masks(pixels: NDArray[np.uint8], marked: Marked) -> _Masks:
+def _with_masks(pixels: NDArray[np.uint8], marked: GroundTruth) -> _Masks:
     height, width = pixels.shape[:2]
     if (height, width) != marked.size:
         raise InputError(
-            f"{shown(marked.name)}: is {width} x {height} px, the truth has {marked.size[1]} x "
+            f"{printable(marked.name)}: is {width} x {height} px, the truth has {marked.size[1]} x "
             f"{marked.size[0]}: give the photos that it was drawn on"
         )
     single = [row for row in marked.annotations if not row.get("iscrowd")]

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.Image import open as open_image  # as it is now: ultralytics puts its own in its place
 
-from everything.core.file_names import shown
+from everything.core.file_names import printable
 from everything.errors import ImageError
 from everything.io.images.colour import to_rgb
 
@@ -76,7 +76,7 @@ class Photo:
 def read_image(path: Path, limits: Limits | None = None) -> Photo:
     """Return the photo in a file; raises ImageError, one line, for whatever keeps it from that."""
     limits = limits or Limits()
-    return decode_image(read_file(path, limits), shown(path), limits)
+    return decode_image(read_file(path, limits), printable(path), limits)
 
 
 def read_file(path: Path, limits: Limits) -> bytes:
@@ -122,7 +122,7 @@ class _Refused(Exception):
 
 
 def _error(name: Path | str, reason: str, way_out: str) -> ImageError:
-    return ImageError(f"{shown(name)}: {shown(reason)}: {way_out}")
+    return ImageError(f"{printable(name)}: {printable(reason)}: {way_out}")
 
 
 def _check_file(status: os.stat_result, path: Path, limits: Limits) -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from everything.core.file_names import is_inside, shown
+from everything.core.file_names import is_inside, printable
 from everything.errors import ImageError
 from everything.io.images.decode import Limits, read_file
 from everything.io.images.sources import Source
-from everything.io.storage.locations import Url, filesystem, patiently
+from everything.io.storage.locations import Url, filesystem, with_retries
 
 
 def read_source(source: Source, limits: Limits) -> bytes:
     """Return the content of a photo's file within the limits; raises ImageError."""
     if not is_inside(source.name):
         raise ImageError(
-            f"{shown(source.name)}: its name leads out of the results: leave it out or rename it"
+            f"{printable(source.name)}: its name leads out of the results folder: rename it"
         )
     place = source.location
     if source.start is None and isinstance(place, Path):
@@ -26,9 +26,9 @@ def read_source(source: Source, limits: Limits) -> bytes:
         assert isinstance(place, Url)
         return _whole(place, source, limits)
     except OSError as error:
-        reason = shown(" ".join((error.strerror or str(error)).split()).lower() or "not found")
+        reason = printable(" ".join((error.strerror or str(error)).split()).lower() or "not found")
         raise ImageError(
-            f"{source.shown}: {reason}: check that it is there and may be read"
+            f"{source.printable}: {reason}: check that it is there and may be read"
         ) from error
 
 
@@ -36,9 +36,9 @@ def _whole(url: Url, source: Source, limits: Limits) -> bytes:
     files, path = filesystem(url)
     size = source.size
     if size is None:
-        size = patiently(lambda: files.info(path)).get("size")
+        size = with_retries(lambda: files.info(path)).get("size")
     _checked(size, source, limits)
-    content: bytes = patiently(lambda: files.cat_file(path))
+    content: bytes = with_retries(lambda: files.cat_file(path))
     _checked(len(content), source, limits)
     return content
 
@@ -48,7 +48,7 @@ def _part(place: Path | Url, start: int, size: int) -> bytes:
         files, path = filesystem(place)
         if size == 0:
             return b""
-        content: bytes = patiently(lambda: files.cat_file(path, start=start, end=start + size))
+        content: bytes = with_retries(lambda: files.cat_file(path, start=start, end=start + size))
         return content
     with place.open("rb") as file:
         file.seek(start)
@@ -58,5 +58,5 @@ def _part(place: Path | Url, start: int, size: int) -> bytes:
 def _checked(size: int | None, source: Source, limits: Limits) -> int:
     if size is not None and size > limits.max_bytes:
         reason = f"{size:,} bytes are over the limit of {limits.max_bytes:,}"
-        raise ImageError(f"{source.shown}: {reason}: cut it into tiles")
+        raise ImageError(f"{source.printable}: {reason}: cut it into tiles")
     return size or 0

@@ -14,11 +14,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from everything.core.file_names import shown
+from everything.core.file_names import printable
 from everything.errors import InputError
 from everything.io.images.sources import SUFFIXES, Source, list_inputs
 from everything.io.images.uri_lists import LISTS, list_entries
-from everything.io.storage.locations import Location, Url, filesystem, opened, patiently
+from everything.io.storage.locations import Location, Url, filesystem, opened, with_retries
 from everything.io.storage.walk import walk
 
 _MAGIC = frozenset("*?[")
@@ -41,7 +41,9 @@ def list_photos(inputs: Sequence[Location], leave_out: Location | None = None) -
     titles = [_title(place) for place in inputs]
     twice = {title for title in titles if titles.count(title) > 1}
     if twice:
-        raise InputError(f"{shown(min(twice))}: two inputs end so: label them one after the other")
+        raise InputError(
+            f"{printable(min(twice))}: two inputs end so: label them one after the other"
+        )
     return _titled(list(zip(titles, inputs, strict=True)), out)
 
 
@@ -91,9 +93,9 @@ def _below(url: Url) -> Iterator[Source]:
     if url.startswith("http"):
         return iter([Source(str(url.parent), url.name)])
     try:
-        about = patiently(lambda: files.info(path))
+        about = with_retries(lambda: files.info(path))
     except FileNotFoundError:
-        raise InputError(f"{shown(url)}: nothing is there: give photos that exist") from None
+        raise InputError(f"{printable(url)}: nothing is there: give photos that exist") from None
     except OSError as error:
         raise _unreadable(url, error) from error
     if about["type"] == "file":
@@ -133,7 +135,7 @@ def _found_far(pattern: Url, base: str) -> Iterator[tuple[str, int | None]]:
     files, path = filesystem(pattern)
     _, home = filesystem(Url(base))
     try:
-        found = patiently(lambda: files.glob(path, detail=True))
+        found = with_retries(lambda: files.glob(path, detail=True))
     except OSError as error:
         raise _unreadable(pattern, error) from error
     for name, about in found.items():
@@ -172,7 +174,7 @@ def _opened(place: Location) -> IO[bytes]:
 
 def _unreadable(place: Location, error: OSError) -> InputError:
     reason = (error.strerror or str(error) or "nothing is there").lower()
-    return InputError(f"{shown(str(place))}: {shown(reason)}: give photos that exist")
+    return InputError(f"{printable(str(place))}: {printable(reason)}: give photos that exist")
 
 
 def photos_in(inputs: list[str], out: str, limit: int | None = None) -> Any:

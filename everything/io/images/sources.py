@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from everything.core.file_names import shown
+from everything.core.file_names import printable
 from everything.errors import InputError
 from everything.io.storage.locations import Location, Url, located
 
@@ -49,11 +49,11 @@ class Source(NamedTuple):
         return Path(self.folder, self.name)
 
     @property
-    def shown(self) -> str:
+    def printable(self) -> str:
         """What messages call it."""
         if self.start is not None:
-            return shown(self.name)
-        return shown(self.file or f"{self.folder}/{self.name}")
+            return printable(self.name)
+        return printable(self.file or f"{self.folder}/{self.name}")
 
 
 def list_inputs(inputs: Sequence[Path], leave_out: Path | None = None) -> Iterator[Source]:
@@ -77,7 +77,9 @@ def _rooted(path: Path) -> Path:
         path.stat()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise InputError(f"{shown(path)}: {reason}: give photos or folders that exist") from error
+        raise InputError(
+            f"{printable(path)}: {reason}: give photos or folders that exist"
+        ) from error
     if path.name in ("", ".."):
         return path.resolve()
     return path.parent.resolve() / path.name

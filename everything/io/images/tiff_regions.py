@@ -15,9 +15,9 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from everything.core.file_names import shown
+from everything.core.file_names import printable
 from everything.core.geometry import Box, Size
-from everything.errors import ImageError
+from everything.errors import ImageError, reason_of
 from everything.io.images.tiff import complaints
 from everything.io.storage.locations import Url, is_file
 
@@ -97,9 +97,9 @@ class Tiff:
         try:
             values = self._mapped(box) if self._page.is_memmappable else self._decoded(box)
         except Exception as error:  # decoders raise anything
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = printable(reason_of(error))
             raise ImageError(
-                f"{shown(self._path)}: cannot be decoded ({shown(reason)}): get another copy of it"
+                f"{printable(self._path)}: cannot be decoded ({reason}): get another copy of it"
             ) from error
         return np.repeat(values, 3, axis=2) if values.shape[2] == 1 else values
 
@@ -153,7 +153,7 @@ def open_tiff(place: Path | Url, larger_than: int) -> Tiff | None:
         if max(raster.size) > larger_than and raster.is_readable:
             return raster
     except Exception as error:  # parsers raise anything; reading all of it says what is wrong
-        _log.debug("%s: not read by regions (%s)", shown(place), shown(str(error)))
+        _log.debug("%s: not read by regions (%s)", printable(place), printable(str(error)))
     if raster is not None:
         raster.close()
     return None

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from everything.core.file_names import as_text, shown
-from everything.errors import EverythingError, InputError
+from everything.core.file_names import as_text, printable
+from everything.errors import EverythingError, InputError, reason_of
 from everything.io.images.sources import Source
 from everything.io.storage.hashed_index import repeated
 from everything.io.storage.locations import Location, Url, opened
@@ -35,8 +35,8 @@ def list_entries(place: Location) -> Iterator[Source]:
             other = first.setdefault(source.name, source)
             if _where(other) != _where(source):
                 raise InputError(
-                    f"{shown(str(place))}: {other.shown} and {source.shown} would have results of "
-                    f"one name ({shown(source.name)}): give names in a column `name`"
+                    f"{printable(str(place))}: {other.printable} and {source.printable} would have "
+                    f"results of one name ({printable(source.name)}): give names in a column `name`"
                 )
             if other is not source:
                 continue
@@ -56,9 +56,10 @@ def _entries(place: Location) -> Iterator[Source]:
     except EverythingError:
         raise
     except Exception as error:  # parsers of four formats raise anything
-        reason = " ".join(str(error).split())
-        raise InputError(f"{shown(str(place))}: not a list of photos ({shown(reason)}): give one "
-                         f"row a photo with a column {COLUMNS[0]}") from error  # fmt: skip
+        raise InputError(
+            f"{printable(str(place))}: not a list of photos "
+            f"({printable(reason_of(error))}): give one row a photo with a column {COLUMNS[0]}"
+        ) from error
 
 
 def _opened(place: Location) -> IO[bytes]:

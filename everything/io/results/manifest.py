@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from everything.core.file_names import as_text, shown
+from everything.core.file_names import as_text, printable
 from everything.core.stage_timer import COUNTS, STAGES
 from everything.io.storage.bucket import Bucket
 from everything.io.storage.hashed_index import Numbers
@@ -77,7 +77,7 @@ class Row:
         self.bytes = self.mtime_ns = self.shard = None
 
 
-class Known(NamedTuple):
+class PriorResult(NamedTuple):
     """What an earlier run has left about a photo. done: with the recipe that was asked for."""
 
     done: bool
@@ -87,7 +87,7 @@ class Known(NamedTuple):
     shard: str | None
 
 
-class Past:
+class PriorResults:
     """What earlier runs have left about photos, by `as_text` of their names, 64 bytes each.
 
     shards: the files that results are in which have none of their own.
@@ -101,13 +101,13 @@ class Past:
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def get(self, name: str) -> Known | None:
+    def get(self, name: str) -> PriorResult | None:
         """Return what is known of a photo, or None if nothing is."""
         found = self._numbers.get(name)
         if found is None:
             return None
         done, attempt, source_bytes, size, mtime_ns, shard = found
-        return Known(
+        return PriorResult(
             bool(done),
             attempt,
             None if source_bytes < 0 else source_bytes,
@@ -153,7 +153,7 @@ _SCHEMA = pa.schema(
 )
 
 
-class Ledger:
+class Manifest:
     """The rows of the results in a folder; one job at a time writes them."""
 
     def __init__(self, folder: Folder | Bucket) -> None:
@@ -187,10 +187,10 @@ class Ledger:
             self._pending = []
         self._flushed = time.monotonic()
 
-    def known(self, digest: str) -> Past:
+    def known(self, digest: str) -> PriorResults:
         """Return what earlier runs have left, and whether it is of the recipe of this digest."""
         shards = self._folder.list("manifest", ".parquet")
-        return Past(self._merged(shards, {*_KNOWN, *_ALWAYS}).select(_KNOWN), digest)
+        return PriorResults(self._merged(shards, {*_KNOWN, *_ALWAYS}).select(_KNOWN), digest)
 
     def table(self) -> pa.Table:
         """Return the rows, one for each name, in the order of the names."""
@@ -244,7 +244,7 @@ class Ledger:
             return table
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
             # What it said can be had again from the results themselves.
-            _log.warning("%s: not a manifest, ignored (%s)", shown(name), shown(str(error)))
+            _log.warning("%s: not a manifest, ignored (%s)", printable(name), printable(str(error)))
             return schema.empty_table()
 
     def _batches(self) -> Iterator[pa.Table]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from everything.core.file_names import shown
+from everything.core.file_names import printable
 from everything.core.geometry import Size
 from everything.errors import ImageError
 from everything.io.images.decode import Limits, decode_image
@@ -31,14 +31,16 @@ def photo_of(results: Results, key: str, result: Result, side: int | None = None
     """
     source, limits = results.photo(key, result.name), Limits()
     if source is None:
-        raise ImageError(f"{shown(result.name)}: the photo is not there any more: give --photos")
+        raise ImageError(
+            f"{printable(result.name)}: the photo is not there any more: give --photos"
+        )
     raster = None if side is None else open_tiff(source.location, larger_than=_LARGE * side)
     if raster is not None and side is not None:
         with closing(raster):
-            _check_size(raster.size, result, source.shown)
+            _check_size(raster.size, result, source.printable)
             return _reduced(raster, max(raster.size) // (2 * side))
-    pixels = decode_image(read_source(source, limits), source.shown, limits).pixels
-    _check_size((pixels.shape[0], pixels.shape[1]), result, source.shown)
+    pixels = decode_image(read_source(source, limits), source.printable, limits).pixels
+    _check_size((pixels.shape[0], pixels.shape[1]), result, source.printable)
     return pixels
 
 

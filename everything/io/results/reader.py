@@ -16,16 +16,16 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from everything.core.file_names import as_text, is_inside, shown
+from everything.core.file_names import as_text, is_inside, printable
 from everything.core.geometry import Size
 from everything.core.sa1b import Annotation, check_annotations, check_timing, size_of
 from everything.core.stage_timer import STAGES
 from everything.errors import InputError
 from everything.io.images.sources import Source
-from everything.io.results.manifest import Ledger
+from everything.io.results.manifest import Manifest
 from everything.io.results.shards import FORMS, Shard
 from everything.io.results.writer import folder_at
-from everything.io.storage.locations import Location, Url, filesystem, is_file, patiently
+from everything.io.storage.locations import Location, Url, filesystem, is_file, with_retries
 
 _OPEN = 4  # shards that are held; results are read in the order of their shards
 
@@ -61,10 +61,14 @@ class Results:
         self._folder = folder_at(root)
         self._lock, self._open = Lock(), OrderedDict[str, Shard]()
         if isinstance(root, Path) and not root.is_dir():
-            raise InputError(f"{shown(root)}: no such folder: give what `everything label` wrote")
+            raise InputError(
+                f"{printable(root)}: no such folder: give what `everything label` wrote"
+            )
         self._home = "annotations" if self._is_ours() else ""
         if isinstance(root, Url) and not self._home and not self.files:
-            raise InputError(f"{shown(root)}: nothing is there: give what `everything label` wrote")
+            raise InputError(
+                f"{printable(root)}: nothing is there: give what `everything label` wrote"
+            )
 
     def _is_ours(self) -> bool:
         if isinstance(self.root, Path) and (self.root / "annotations").is_dir():
@@ -126,11 +130,11 @@ class Results:
 
     def where(self, key: str) -> str:
         """Return what messages call the file that a result is in."""
-        return shown(f"{self.root}/{self.files[key]}")
+        return printable(f"{self.root}/{self.files[key]}")
 
     def _broken(self, file: str, error: Exception) -> InputError:
-        reason = shown(f"not an annotation file ({type(error).__name__}: {error})")
-        return InputError(f"{shown(f'{self.root}/{file}')}: {reason}: label the photo again")
+        reason = printable(f"not an annotation file ({type(error).__name__}: {error})")
+        return InputError(f"{printable(f'{self.root}/{file}')}: {reason}: label the photo again")
 
     def _shard(self, file: str) -> Shard:
         with self._lock:
@@ -166,7 +170,7 @@ class Results:
 
     @cached_property
     def _manifest(self) -> Any:
-        return Ledger(self._folder).table().combine_chunks()
+        return Manifest(self._folder).table().combine_chunks()
 
     @cached_property
     def _rows(self) -> dict[str, int]:
@@ -190,7 +194,7 @@ def _is_there(source: Source) -> bool:
     if isinstance(place, Path):
         return is_file(place)
     files, path = filesystem(place)
-    there: bool = patiently(lambda: files.exists(path))
+    there: bool = with_retries(lambda: files.exists(path))
     return there
 
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from everything.config import Recipe
-from everything.core.file_names import image_id, shown
+from everything.core.file_names import image_id, printable
 from everything.core.safe_yaml import parse_yaml
 from everything.errors import ConfigError, InputError, StoreError
 from everything.io.results.shards import Shard, pack
@@ -47,7 +47,7 @@ def folder_at(root: Location, permit: str = "") -> Folder | Bucket:
     if not isinstance(root, Url):
         return Folder(root)
     if root.startswith("http"):
-        raise InputError(f"{shown(root)}: results cannot be written to the web: give a bucket")
+        raise InputError(f"{printable(root)}: results cannot be written to the web: give a bucket")
     return Bucket(root, permit)
 
 
@@ -68,7 +68,7 @@ class Store:
     def must_be_shared(self) -> None:
         """Raise ConfigError if other processes would not see what is here."""
         if not self.folder.is_shared:
-            where = shown(self.folder.root)
+            where = printable(self.folder.root)
             raise ConfigError(f"{where}: is in one process's memory: give a folder or a bucket")
 
     @contextmanager
@@ -152,9 +152,9 @@ class Store:
             return None
         return document if self._has_label_map(name) else None
 
-    def take_stock(self) -> None:
+    def cache_listing(self) -> None:
         """Let `stamp` and `is_untouched` answer from what is there now, where that is quicker."""
-        self.folder.take_stock("annotations", "label_maps")
+        self.folder.cache_listing("annotations", "label_maps")
 
     def discard(self, name: str) -> None:
         """Remove the result of a photo that is to be done again, if there is one."""
@@ -182,7 +182,7 @@ class Store:
             self.folder.write(_RECIPE, [text.encode()])
         elif _digest(written) != self.digest:
             raise StoreError(
-                f"{shown(self.folder.root)}: holds results of another recipe "
+                f"{printable(self.folder.root)}: holds results of another recipe "
                 f"({_differences(written, self.recipe)}): give another --out, or --overwrite to "
                 "replace them"
             )
@@ -233,7 +233,7 @@ def _differences(written: bytes, recipe: Recipe) -> str:
     keys = [key for key in {**here, **there} if here.get(key) != there.get(key)]
     parts = [f"{key} is {there.get(key)} there and {here.get(key)} now" for key in keys[:3]]
     more = f", and {len(keys) - 3} more" if len(keys) > 3 else ""
-    return shown(", ".join(parts) + more) or "its digest differs"
+    return printable(", ".join(parts) + more) or "its digest differs"
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -11,12 +11,12 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import NoReturn
 
-from everything.core.file_names import is_inside, shown
+from everything.core.file_names import is_inside, printable
 from everything.errors import StoreError
 from everything.io.storage.hashed_index import Numbers
 from everything.io.storage.lease import Lease, Permit
 from everything.io.storage.local import Stamp
-from everything.io.storage.locations import Url, filesystem, patiently
+from everything.io.storage.locations import Url, filesystem, with_retries
 from everything.io.storage.walk import walk
 
 _LEASE = ".lock"
@@ -68,7 +68,9 @@ class Bucket:
     def url(self, name: str) -> str:
         """Return the path of an object; raises StoreError for a name that leads elsewhere."""
         if not is_inside(name):
-            raise StoreError(f"{shown(name)}: not a name below {shown(self.root)}: rename it")
+            raise StoreError(
+                f"{printable(name)}: not a name below {printable(self.root)}: rename it"
+            )
         return f"{self._home}/{name}"
 
     def write(self, name: str, content: Iterable[bytes]) -> Stamp:
@@ -76,7 +78,7 @@ class Bucket:
         path, data = self.url(name), b"".join(content)
         try:
             self._check()
-            patiently(lambda: self._files.pipe_file(path, data))
+            with_retries(lambda: self._files.pipe_file(path, data))
         except OSError as error:
             self._refuse(error)
         return Stamp(len(data), 0)
@@ -85,7 +87,7 @@ class Bucket:
         """Return the content of an object, or None where there is none."""
         path = self.url(name)
         try:
-            content: bytes = patiently(lambda: self._files.cat_file(path))
+            content: bytes = with_retries(lambda: self._files.cat_file(path))
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -96,7 +98,7 @@ class Bucket:
         """Yield the lines of an object, none where there is none."""
         yield from (self.read(name) or b"").splitlines(keepends=True)
 
-    def take_stock(self, *folders: str) -> None:
+    def cache_listing(self, *folders: str) -> None:
         """List these folders once, for `stamp` to answer from: a request each would take days."""
         for folder in folders:
             found = ((f"{folder}/{name}", (size,)) for name, size in self.walk(folder))
@@ -110,7 +112,7 @@ class Bucket:
             found = stock.get(name)
             return None if found is None else Stamp(found[0], 0)
         try:
-            return Stamp(int(patiently(lambda: self._files.info(path))["size"]), 0)
+            return Stamp(int(with_retries(lambda: self._files.info(path))["size"]), 0)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -138,7 +140,7 @@ class Bucket:
         path = self.url(name)
         try:
             self._check()
-            patiently(lambda: self._files.rm_file(path))
+            with_retries(lambda: self._files.rm_file(path))
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -151,7 +153,7 @@ class Bucket:
             try:
                 self._check()
                 if inside:
-                    patiently(partial(self._files.rm, inside))  # by the thousand
+                    with_retries(partial(self._files.rm, inside))  # by the thousand
             except FileNotFoundError:
                 pass  # somebody else has removed some of them
             except OSError as error:
@@ -163,8 +165,8 @@ class Bucket:
             self._permit.check()
 
     def _refuse(self, error: OSError) -> NoReturn:
-        reason = shown(" ".join((error.strerror or str(error)).split()))
+        reason = printable(" ".join((error.strerror or str(error)).split()))
         raise StoreError(
-            f"{shown(self.root)}: cannot be used ({reason}): mend that and run the same command "
-            "again, it continues"
+            f"{printable(self.root)}: cannot be used ({reason}): mend that and run the same "
+            "command again, it continues"
         ) from error

@@ -22,9 +22,9 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-from everything.core.file_names import shown
+from everything.core.file_names import printable
 from everything.errors import StoreError
-from everything.io.storage.locations import patiently
+from everything.io.storage.locations import with_retries
 
 BEAT = 5.0  # s
 STALE = 240.0  # s; longer than `patiently` waits for a store, or a bad line would end jobs
@@ -36,14 +36,14 @@ class Permit:
 
     def __init__(self, files: Any, path: str, root: str, job: str) -> None:
         self.job = job
-        self._files, self._path, self._root = files, path, shown(root)
+        self._files, self._path, self._root = files, path, printable(root)
         self._seen = -BEAT
 
     def check(self) -> None:
         """Raise StoreError if the job has lost the lease, and OSError if nobody can say."""
         asked = _now()
         if asked - self._seen >= BEAT:
-            self._look(patiently(self._content))
+            self._look(with_retries(self._content))
             self._seen = asked
 
     def _content(self) -> bytes | None:
@@ -99,18 +99,18 @@ class Lease(Permit):
         self._release(stop, heart, patience=True)
 
     def _acquire(self) -> None:
-        found = patiently(self._content)
+        found = with_retries(self._content)
         dead = found is not None and self._is_dead(found)
         if not dead:
             # Asked twice: a store that lets the same job in twice does not keep the condition.
             keeps = not (self._create() and self._create())
-            found = patiently(self._content)
+            found = with_retries(self._content)
             dead = found is None or (self._is_mine(found) and not keeps)
         if dead:
             # The last one to write has it. Meanwhile workers of a dead job see that they have not.
-            patiently(self._write)
+            with_retries(self._write)
             time.sleep(BEAT)
-            found = patiently(self._content)
+            found = with_retries(self._content)
         if not self._is_mine(found):
             raise self._held_by(found)
         self._renewed = _now()
@@ -151,7 +151,7 @@ class Lease(Permit):
         deadline = _now() + STALE
         while _now() < deadline:
             time.sleep(BEAT / 5)
-            now = patiently(self._content)
+            now = with_retries(self._content)
             if now is None:
                 return False
             if now != found:
@@ -179,7 +179,7 @@ class Lease(Permit):
                 return  # `check` says so
             except Exception as error:
                 # Until STALE there are some tries more, and then `check` looks whose it is.
-                reason = shown(" ".join(f"{type(error).__name__}: {error}".split()))
+                reason = printable(" ".join(f"{type(error).__name__}: {error}".split()))
                 _log.warning("%s: the lease was not renewed (%s)", self._root, reason)
 
     def _release(self, stop: Event, heart: Thread, patience: bool = False) -> None:
@@ -193,9 +193,9 @@ class Lease(Permit):
                 self._files.rm_file(self._path)
 
         try:
-            patiently(release) if patience else release()
+            with_retries(release) if patience else release()
         except Exception as error:
-            _log.warning("%s: the lease stays behind (%s)", self._root, shown(str(error)))
+            _log.warning("%s: the lease stays behind (%s)", self._root, printable(str(error)))
 
 
 def _now() -> float:
@@ -213,7 +213,7 @@ def _parsed(content: bytes) -> dict[str, Any]:
 
 def _holder(content: bytes) -> str:
     about = _parsed(content)
-    return shown(f"process {about.get('pid', '?')} on {about.get('host', '?')}")
+    return printable(f"process {about.get('pid', '?')} on {about.get('host', '?')}")
 
 
 def _has_died(about: dict[str, Any]) -> bool:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from everything.core.file_names import is_inside, shown
+from everything.core.file_names import is_inside, printable
 from everything.errors import ImageError, StoreError
 
 # Files in progress and those on their way out. Nobody who looks for results looks in here, and
@@ -69,7 +69,9 @@ class Folder:
     def path(self, name: str) -> Path:
         """Return where a file is; raises StoreError for a name that leads out of the folder."""
         if not is_inside(name):
-            raise StoreError(f"{shown(name)}: not a name below {shown(self.root)}: rename it")
+            raise StoreError(
+                f"{printable(name)}: not a name below {printable(self.root)}: rename it"
+            )
         return self.root / name
 
     def write(self, name: str, content: Iterable[bytes]) -> Stamp:
@@ -91,7 +93,7 @@ class Folder:
         except OSError as error:
             if error.errno in _ABOUT_THE_NAME:
                 reason = f"its results cannot be named like it ({_reason(error)})"
-                raise ImageError(f"{shown(name)}: {reason}: rename the photo") from error
+                raise ImageError(f"{printable(name)}: {reason}: rename the photo") from error
             self._refuse(error)
         finally:
             if not is_placed:
@@ -155,7 +157,7 @@ class Folder:
             return None
         return Stamp(status.st_size, status.st_mtime_ns)
 
-    def take_stock(self, *folders: str) -> None:
+    def cache_listing(self, *folders: str) -> None:
         """Do nothing: to ask a disk for each stamp is quick."""
 
     def names(self, folder: str = "") -> Iterator[str]:
@@ -213,14 +215,14 @@ class Folder:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 file.seek(0)
-                holder = shown(file.readall().decode("utf-8", "replace").strip())
+                holder = printable(file.readall().decode("utf-8", "replace").strip())
                 raise StoreError(
-                    f"{shown(self.root)}: another job is writing here ({holder}): "
+                    f"{printable(self.root)}: another job is writing here ({holder}): "
                     "wait for its end, or give another --out"
                 ) from error
             except OSError as error:
                 # Some network storage has no locks: better one job without than none at all.
-                _log.warning("%s: cannot be locked (%s)", shown(self.root), _reason(error))
+                _log.warning("%s: cannot be locked (%s)", printable(self.root), _reason(error))
             with suppress(OSError):  # a full disk holds the lock, if not who has it
                 file.truncate(0)
                 file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
@@ -228,8 +230,8 @@ class Folder:
 
     def _refuse(self, error: OSError) -> NoReturn:
         raise StoreError(
-            f"{shown(self.root)}: cannot be used ({_reason(error)}): mend that and run the same "
-            "command again, it continues"
+            f"{printable(self.root)}: cannot be used ({_reason(error)}): mend that and run the "
+            "same command again, it continues"
         ) from error
 
 

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from everything.core.file_names import shown
+from everything.core.file_names import printable
 from everything.errors import EverythingError, InputError
 
 # What lists and tells sizes. fsspec knows more (shells, archives in archives, hosts by ssh); none
@@ -64,7 +64,7 @@ def located(text: str | Path) -> Location:
         return Path(rest)
     if scheme not in SCHEMES or "::" in text:
         known = ", ".join(f"{name}://" for name in ("file", *SCHEMES))
-        raise InputError(f"{shown(text)}: not a place for photos or results: use {known}")
+        raise InputError(f"{printable(text)}: not a place for photos or results: use {known}")
     return Url(text.rstrip("/"))
 
 
@@ -119,15 +119,15 @@ def _options(scheme: str) -> dict[str, Any]:
 def opened(url: Url, **options: Any) -> IO[bytes]:
     """Return a file to be read in parts, each of which is waited for; raises OSError."""
     files, path = filesystem(url)
-    file: Any = patiently(lambda: files.open(path, "rb", **options))
+    file: Any = with_retries(lambda: files.open(path, "rb", **options))
     if (cache := getattr(file, "cache", None)) is not None:
         fetch = cache.fetcher
-        cache.fetcher = lambda *span: patiently(lambda: fetch(*span))
+        cache.fetcher = lambda *span: with_retries(lambda: fetch(*span))
     opened: IO[bytes] = file
     return opened
 
 
-def patiently(attempt: Callable[[], _Result]) -> _Result:
+def with_retries(attempt: Callable[[], _Result]) -> _Result:
     """Return what `attempt` returns; errors of a network are waited out, a minute at most.
 
     Raises OSError: at once if nothing is there or it may not be read.
@@ -142,7 +142,7 @@ def patiently(attempt: Callable[[], _Result]) -> _Result:
             raise
         except Exception as error:
             # What clients of stores raise is an open set; the rest is about the connection.
-            reason = shown(" ".join(f"{type(error).__name__}: {error}".split()))
+            reason = printable(" ".join(f"{type(error).__name__}: {error}".split()))
             if tries == _TRIES or _HOPELESS & {kind.__name__ for kind in type(error).__mro__}:
                 raise OSError(0, reason) from error
             _log.warning("%s: tried again in %.1f s", reason, wait)

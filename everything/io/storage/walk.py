@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from everything.io.storage.locations import patiently
+from everything.io.storage.locations import with_retries
 
 
 def walk(
@@ -37,7 +37,7 @@ def walk(
 def _entries(files: Any, folder: str) -> list[tuple[str, int]]:
     """The last parts of names in a folder with their sizes, -1 for folders."""
     try:
-        found = patiently(lambda: files.ls(folder, detail=True))
+        found = with_retries(lambda: files.ls(folder, detail=True))
     except (FileNotFoundError, NotADirectoryError):
         return []
     entries = []

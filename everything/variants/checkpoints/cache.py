@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from everything.core.file_names import shown
+from everything.core.file_names import printable
 from everything.errors import WeightsError
-from everything.io.storage.locations import Url, filesystem, located, patiently
+from everything.io.storage.locations import Url, filesystem, located, with_retries
 from everything.variants.checkpoints.download import looks_like_weights, temporary
 
 # What stores call the things by which a file is known not to have changed.
@@ -43,10 +43,10 @@ def staged(checkpoint: str, digest: str = "") -> Path:
                 check(copy, digest, place)
         return copy
     except OSError as error:
-        reason = shown(" ".join((error.strerror or str(error)).split())) or "not found"
+        reason = printable(" ".join((error.strerror or str(error)).split())) or "not found"
         raise WeightsError(
-            f"{shown(place)}: cannot be fetched ({reason}): see that it is there, or copy it to "
-            "every machine and name that with --checkpoint"
+            f"{printable(place)}: cannot be fetched ({reason}): see that it is there, or copy it "
+            "to every machine and name that with --checkpoint"
         ) from error
 
 
@@ -84,7 +84,7 @@ def alone(file: Path) -> Iterator[None]:
             fcntl.flock(held, fcntl.LOCK_EX)
         except OSError as error:
             # Some network storage has no locks: the file is then brought twice, and whole.
-            _log.warning("%s: cannot be locked (%s)", shown(lock), error.strerror)
+            _log.warning("%s: cannot be locked (%s)", printable(lock), error.strerror)
         yield
 
 
@@ -94,7 +94,7 @@ def _cache() -> Path:
 
 def _mark(place: Url) -> str:
     files, path = filesystem(place)
-    about = patiently(lambda: files.info(path))
+    about = with_retries(lambda: files.info(path))
     marks = {name: str(about[name]) for name in _MARKS if about.get(name) is not None}
     return hashlib.sha256(f"{place} {json.dumps(marks)}".encode()).hexdigest()[:32]
 
@@ -102,9 +102,9 @@ def _mark(place: Url) -> str:
 def _bring(place: Url, to: Path) -> None:
     files, path = filesystem(place)
     with temporary(to) as part:
-        patiently(lambda: files.get_file(path, str(part)))
+        with_retries(lambda: files.get_file(path, str(part)))
         if not looks_like_weights(part, to.suffix):
-            raise WeightsError(f"{shown(place)}: is no checkpoint: give another --checkpoint")
+            raise WeightsError(f"{printable(place)}: is no checkpoint: give another --checkpoint")
         part.replace(to)
 
 

@@ -53,7 +53,7 @@ class Blueprint(Generic[Network]):
             names[own] = official
         return names
 
-    def spoken_by(self, state: Collection[str]) -> Blueprint[Network]:
+    def matching_names(self, state: Collection[str]) -> Blueprint[Network]:
         """Return the same network in the naming that most names of a checkpoint are of."""
         others = [replace(self, names=d.names, unused=d.unused) for d in self.dialects]
         return max([self, *others], key=lambda plan: len(plan.shapes().keys() & state))
@@ -78,7 +78,7 @@ class Blueprint(Generic[Network]):
         become the state's tensors, so nothing is held twice, except those of another precision,
         which are converted. Raises WeightsError that says what does not fit.
         """
-        plan = self.spoken_by(state.keys())
+        plan = self.matching_names(state.keys())
         used = {n: tensor for n, tensor in state.items() if not n.startswith(plan.unused)}
         _check(plan.shapes(), used, path)
         own = self.network.state_dict()

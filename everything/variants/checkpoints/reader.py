@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from everything.core.file_names import shown
+from everything.core.file_names import printable
 from everything.errors import WeightsError
 from everything.variants.checkpoints.cache import alone, check
 from everything.variants.checkpoints.download import fetch
@@ -95,7 +95,7 @@ def sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, ValueError) as error:  # of a name that no file can have
         reason = getattr(error, "strerror", None) or error
-        raise WeightsError(f"{shown(path)}: cannot be read ({reason})") from error
+        raise WeightsError(f"{printable(path)}: cannot be read ({reason})") from error
 
 
 def read_state(path: Path) -> State:

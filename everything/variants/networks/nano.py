@@ -17,7 +17,7 @@ from everything.config import Compute
 from everything.core.device import device_of, sent, settle
 from everything.core.geometry import Frame, Size, View, padded_frame
 from everything.core.prompts import Prompts
-from everything.core.protocols import Drafts
+from everything.core.protocols import Candidates
 from everything.decoding import SharedImage, SharedImageDecoder
 from everything.variants.checkpoints.key_mapping import Blueprint
 from everything.variants.checkpoints.reader import State
@@ -70,7 +70,7 @@ class NanoModel:
         """Return the image encoder's embedding, float32 (1, 128, 32, 32) over the canvas."""
         return embedding.embedding
 
-    def propose(self, embedding: NanoImage, prompts: Prompts, multimask_output: bool) -> Drafts:
+    def propose(self, embedding: NanoImage, prompts: Prompts, multimask_output: bool) -> Candidates:
         """Return the answers to prompts (P rows, canvas px). Raises ValueError as `encode_sam`."""
         return embedding.side.propose(prompts.points, prompts.labels, multimask_output)
 

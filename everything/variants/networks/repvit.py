@@ -22,7 +22,7 @@ from everything.core import mask_ops
 from everything.core.device import sent
 from everything.core.geometry import View
 from everything.core.prompts import Prompts
-from everything.core.protocols import Drafts
+from everything.core.protocols import Candidates
 from everything.decoding import PreparedImage
 from everything.variants.checkpoints.key_mapping import Blueprint, Table
 from everything.variants.checkpoints.reader import State
@@ -92,12 +92,12 @@ class StableDrafts:
     identity: Tensor
 
     @classmethod
-    def of(cls, drafts: Drafts) -> StableDrafts:
+    def of(cls, candidates: Candidates) -> StableDrafts:
         """Return the same drafts, all drawn and scored anew."""
-        logits = drafts.draw(torch.arange(len(drafts.scores)))
+        logits = candidates.draw(torch.arange(len(candidates.scores)))
         # A mask without any pixel has no stability (0 / 0): it is worth nothing.
         scores = mask_ops.stability(logits, STABILITY_OFFSET).nan_to_num(0.0).cpu()
-        return cls(logits, scores, drafts.prompt, drafts.level, drafts.identity)
+        return cls(logits, scores, candidates.prompt, candidates.level, candidates.identity)
 
     def draw(self, rows: Tensor) -> Tensor:
         """Return the logits (K, hl, wl) of rows int64 (K,), in order."""

@@ -24,7 +24,7 @@ from everything.config import Compute
 from everything.core.device import device_of, sent, settle
 from everything.core.geometry import Frame, Size, View, padded_frame
 from everything.core.prompts import Prompts
-from everything.core.protocols import Drafts
+from everything.core.protocols import Candidates
 from everything.decoding import PlainDecoder, PreparedImage, choose, content_cells
 from everything.variants.checkpoints.hf_keys import HUGGING_FACE
 from everything.variants.checkpoints.key_mapping import Blueprint
@@ -98,7 +98,9 @@ class SamModel:
         """Return the image encoder's embedding, (1, C, h, w) over the canvas."""
         return embedding.embedding
 
-    def propose(self, embedding: PreparedImage, prompts: Prompts, multimask_output: bool) -> Drafts:
+    def propose(
+        self, embedding: PreparedImage, prompts: Prompts, multimask_output: bool
+    ) -> Candidates:
         """Return the answers to prompts (P rows, canvas px)."""
         return embedding.propose(prompts.points, prompts.labels, multimask_output)
 

@@ -18,7 +18,7 @@ from everything.config import Compute
 from everything.core.device import device_of, sent, settle
 from everything.core.geometry import Frame, Size, View, stretched_frame
 from everything.core.prompts import BOTTOM_RIGHT, TOP_LEFT, Prompts
-from everything.core.protocols import Drafts
+from everything.core.protocols import Candidates
 from everything.decoding import PlainSam2Image, PreparedImage, SharedSam2Decoder
 from everything.errors import ConfigError
 from everything.variants.checkpoints.key_mapping import Blueprint, Dialect
@@ -126,7 +126,9 @@ class Sam2StillModel:
         """Return the image encoder's embedding, (1, C, h, w) over the canvas."""
         return embedding.embedding
 
-    def propose(self, embedding: PreparedImage, prompts: Prompts, multimask_output: bool) -> Drafts:
+    def propose(
+        self, embedding: PreparedImage, prompts: Prompts, multimask_output: bool
+    ) -> Candidates:
         """Return the answers to prompts (P rows, canvas px)."""
         points, labels = boxes_first(prompts.points, prompts.labels)
         return embedding.propose(points.float(), labels, multimask_output)

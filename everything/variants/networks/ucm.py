@@ -14,12 +14,12 @@ from everything.bundled import region_selection
 from everything.bundled.click_regions import Clicks
 from everything.bundled.region_masks import draw
 from everything.bundled.region_tree import Ints
-from everything.bundled.ucm import LOOKS, Looks, Ucm, Understood, score, understand
+from everything.bundled.ucm import LOOKS, Looks, RegionEmbedding, Ucm, score, understand
 from everything.config import Compute
 from everything.core.device import PRECISIONS
 from everything.core.geometry import Frame, Size, View
 from everything.core.prompts import INSIDE, OUTSIDE, Prompts
-from everything.core.protocols import Drafts
+from everything.core.protocols import Candidates
 from everything.errors import ConfigError
 from everything.variants.checkpoints.key_mapping import Blueprint
 from everything.variants.checkpoints.reader import State
@@ -28,11 +28,11 @@ CANVAS = 640  # px; longer views are reduced to this
 
 
 @dataclass(frozen=True)
-class RegionDrafts:
+class RegionCandidates:
     """Regions that answer prompts: see everything.core.protocols.Drafts. identity: int64 (N,), the
     node."""
 
-    understood: Understood
+    embedding: RegionEmbedding
     scores: Tensor
     prompt: Tensor
     level: Tensor
@@ -40,7 +40,7 @@ class RegionDrafts:
 
     def draw(self, rows: Tensor) -> Tensor:
         """Return the logits of rows int64 (K,), float32 (K, h, w) over the canvas."""
-        return draw(self.understood.regions, self.identity[rows].tolist())
+        return draw(self.embedding.regions, self.identity[rows].tolist())
 
 
 class UcmModel:
@@ -68,7 +68,7 @@ class UcmModel:
         height, width = (max(1, round(side * scale)) for side in view)
         return Frame(view, (height, width), (0, 0, width, height), "one-step")
 
-    def encode(self, view: View) -> Understood:
+    def encode(self, view: View) -> RegionEmbedding:
         """Return the regions of a view."""
         height, width = self.frame(view.size).canvas
         pixels = view.pixels
@@ -77,11 +77,13 @@ class UcmModel:
             pixels = np.asarray(image)
         return understand(self.network, pixels, self.precision, self.looks)
 
-    def features(self, embedding: Understood) -> Tensor:
+    def features(self, embedding: RegionEmbedding) -> Tensor:
         """Return the boundary network's features, float32 (1, 72, h', w') over the canvas."""
         return embedding.maps
 
-    def propose(self, embedding: Understood, prompts: Prompts, multimask_output: bool) -> Drafts:
+    def propose(
+        self, embedding: RegionEmbedding, prompts: Prompts, multimask_output: bool
+    ) -> Candidates:
         """Return nested regions around clicks and the regions that fit boxes best.
 
         A box counts before points that come with it. The score of an answer to a box is the
@@ -100,7 +102,7 @@ class UcmModel:
             quality = embedding.quality[nodes[i]]
             scores[i] = np.where(fit < 1, np.sqrt(quality * fit), quality)
         rows = torch.arange(nodes.size)
-        return RegionDrafts(
+        return RegionCandidates(
             embedding,
             torch.from_numpy(scores.ravel()),
             rows // count,
@@ -109,9 +111,9 @@ class UcmModel:
         )
 
     def _of_clicks(
-        self, understood: Understood, points: Ints, count: int
+        self, embedding: RegionEmbedding, points: Ints, count: int
     ) -> tuple[Ints, NDArray[np.float64]]:
-        regions, opinion = understood.regions, understood.opinion
+        regions, opinion = embedding.regions, embedding.opinion
         found = Clicks.at(regions, points)
         nodes, place = torch.from_numpy(found.nodes), torch.from_numpy(found.place)
         with torch.inference_mode():
@@ -120,22 +122,22 @@ class UcmModel:
 
 
 def _of_one(
-    understood: Understood, prompts: Prompts, row: int, count: int
+    embedding: RegionEmbedding, prompts: Prompts, row: int, count: int
 ) -> tuple[Ints, NDArray[np.float64] | float]:
     """Regions for a box or several points, and how well they fit the box."""
     if (box := prompts.box(row)) is not None:
-        return region_selection.of_box(understood.regions, np.array(box), count)
+        return region_selection.of_box(embedding.regions, np.array(box), count)
     points, labels = prompts.points[row], prompts.labels[row]
-    regions, vote = understood.regions, understood.opinion.vote.numpy()
+    regions, vote = embedding.regions, embedding.opinion.vote.numpy()
     inside, outside = (
-        regions.at(*_pixels(understood, points[labels == sign]).T) for sign in (INSIDE, OUTSIDE)
+        regions.at(*_pixels(embedding, points[labels == sign]).T) for sign in (INSIDE, OUTSIDE)
     )
     return region_selection.of_points(regions, vote, inside, outside, count), 1.0
 
 
-def _pixels(understood: Understood, points: Tensor) -> Ints:
+def _pixels(embedding: RegionEmbedding, points: Tensor) -> Ints:
     """Pixels (P, 2) xy of points, canvas px; a point beyond the edge is taken to be on it."""
-    height, width = understood.regions.place.shape
+    height, width = embedding.regions.place.shape
     pixels: Ints = np.clip(points.floor().long().numpy(), 0, [width - 1, height - 1])
     return pixels
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from everything.core.file_names import image_id, is_inside, shown
+from everything.core.file_names import image_id, is_inside, printable
 from everything.errors import ImageError, InputError
 from everything.io.images.decode import read_image
 from everything.io.images.demo import demo_photos
@@ -135,8 +135,8 @@ def test_names_of_all_kinds(tmp_path: Path) -> None:
     found = names(tmp_path)
     assert sorted(os.fsencode(name) for name in found) == sorted(kinds)
     assert [os.fsencode(name) for name in json.loads(json.dumps(found))] == sorted(kinds)
-    assert all("\n" not in shown(name) and shown(name).encode() for name in found)
-    assert shown(os.fsdecode(b"\xff")) == r"\xff"
+    assert all("\n" not in printable(name) and printable(name).encode() for name in found)
+    assert printable(os.fsdecode(b"\xff")) == r"\xff"
 
 
 def test_missing_inputs_are_refused_at_once(tmp_path: Path) -> None:

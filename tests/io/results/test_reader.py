@@ -92,7 +92,7 @@ def test_a_cut_line_of_the_ledger_is_skipped(tmp_path: Path):
 def job(inputs: Location, out: Location, form: str) -> Results:
     recipe = RECIPE.model_copy(update={"output": Output(form=form)})
     label(partial(list_photos, [inputs]), out, recipe, build=build, preview=False,
-          console=Console(file=io.StringIO()), elsewhere=in_one_worker)  # fmt: skip
+          console=Console(file=io.StringIO()), executor=in_one_worker)  # fmt: skip
     return Results(out)
 
 

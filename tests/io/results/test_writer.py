@@ -18,7 +18,7 @@ from pycocotools import mask as coco
 from everything.config import Output, Recipe
 from everything.core.file_names import image_id
 from everything.errors import ImageError, StoreError
-from everything.io.results.manifest import Ledger, Row
+from everything.io.results.manifest import Manifest, Row
 from everything.io.results.writer import Store, read_document
 from everything.io.storage.local import Folder, Stamp
 from tests.fakes import as_nobody
@@ -94,7 +94,7 @@ def test_names_that_are_not_utf_8_survive(tmp_path: Path) -> None:
     (path,) = (tmp_path / "annotations").iterdir()
     assert os.fsencode(json.loads(path.read_bytes())["image"]["file_name"]) == os.fsencode(name)
     assert store.get(name)
-    ledger = Ledger(store.folder)
+    ledger = Manifest(store.folder)
     ledger.append(row(name))
     ledger.compact()
     assert pq.read_table(tmp_path / "manifest")["name"].to_pylist() == ["two\nlines \\xff.jpg"]
@@ -152,7 +152,7 @@ def test_overwrite_begins_anew(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
     with Store(tmp_path, RECIPE).opened():
         put(Store(tmp_path, RECIPE))
-        Ledger(Folder(tmp_path)).append(row())
+        Manifest(Folder(tmp_path)).append(row())
     with Store(tmp_path, OTHER).opened(overwrite=True):
         assert files(tmp_path) == [".lock", "mine.txt", "recipe.yaml"]
     with Store(tmp_path, OTHER).opened():
@@ -259,10 +259,10 @@ def test_label_maps_are_part_of_the_result(tmp_path: Path) -> None:
         assert (np.array(image) == labels).all()
 
 
-def ledger_in(root: Path) -> Ledger:
+def ledger_in(root: Path) -> Manifest:
     folder = Folder(root)
     folder.create()
-    return Ledger(folder)
+    return Manifest(folder)
 
 
 def test_the_last_row_of_a_photo_counts(tmp_path: Path) -> None:

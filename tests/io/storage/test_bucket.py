@@ -15,8 +15,8 @@ from everything.config import Output
 from everything.errors import InputError, StoreError
 from everything.io.images.listing import list_photos
 from everything.io.images.sources import list_inputs
-from everything.io.results import manifest as ledgers
-from everything.io.results.manifest import Ledger
+from everything.io.results import manifest as manifests
+from everything.io.results.manifest import Manifest
 from everything.io.results.writer import Store, folder_at
 from everything.io.storage.bucket import Bucket
 from everything.io.storage.local import Stamp
@@ -69,7 +69,7 @@ def test_objects_are_written_read_listed_and_removed(root: Url) -> None:
 def test_stock_is_what_was_there(root: Url) -> None:
     bucket = Bucket(root)
     bucket.write("a/b", [b"1"])
-    bucket.take_stock("a")
+    bucket.cache_listing("a")
     bucket.write("a/c", [b"2"])
     assert (bucket.stamp("a/b"), bucket.stamp("a/c")) == (Stamp(1, 0), None)
 
@@ -95,16 +95,16 @@ def test_a_bucket_that_is_not_there(s3: None) -> None:
 def test_rows_become_shards_and_shards_one_table(
     root: Url, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledgers, "_FLUSH_SECONDS", -1.0)
-    monkeypatch.setattr(ledgers, "_SLOWER", 1e9)
+    monkeypatch.setattr(manifests, "_FLUSH_SECONDS", -1.0)
+    monkeypatch.setattr(manifests, "_SLOWER", 1e9)
     bucket = Bucket(root)
-    ledger = Ledger(bucket)
+    ledger = Manifest(bucket)
     for number in range(3):
         ledger.append(row(f"{number}.jpg"))
     ledger.append(row("1.jpg", "failed", error="broken", attempt=2))
     assert len(bucket.list("manifest", ".parquet")) == 4
     for _ in range(2):
-        table = Ledger(bucket).table()
+        table = Manifest(bucket).table()
         assert table["name"].to_pylist() == ["0.jpg", "1.jpg", "2.jpg"]
         assert table["attempt"].to_pylist() == [1, 2, 1]
         ledger.compact()

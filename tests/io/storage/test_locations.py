@@ -6,7 +6,7 @@ import pytest
 
 from everything.errors import InputError
 from everything.io.storage import locations
-from everything.io.storage.locations import Url, located, patiently
+from everything.io.storage.locations import Url, located, with_retries
 
 
 def test_paths_and_urls() -> None:
@@ -38,13 +38,13 @@ def test_a_network_s_errors_are_waited_out(monkeypatch: pytest.MonkeyPatch) -> N
             raise answer
         return answer
 
-    assert patiently(attempt) == 7
+    assert with_retries(attempt) == 7
     answers += [TimeoutError(f"{n}") for n in range(9)]
     with pytest.raises(OSError, match="TimeoutError: 6"):
-        patiently(attempt)
+        with_retries(attempt)
     answers[:] = [PermissionError("no"), 1]
     with pytest.raises(PermissionError):
-        patiently(attempt)
+        with_retries(attempt)
     assert answers == [1]
 
 
@@ -58,7 +58,7 @@ def test_a_bad_minute_is_waited_out_and_told(
         raise RuntimeError("Please reduce\nyour request rate.")
 
     with pytest.raises(OSError, match="reduce your request rate"):
-        patiently(slow_down)
+        with_retries(slow_down)
     assert 45 < sum(waits) < 62
     assert waits == sorted(waits)
     assert len(caplog.records) == len(waits) == 6
@@ -75,5 +75,5 @@ def test_what_was_never_asked_is_not_waited_for() -> None:
 
     tries: list[int] = []
     with pytest.raises(OSError, match="Unable to locate credentials"):
-        patiently(attempt)
+        with_retries(attempt)
     assert len(tries) == 1

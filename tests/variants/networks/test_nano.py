@@ -63,8 +63,8 @@ def test_masks_are_drawn_on_the_photo_alone(model: NanoModel) -> None:
 def test_any_photo_is_answered(model: NanoModel, height: int, width: int) -> None:
     with torch.inference_mode():
         embedding = model.encode(photo(height, width))
-        drafts = model.propose(embedding, Prompts.clicks(torch.zeros(2, 2)), True)
-        assert drafts.draw(torch.arange(6)).isfinite().all()
+        candidates = model.propose(embedding, Prompts.clicks(torch.zeros(2, 2)), True)
+        assert candidates.draw(torch.arange(6)).isfinite().all()
         assert len(model.propose(embedding, Prompts.clicks(torch.zeros(0, 2)), True).scores) == 0
 
 
@@ -76,9 +76,9 @@ def test_the_weights_that_ship_answer_where_they_were_asked() -> None:
     view = whole(skimage.data.astronaut())
     clicks = lattice(6) * 512
     with torch.inference_mode():
-        drafts = shipped.propose(shipped.encode(view), Prompts.clicks(clicks), True)
-        best = drafts.scores.view(-1, 3).argmax(1) + 3 * torch.arange(36)
-        masks = shipped.frame(view.size).to_view(drafts.draw(best)) > 0
+        candidates = shipped.propose(shipped.encode(view), Prompts.clicks(clicks), True)
+        best = candidates.scores.view(-1, 3).argmax(1) + 3 * torch.arange(36)
+        masks = shipped.frame(view.size).to_view(candidates.draw(best)) > 0
     x, y = clicks.long().T
     assert masks[torch.arange(36), y, x].float().mean() > 0.85
     assert masks.float().mean() < 0.5  # not by answering with everything

@@ -10,7 +10,7 @@ import pytest
 import torch
 from skimage import data
 
-from everything.bundled.ucm import Understood
+from everything.bundled.ucm import RegionEmbedding
 from everything.config import Filters
 from everything.core.geometry import whole
 from everything.core.prompts import Prompts
@@ -29,7 +29,7 @@ def model() -> UcmModel:
 
 
 @pytest.fixture(scope="module")
-def cat(model: UcmModel) -> Understood:
+def cat(model: UcmModel) -> RegionEmbedding:
     return model.encode(whole(data.chelsea()))
 
 
@@ -37,24 +37,24 @@ def test_the_package_stays_small() -> None:
     assert WEIGHTS.stat().st_size < 6e6
 
 
-def test_a_click_has_three_nested_answers(model: UcmModel, cat: Understood) -> None:
-    drafts = model.propose(cat, Prompts.clicks(EYE), True)
-    assert drafts.prompt.tolist() == [0, 0, 0]
-    assert drafts.level.tolist() == [0, 1, 2]
-    masks = drafts.draw(torch.arange(3)) > 0
+def test_a_click_has_three_nested_answers(model: UcmModel, cat: RegionEmbedding) -> None:
+    candidates = model.propose(cat, Prompts.clicks(EYE), True)
+    assert candidates.prompt.tolist() == [0, 0, 0]
+    assert candidates.level.tolist() == [0, 1, 2]
+    masks = candidates.draw(torch.arange(3)) > 0
     assert masks[:, 117, 173].all()
     areas = masks.flatten(1).sum(1)
     assert areas[0] < areas[1] < areas[2]
     assert (masks[0] <= masks[1]).all()
     assert (masks[1] <= masks[2]).all()
-    assert ((drafts.scores > 0) & (drafts.scores < 1)).all()
+    assert ((candidates.scores > 0) & (candidates.scores < 1)).all()
 
 
-def test_one_of_them_is_the_eye(model: UcmModel, cat: Understood) -> None:
+def test_one_of_them_is_the_eye(model: UcmModel, cat: RegionEmbedding) -> None:
     y, x = np.indices(data.chelsea().shape[:2])
     eye = ((x - 173) / 27) ** 2 + ((y - 116) / 27) ** 2 < 1
-    drafts = model.propose(cat, Prompts.clicks(EYE), True)
-    masks = (drafts.draw(torch.arange(3)) > 0).numpy()
+    candidates = model.propose(cat, Prompts.clicks(EYE), True)
+    masks = (candidates.draw(torch.arange(3)) > 0).numpy()
     overlaps = [(m & eye).sum() / (m | eye).sum() for m in masks]
     assert max(overlaps) > 0.5
 
@@ -66,7 +66,7 @@ def many() -> Prompts:
 
 
 def test_the_preferred_answer_is_mostly_what_a_single_one_would_be(
-    model: UcmModel, cat: Understood, many: Prompts
+    model: UcmModel, cat: RegionEmbedding, many: Prompts
 ) -> None:
     three, one = (model.propose(cat, many, several) for several in (True, False))
     preferred = three.scores.reshape(-1, 3).argmax(1)
@@ -75,28 +75,31 @@ def test_the_preferred_answer_is_mostly_what_a_single_one_would_be(
 
 
 def test_a_region_is_scored_by_what_each_click_means_and_kept_with_the_best(
-    model: UcmModel, cat: Understood, many: Prompts
+    model: UcmModel, cat: RegionEmbedding, many: Prompts
 ) -> None:
-    drafts = model.propose(cat, many, True)
-    kept = promising(drafts, Filters(pred_iou_thresh=0))
-    said = {int(node): drafts.scores[drafts.identity == node] for node in drafts.identity.unique()}
+    candidates = model.propose(cat, many, True)
+    kept = promising(candidates, Filters(pred_iou_thresh=0))
+    said = {
+        int(node): candidates.scores[candidates.identity == node]
+        for node in candidates.identity.unique()
+    }
     assert max(float(scores.max() - scores.min()) for scores in said.values()) > 0.1
     assert len(kept) == len(said)
     for row in kept.tolist():
-        assert drafts.scores[row] == said[int(drafts.identity[row])].max()
+        assert candidates.scores[row] == said[int(candidates.identity[row])].max()
 
 
-def test_a_region_answers_its_own_box(model: UcmModel, cat: Understood) -> None:
+def test_a_region_answers_its_own_box(model: UcmModel, cat: RegionEmbedding) -> None:
     small = model.propose(cat, Prompts.clicks(EYE), True)
     node = int(small.identity[0])
     box = torch.from_numpy(cat.regions.boxes[node]).double()[None]
-    drafts = model.propose(cat, Prompts.boxes(box), False)
-    assert len(drafts.scores) == 1
-    found = cat.regions.boxes[int(drafts.identity[0])]
+    candidates = model.propose(cat, Prompts.boxes(box), False)
+    assert len(candidates.scores) == 1
+    found = cat.regions.boxes[int(candidates.identity[0])]
     assert found.tolist() == cat.regions.boxes[node].tolist()
 
 
-def test_points_outside_make_the_answer_smaller(model: UcmModel, cat: Understood) -> None:
+def test_points_outside_make_the_answer_smaller(model: UcmModel, cat: RegionEmbedding) -> None:
     corner = torch.tensor([[[173.0, 117.0], [2.0, 2.0]]])
     both = Prompts(corner.double(), torch.tensor([[1, 0]]))
     masks = model.propose(cat, both, True).draw(torch.arange(3)) > 0
@@ -104,7 +107,7 @@ def test_points_outside_make_the_answer_smaller(model: UcmModel, cat: Understood
     assert not masks[:, 2, 2].any()
 
 
-def test_prompts_of_all_kinds_keep_their_order(model: UcmModel, cat: Understood) -> None:
+def test_prompts_of_all_kinds_keep_their_order(model: UcmModel, cat: RegionEmbedding) -> None:
     box = Prompts.boxes(torch.tensor([[145.0, 88, 202, 145]]))
     kinds = [Prompts.clicks(EYE), box, Prompts.clicks(EYE + 40)]
     together = model.propose(cat, Prompts.cat(kinds), True)
@@ -114,13 +117,13 @@ def test_prompts_of_all_kinds_keep_their_order(model: UcmModel, cat: Understood)
     assert together.prompt.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
 
-def test_no_prompts_have_no_answers(model: UcmModel, cat: Understood) -> None:
-    drafts = model.propose(cat, Prompts.clicks(torch.zeros(0, 2)), True)
-    assert len(drafts.scores) == 0
-    assert drafts.draw(torch.arange(0)).shape[0] == 0
+def test_no_prompts_have_no_answers(model: UcmModel, cat: RegionEmbedding) -> None:
+    candidates = model.propose(cat, Prompts.clicks(torch.zeros(0, 2)), True)
+    assert len(candidates.scores) == 0
+    assert candidates.draw(torch.arange(0)).shape[0] == 0
 
 
-def test_points_beyond_the_edge_are_on_it(model: UcmModel, cat: Understood) -> None:
+def test_points_beyond_the_edge_are_on_it(model: UcmModel, cat: RegionEmbedding) -> None:
     beyond = model.propose(cat, Prompts.clicks(torch.tensor([[-9.0, -9], [9999, 9999]])), False)
     edge = model.propose(cat, Prompts.clicks(torch.tensor([[0.5, 0.5], [450.5, 299.5]])), False)
     assert beyond.identity.tolist() == edge.identity.tolist()
@@ -134,13 +137,13 @@ def test_any_shape_is_encoded(model: UcmModel, shape: tuple[int, int]) -> None:
     assert max(frame.canvas) <= CANVAS
     embedding = model.encode(view)
     centre = frame.to_canvas(torch.tensor([[shape[1] / 2, shape[0] / 2]]))
-    drafts = model.propose(embedding, Prompts.clicks(centre), True)
-    logits = frame.to_view(drafts.draw(torch.arange(3)))
+    candidates = model.propose(embedding, Prompts.clicks(centre), True)
+    logits = frame.to_view(candidates.draw(torch.arange(3)))
     assert logits.shape == (3, *shape)
     assert (logits.flatten(1) > 0).any(1).all()
 
 
-def test_pixels_may_be_read_only(model: UcmModel, cat: Understood) -> None:
+def test_pixels_may_be_read_only(model: UcmModel, cat: RegionEmbedding) -> None:
     pixels = data.chelsea()
     pixels.setflags(write=False)
     assert len(model.encode(whole(pixels)).regions) == len(cat.regions)
@@ -148,8 +151,8 @@ def test_pixels_may_be_read_only(model: UcmModel, cat: Understood) -> None:
 
 def test_one_colour_is_one_object(model: UcmModel) -> None:
     grey = whole(np.full((64, 80, 3), 128, np.uint8))
-    drafts = model.propose(model.encode(grey), Prompts.clicks(torch.tensor([[40.0, 30]])), True)
-    assert bool((drafts.draw(torch.arange(3))[2] > 0).float().mean() > 0.9)
+    candidates = model.propose(model.encode(grey), Prompts.clicks(torch.tensor([[40.0, 30]])), True)
+    assert bool((candidates.draw(torch.arange(3))[2] > 0).float().mean() > 0.9)
 
 
 def test_other_weights_are_refused() -> None:
