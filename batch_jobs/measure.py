@@ -65,7 +65,7 @@ def throughput(
     cluster = Cluster(cpus=1, max_workers=workers, min_workers=workers)
     ways: dict[str, dict[str, Any]] = {
         "local": _QUIET | {"workers": workers},
-        "ray": _QUIET | {"elsewhere": cluster.run},
+        "ray": _QUIET | {"executor": cluster.run},
     }
     rates: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
     with connected(None):

@@ -351,7 +351,7 @@ def test_several_workers_share_a_gpu(root: Location, tmp_path: Path) -> None:
 def test_what_stops_every_worker_ends_the_job(grid: Machines, tmp_path: Path) -> None:
     save_photo(tmp_path / "photos/a.jpg")
     listing = partial(list_photos, [tmp_path / "photos"])
-    options = {"preview": False, "elsewhere": CLUSTER.run, "console": Console(file=io.StringIO())}
+    options = {"preview": False, "executor": CLUSTER.run, "console": Console(file=io.StringIO())}
     with pytest.raises(WeightsError, match=r"discs\.pth: not found"):
         label(listing, tmp_path / "out", RECIPE, build=build_nothing, **options)
     other = RECIPE.model_copy(update={"version": "other"})
