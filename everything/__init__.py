@@ -1,22 +1,108 @@
-"""Segment everything, in bulk: every object's mask of every photo, with any SAM variant."""
+"""Segment everything, in bulk: the mask of every object in every image.
+
+One image, with the bundled model or any SAM variant, and any sampler:
+
+    import everything
+
+    pipeline = everything.load("ucm", "grid-32")
+    segments = everything.segment(image, pipeline)  # image: uint8 (H, W, 3) RGB
+    annotations = segments.to_sa1b()
+
+A folder of images, with one SA-1B annotation file for each, resumable:
+
+    summary = everything.label("photos", out="labels")
+    labels = everything.read_labels("labels")
+
+`list_variants()` and `list_samplers()` return what there is to choose from. `write_report`,
+`evaluate_labels`, `export_labels` and `import_labels` are the commands of the same names in Python.
+What follows is imported when it is first used, since PyTorch takes seconds to import.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from everything.pipeline.pipeline import segment
+    from importlib.metadata import version
+
+    from everything.api import (
+        evaluate_labels,
+        export_labels,
+        import_labels,
+        label,
+        list_samplers,
+        list_variants,
+        read_labels,
+        write_report,
+    )
+    from everything.config import Recipe
+    from everything.core.masks import Masks
+    from everything.core.prompts import Prompts
+    from everything.core.protocols import Model
+    from everything.core.segments import Segments
+    from everything.errors import EverythingError
+    from everything.pipeline.pipeline import Pipeline, segment
+    from everything.pipeline.scene import Sampler, Scene
     from everything.recipes.build import load
 
-__all__ = ["load", "segment"]
+    __version__ = version("segevery")
 
-_HOMES = {"load": "everything.recipes.build", "segment": "everything.pipeline.pipeline"}
+__all__ = [
+    "EverythingError",
+    "Masks",
+    "Model",
+    "Pipeline",
+    "Prompts",
+    "Recipe",
+    "Sampler",
+    "Scene",
+    "Segments",
+    "__version__",
+    "evaluate_labels",
+    "export_labels",
+    "import_labels",
+    "label",
+    "list_samplers",
+    "list_variants",
+    "load",
+    "read_labels",
+    "segment",
+    "write_report",
+]
+
+_MODULES = {
+    "EverythingError": "everything.errors",
+    "Masks": "everything.core.masks",
+    "Model": "everything.core.protocols",
+    "Pipeline": "everything.pipeline.pipeline",
+    "Prompts": "everything.core.prompts",
+    "Recipe": "everything.config",
+    "Sampler": "everything.pipeline.scene",
+    "Scene": "everything.pipeline.scene",
+    "Segments": "everything.core.segments",
+    "evaluate_labels": "everything.api",
+    "export_labels": "everything.api",
+    "import_labels": "everything.api",
+    "label": "everything.api",
+    "list_samplers": "everything.api",
+    "list_variants": "everything.api",
+    "load": "everything.recipes.build",
+    "read_labels": "everything.api",
+    "segment": "everything.pipeline.pipeline",
+    "write_report": "everything.api",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import `load` and `segment` when they are first asked for: torch takes seconds."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+    if name == "__version__":
+        from importlib.metadata import version
 
-    return getattr(import_module(_HOMES[name]), name)
+        return version("segevery")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -35,6 +35,7 @@ FLOORS = (
     "training",
     "jobs",
     "benchmark",
+    "api",
     "cli",
     "batch_jobs",
 )

@@ -44,10 +44,24 @@ class Pipeline:
 def segment(
     image: NDArray[np.uint8], pipeline: Pipeline, timer: StageTimer | None = None
 ) -> Segments:
-    """Return the segments of an image, uint8 (H, W, 3) RGB, best first.
+    """Find every object's mask in one image.
 
-    clock: receives seconds per stage and counts. An image without pixels has no segments. Raises
-    ValueError if the array is of another kind.
+    Args:
+        image: uint8 (H, W, 3) RGB. One without pixels has no segments.
+        pipeline: What `load` returned.
+        timer: Receives seconds by stage, and counts.
+
+    Returns:
+        Masks with their scores and boxes, best first.
+
+    Raises:
+        ValueError: The array has another shape or dtype.
+
+    Example:
+        >>> image = photo("coffee", 128)  # uint8 (85, 128, 3)
+        >>> segments = segment(image, load("ucm", "grid-16"))
+        >>> sorted(segments.to_sa1b()[0])[:3]
+        ['area', 'bbox', 'crop_box']
     """
     timer, looks = timer or StageTimer(), looks_at(image, pipeline.recipe)
     pipeline.encoder_queue.expect(looks, timer)

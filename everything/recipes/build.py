@@ -24,10 +24,23 @@ def load(
     config: Path | str | None = None,
     **settings: Any,
 ) -> Pipeline:
-    """Return a ready pipeline: `load("ucm", "grid-32", pred_iou_thresh=0.6)`.
+    """Return a pipeline that is ready to segment images.
 
-    settings: any setting by its own name, as on the command line. Raises ConfigError and
-    WeightsError.
+    Args:
+        variant: A name that `list_variants` has; the bundled model by default.
+        sampler: A name that `list_samplers` has; grid-32 by default.
+        checkpoint: The variant's weights: a path or URL instead of the official download.
+        config: A recipe: a YAML file, or a name that `everything configs` lists.
+        **settings: Any setting by its own name, as on the command line.
+
+    Raises:
+        ConfigError: A name or setting is unknown, or a value out of its limits.
+        WeightsError: The weights cannot be fetched or read, or are not the variant's.
+
+    Example:
+        >>> pipeline = load("ucm", "grid-16", pred_iou_thresh=0.6)
+        >>> pipeline.recipe.filters.pred_iou_thresh
+        0.6
     """
     return build(resolve(variant, checkpoint, sampler, config, (), settings))
 

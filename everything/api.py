@@ -1,0 +1,293 @@
+"""The commands as Python functions, with paths and URLs as plain strings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import islice
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from everything.evaluation.mask_scores import Scores
+    from everything.export.fidelity import Tally
+    from everything.io.results.reader import Results
+    from everything.io.storage.locations import Location
+    from everything.jobs.import_labels import Imported
+    from everything.jobs.summary import Summary
+
+Place = str | PathLike[str]
+"""A path or a URL such as s3://bucket/labels."""
+
+
+def list_variants() -> list[dict[str, Any]]:
+    """Return what `everything variants` prints: one record for each variant.
+
+    Returns:
+        Records with name, family, parameters, input rule, licence, source and status. The
+        survey's entries that are not variants come last, with the reason as their status.
+
+    Example:
+        >>> [record["licence"] for record in list_variants() if record["name"] == "mobilesam"]
+        ['Apache-2.0']
+    """
+    from everything.recipes import catalogue
+
+    return catalogue.variants()
+
+
+def list_samplers() -> list[dict[str, Any]]:
+    """Return what `everything samplers` prints: one record for each sampler.
+
+    Returns:
+        Records with name, summary, source (the paper) and settings with their defaults.
+
+    Example:
+        >>> [record["name"] for record in list_samplers()][:4]
+        ['grid', 'grid-16', 'grid-32', 'grid-64']
+    """
+    from everything.recipes import catalogue
+
+    return catalogue.samplers()
+
+
+def label(
+    images: Place | Iterable[Place],
+    out: Place,
+    *,
+    variant: str | None = None,
+    sampler: str | None = None,
+    checkpoint: Place | None = None,
+    config: Place | None = None,
+    workers: int = 1,
+    threads: int = 1,
+    time_limit: float | None = None,
+    limit: int | None = None,
+    overwrite: bool = False,
+    report: bool = False,
+    **settings: Any,
+) -> Summary:
+    """Find every object's mask in images, one SA-1B annotation file for each image.
+
+    The same job as `everything label`: images that are done are skipped, so that calling it again
+    resumes. With workers or a time limit the calling script needs the usual
+    `if __name__ == "__main__":`, as for `multiprocessing`.
+
+    Args:
+        images: An image, a folder at any depth, a glob, a URL, a list file (.parquet, .csv, .jsonl,
+            .txt), a .tar archive; or several of them.
+        out: The results folder or bucket.
+        variant: A name that `list_variants` has; the bundled model by default.
+        sampler: A name that `list_samplers` has; grid-32 by default.
+        checkpoint: The variant's weights: a path or URL instead of the official download.
+        config: A recipe: a YAML file or a name that `everything configs` lists.
+        workers: Worker processes; 1 is this process.
+        threads: PyTorch threads per process.
+        time_limit: Seconds an image may take before it counts as failed.
+        limit: Only the first so many images.
+        overwrite: Remove the results in `out` first.
+        report: Also write the page that shows the masks, `out/report`.
+        **settings: Any setting by its own name, such as `pred_iou_thresh=0.7`.
+
+    Returns:
+        Counts of images (done, failed, skipped) and masks, and seconds by stage.
+
+    Raises:
+        EverythingError: In one line what is wrong: a setting, an input, weights, the folder.
+
+    Example:
+        >>> summary = label("photos", "labels", sampler="grid-16", pred_iou_thresh=0.6)
+        >>> summary.done, summary.failed
+        (2, 0)
+        >>> label("photos", "labels", sampler="grid-16", pred_iou_thresh=0.6).skipped
+        2
+    """
+    from everything.io.images.decode import Limits
+    from everything.io.images.listing import list_photos
+    from everything.jobs.label import label as run_job
+    from everything.recipes.resolve import resolve
+
+    home = _located(out)
+    inputs = [_located(one) for one in _several(images)]
+    recipe = resolve(variant, _text(checkpoint), sampler, _text(config), (), settings)
+    return run_job(
+        lambda: islice(list_photos(inputs, home), limit),
+        home.absolute() if isinstance(home, Path) else home,
+        recipe,
+        workers=workers,
+        threads=threads,
+        overwrite=overwrite,
+        preview=report,
+        limits=Limits(max_seconds=time_limit),
+    )
+
+
+def read_labels(labels: Place, images: Place | None = None) -> Results:
+    """Open a results folder, or a folder in SA-1B's format.
+
+    Args:
+        labels: What `everything label` wrote, on disk or in a bucket, also while the job runs; or
+            a folder of SA-1B JSON files.
+        images: Where the images are, if they have moved.
+
+    Returns:
+        The results; one image's annotations are in memory at a time. `files` maps each image's
+        name to the file that holds its result, and `read(name)` returns that result.
+
+    Raises:
+        InputError: If nothing is there.
+
+    Example:
+        >>> labels = read_labels("labels")
+        >>> name = next(iter(labels.files))
+        >>> name, labels.read(name).size
+        ('chelsea.png', (85, 128))
+        >>> sorted(labels.read(name).annotations[0])[:3]
+        ['area', 'bbox', 'crop_box']
+    """
+    from everything.io.results.reader import Results
+
+    return Results(_located(labels), None if images is None else _located(images))
+
+
+def write_report(
+    labels: Place | Iterable[Place],
+    out: Place | None = None,
+    *,
+    images: Place | None = None,
+    limit: int | None = None,
+) -> Path:
+    """Write the page that shows the masks of one results folder, or of several side by side.
+
+    Args:
+        labels: Results folders, or folders in SA-1B's format.
+        out: The page's folder; `labels/report` by default for a single one.
+        images: Where the images are, if they have moved.
+        limit: Only the first so many images.
+
+    Returns:
+        The page's path; it opens from disk.
+
+    Raises:
+        EverythingError: If a folder has no results, or `out` holds something else.
+
+    Example:
+        >>> write_report("labels", "page").name
+        'index.html'
+    """
+    from everything.report.build import write_report as write
+
+    places = [_located(one) for one in _several(labels)]
+    home = None if images is None else _located(images)
+    return write(places, None if out is None else Path(out), photos=home, limit=limit)
+
+
+def evaluate_labels(
+    labels: Place,
+    truth: Place,
+    *,
+    split: str | None = None,
+    min_area: int = 100,
+    boundaries: bool = True,
+) -> Scores:
+    """Score masks against ground truth.
+
+    Args:
+        labels: A results folder, or a folder in SA-1B's format.
+        truth: A COCO or LVIS file, a folder of annotation files, or label maps.
+        split: The part of a data pack that has parts, such as "val".
+        min_area: Ignore ground-truth segments of label maps smaller than this (px).
+        boundaries: Also the boundary F, where the ground truth covers whole images; it takes
+            seconds an image.
+
+    Returns:
+        Average recall, covering, boundary F; `table()` prints them, `to_json()` has them all.
+
+    Raises:
+        InputError: If images of the ground truth are not labelled, or of another size.
+
+    Example:
+        >>> scores = evaluate_labels("labels", "labels", boundaries=False)
+        >>> round(scores.covering, 3)  # of annotations with themselves
+        1.0
+    """
+    from everything.evaluation.mask_scores import evaluate
+
+    return evaluate(_located(labels), Path(truth), split, min_area=min_area, boundaries=boundaries)
+
+
+def export_labels(
+    labels: Place,
+    to: str,
+    out: Place,
+    *,
+    images: Place | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> Tally:
+    """Write annotations in another tool's format.
+
+    Args:
+        labels: A results folder, or a folder in SA-1B's format.
+        to: The format: coco, yolo-seg, label-studio, cvat, voc-png, panoptic or geojson.
+        out: The export's folder, written whole or not at all.
+        images: Where the images are, if they have moved.
+        progress: Called with images done and images in all.
+        **options: As the options of `everything export`: level, polygons, tolerance, overwrite, …
+
+    Returns:
+        How much of the masks the format's readers will see: counts, and IoU.
+
+    Raises:
+        EverythingError: In one line what is wrong.
+
+    Example:
+        >>> labels = read_labels("labels")
+        >>> kept = export_labels("labels", "coco", "coco")
+        >>> kept.masks == sum(len(labels.read(name).annotations) for name in labels.files)
+        True
+    """
+    from everything.export import export
+
+    home = None if images is None else _located(images)
+    return export(_located(labels), to, Path(out), home=home, progress=progress, **options)
+
+
+def import_labels(
+    sources: Place | Iterable[Place], out: Place, *, images: Place | None = None
+) -> Imported:
+    """Bring other tools' annotations into a results folder, for report, evaluate and export.
+
+    Args:
+        sources: SA-1B tar archives, folders of them, COCO files.
+        out: The results folder or bucket.
+        images: Where the images are; those in archives are unpacked there.
+
+    Returns:
+        How many images and masks came in, and what could not be read, with reasons.
+
+    Raises:
+        EverythingError: If a source does not exist or is neither, or `out` cannot be written.
+
+    Example:
+        >>> import_labels("coco/annotations/instances_default.json", "imported").failed
+        0
+    """
+    from everything.jobs.import_labels import import_labels as run_import
+
+    paths = [Path(one) for one in _several(sources)]
+    return run_import(paths, _located(out), None if images is None else Path(images))
+
+
+def _several(places: Place | Iterable[Place]) -> list[Place]:
+    return [places] if isinstance(places, str | PathLike) else list(places)
+
+
+def _located(place: Place) -> Location:
+    from everything.io.storage.locations import located
+
+    return located(fspath(place))
+
+
+def _text(place: Place | None) -> str | None:
+    return None if place is None else fspath(place)
