@@ -14,9 +14,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from everything.cli.errors import errors_shown
 from everything.io.images.listing import photos_in
 from everything.io.storage.locations import home_of
+from everything.jobs.command_errors import exit_on_error
 from everything.jobs.ray_cluster import GIB, Cluster
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -47,7 +47,7 @@ def annotate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Label photos on a Ray cluster."""
-    with errors_shown():
+    with exit_on_error():
         from everything.jobs.label import label
         from everything.jobs.progress import log_to
         from everything.recipes.resolve import resolve

@@ -26,13 +26,13 @@ from everything.benchmark import bench
 from everything.benchmark.output.report_files import save
 from everything.benchmark.output.report_tables import print_to
 from everything.benchmark.report import Report
-from everything.cli.errors import errors_shown
 from everything.errors import InputError, JobError
 from everything.io.images.decode import Limits
 from everything.io.images.fetch import read_source
 from everything.io.images.listing import list_photos
 from everything.io.images.sources import Source
 from everything.io.storage.locations import located
+from everything.jobs.command_errors import exit_on_error
 from everything.jobs.ray_cluster import connected
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -150,7 +150,7 @@ def main(
     out: Annotated[Path | None, typer.Option(help="For tables, JSON, CSV and plots.")] = None,
 ) -> None:
     """Time every variant with every sampler on a Ray cluster."""
-    with errors_shown():
+    with exit_on_error():
         report = compare(
             list(islice(list_photos([located(text) for text in inputs]), limit)),
             variants.split(","),

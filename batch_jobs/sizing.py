@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from everything.cli.errors import errors_shown
+from everything.jobs.command_errors import exit_on_error
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 SIZES = (1_000_000, 11_000_000)  # and all of SA-1B
@@ -37,7 +37,7 @@ def main(
     workers: Annotated[str, typer.Option(help="Sizes of the cluster.")] = "8,64,512",
 ) -> None:
     """Print hours and cost of 1 M and 11 M photos like those of a job."""
-    with errors_shown():
+    with exit_on_error():
         from everything.io.storage.locations import located
         from everything.jobs.status import status
 

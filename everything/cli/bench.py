@@ -1,4 +1,4 @@
-"""`everything bench`: models, samplers and other programs, timed."""
+"""`everything bench`: time models and samplers, also against other programs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from everything.cli.errors import errors_shown
 from everything.cli.options import (
+    GROUND_TRUTH,
     Config,
     Demo,
     Inputs,
@@ -18,59 +18,99 @@ from everything.cli.options import (
     Sets,
     Split,
     Warmup,
-    photos_of,
-    say,
+    images_of,
+    print_message,
     split_names,
 )
+from everything.jobs.command_errors import exit_on_error
 
 
 def bench(
     inputs: Inputs = None,
     demo: Demo = False,
-    names: Annotated[
-        str, typer.Option("--variants", metavar="A,B", help="Models, or NAME=CHECKPOINT.")
-    ] = "ucm",
-    ways: Annotated[
+    variants: Annotated[
         str,
-        typer.Option("--samplers", metavar="A,B", help="Or boxes-50: fifty box prompts."),
+        typer.Option(
+            "--variants", metavar="A,B", help="Models to time; NAME=CHECKPOINT for other weights."
+        ),
+    ] = "ucm",
+    samplers: Annotated[
+        str,
+        typer.Option(
+            "--samplers",
+            metavar="A,B",
+            help="Samplers to time; boxes-N times N random box prompts.",
+        ),
     ] = "grid-32",
     against: Annotated[
         str,
         typer.Option(
             metavar="A,B",
-            help="segment-anything, transformers, ultralytics; or other ways of this program: "
-            "plain, fp32, bf16, fp16, compile, torch. NAME+malloc: with glibc's malloc tuned.",
+            help="Compare with other programs (segment-anything, transformers, ultralytics) or "
+            "with other modes of this one (plain: SAM's own decoder; fp32, bf16, fp16, compile; "
+            "torch: no compiled kernels). NAME+malloc tunes glibc's malloc.",
+            show_default="nothing",
         ),
     ] = "",
-    repeats: Annotated[int, typer.Option(min=1, help="Rounds over all photos.")] = 3,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed rounds over all images.")] = 3,
     warmup: Warmup = 1,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many photos.")] = None,
-    megapixels: Annotated[
-        float | None, typer.Option(min=0.001, help="Bring the photos to this size before.")
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Use only the first N images.", show_default="all")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of torch.")] = None,
+    megapixels: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001, help="Resize the images to this size first.", show_default="no resizing"
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="PyTorch threads.", show_default="PyTorch's default")
+    ] = None,
     random_weights: RandomWeights = None,
     apart: Annotated[
         bool | None,
-        typer.Option(help="Each in a process of its own; so it is by itself with other programs."),
+        typer.Option(
+            help="Run each candidate in a separate process.",
+            show_default="only if other programs are compared",
+        ),
     ] = None,
-    memory: Annotated[bool, typer.Option(help="Peaks, each in a process of its own.")] = True,
-    flops: Annotated[bool, typer.Option(help="Operations, and the time they need.")] = False,
+    memory: Annotated[
+        bool, typer.Option(help="Measure peak memory, in a separate process each.")
+    ] = True,
+    flops: Annotated[
+        bool,
+        typer.Option(
+            help="Also count floating-point operations, and the least time the machine needs for "
+            "them."
+        ),
+    ] = False,
     truth: Annotated[
         Path | None,
-        typer.Option(metavar="T", help="What is in the photos, as of evaluate: for their recall."),
+        typer.Option(
+            metavar="T",
+            help=f"Ground truth of the images, to report recall: {GROUND_TRUTH}.",
+            show_default="none",
+        ),
     ] = None,
     split: Split = None,
     config: Config = None,
     sets: Sets = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="For tables as Markdown, JSON, CSV, and plots."),
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Folder for tables (Markdown, JSON, CSV) and plots.",
+            show_default="none",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Time models and samplers on photos, in turns, stage by stage, also against other programs."""
-    with errors_shown():
+    """Time models and samplers on images, stage by stage, also against other programs.
+
+    The candidates take turns on each image, so that all see the same state of the machine.
+    """
+    with exit_on_error():
         from itertools import islice
 
         from everything.benchmark import bench as measure
@@ -78,9 +118,9 @@ def bench(
         from everything.benchmark.output.report_tables import print_to
 
         report = measure(
-            list(islice(photos_of(inputs, demo, out), limit)),
-            split_names(names),
-            split_names(ways),
+            list(islice(images_of(inputs, demo, out), limit)),
+            split_names(variants),
+            split_names(samplers),
             against=split_names(against),
             repeats=repeats,
             warmup=warmup,
@@ -94,7 +134,7 @@ def bench(
             split=split,
             config=config,
             sets=sets or (),
-            say=say,
+            say=print_message,
             keep=lambda so_far: save_tables(so_far, out) if out is not None else None,
         )
         if out is not None:

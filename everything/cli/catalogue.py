@@ -1,4 +1,4 @@
-"""What there is to choose from: `everything variants`, `samplers`, `configs` and `settings`."""
+"""`everything variants`, `samplers`, `configs` and `settings`: what can be chosen."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from everything.cli.errors import errors_shown
 from everything.cli.options import Config, Json, Sets
+from everything.jobs.command_errors import exit_on_error
 
 
 def variants(as_json: Json = False) -> None:
-    """List the models."""
+    """List the models (for --variant)."""
     from everything.recipes import catalogue
 
     records = catalogue.variants()
@@ -39,28 +39,33 @@ def variants(as_json: Json = False) -> None:
 
 
 def samplers(as_json: Json = False) -> None:
-    """List the ways of choosing prompts."""
+    """List the samplers, which choose the prompts (for --sampler)."""
     from everything.recipes import catalogue
 
     _list(catalogue.samplers(), ("name", "summary", "source", "settings"), as_json)
 
 
 def configs(as_json: Json = False) -> None:
-    """List the recipes that come with the program."""
+    """List the bundled recipes (for --config)."""
     from everything.recipes import catalogue
 
     _list(catalogue.configs(), ("name", "summary"), as_json)
 
 
 def settings(
-    variant: Annotated[str | None, typer.Option(help="With this model's presets.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="With this sampler's, and its own.")] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="Include this model's presets.", show_default="ucm")
+    ] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(help="Include this sampler's presets and settings.", show_default="grid-32"),
+    ] = None,
     config: Config = None,
     sets: Sets = None,
     as_json: Json = False,
 ) -> None:
-    """List every setting, what it is with these choices, and what it means."""
-    with errors_shown():
+    """List every setting with its value, for the given options, and its meaning."""
+    with exit_on_error():
         from everything.recipes import catalogue
 
         records = catalogue.settings(variant, sampler, config, sets or ())

@@ -1,4 +1,4 @@
-"""`everything compare`: samplers side by side."""
+"""`everything compare`: compare samplers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from everything.cli.errors import errors_shown
 from everything.cli.options import (
+    GROUND_TRUTH,
     Config,
     Demo,
     Inputs,
@@ -18,10 +18,11 @@ from everything.cli.options import (
     Sets,
     Split,
     Warmup,
-    photos_of,
-    say,
+    images_of,
+    print_message,
     split_names,
 )
+from everything.jobs.command_errors import exit_on_error
 
 
 def compare(
@@ -31,45 +32,65 @@ def compare(
         Path | None,
         typer.Option(
             metavar="T",
-            help="What is marked in them: a COCO file, a folder of SA-1B JSON, of label maps, or "
-            "a data pack.",
+            help=f"Ground truth of the images, to score the masks: {GROUND_TRUTH}.",
+            show_default="none: nothing is scored",
         ),
     ] = None,
     split: Split = None,
-    names: Annotated[
-        str, typer.Option("--variants", metavar="A,B", help="Models whose masks are scored.")
+    variants: Annotated[
+        str, typer.Option("--variants", metavar="A,B", help="Models to compare the samplers with.")
     ] = "ucm",
-    ways: Annotated[
-        str, typer.Option("--samplers", metavar="A,B", help="The first, or grid-32, is 1.00.")
+    samplers: Annotated[
+        str,
+        typer.Option(
+            "--samplers",
+            metavar="A,B",
+            help="Samplers to compare. Ratios are relative to grid-32, or to the first one "
+            "without it.",
+        ),
     ] = "grid-32,hierarchical,object-aware,auto-ppn,all-instance",
     time_on: Annotated[
-        str, typer.Option(metavar="A,B", help="Models that are timed, in turns.")
+        str,
+        typer.Option(
+            metavar="A,B",
+            help="Models to time the samplers on.",
+            show_default="none: nothing is timed",
+        ),
     ] = "",
-    timed: Annotated[int, typer.Option(min=1, help="Photos to time on, evenly spread.")] = 4,
-    repeats: Annotated[int, typer.Option(min=1, help="Rounds over these.")] = 3,
+    timed: Annotated[
+        int, typer.Option(min=1, help="Number of images to time on, evenly spaced over all.")
+    ] = 4,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed rounds over these images.")] = 3,
     warmup: Warmup = 1,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Only so many photos, evenly spread.")
+        int | None,
+        typer.Option(min=1, help="Use only N images, evenly spaced over all.", show_default="all"),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Of torch.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="PyTorch threads.")] = 1,
     random_weights: RandomWeights = None,
     config: Config = None,
     sets: Sets = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="For tables, labels, pictures; resumes there."),
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Folder for labels, tables and pictures of the masks. Rerun with the same folder "
+            "to resume.",
+            show_default="none: only print",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare samplers: prompts, masks, recall and seconds beside the dense grid's; a picture."""
-    with errors_shown():
+    """Compare samplers with the dense grid: number of prompts and masks, recall, and time."""
+    with exit_on_error():
         from everything.benchmark.sampler_comparison import compare as measure
         from everything.benchmark.sampler_comparison import spread
 
         found = measure(
-            spread(list(photos_of(inputs, demo, out)), limit),
-            split_names(names),
-            split_names(ways),
+            spread(list(images_of(inputs, demo, out)), limit),
+            split_names(variants),
+            split_names(samplers),
             truth=truth,
             split=split,
             time_on=split_names(time_on),
@@ -81,7 +102,7 @@ def compare(
             config=config,
             sets=sets or (),
             out=out,
-            say=say,
+            say=print_message,
             console=Console(stderr=True),
         )
     if as_json:

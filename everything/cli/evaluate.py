@@ -1,4 +1,4 @@
-"""Commands about results: `everything evaluate` and `everything report`."""
+"""`everything evaluate` and `everything report`: how good the results are."""
 
 from __future__ import annotations
 
@@ -9,61 +9,87 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from everything.cli.errors import errors_shown
-from everything.cli.options import Json, Split
+from everything.cli.options import GROUND_TRUTH, Json, Split
+from everything.jobs.command_errors import exit_on_error
 
-WROTE = "What [b]everything label[/b] wrote, also in a bucket."
-Folders = Annotated[list[str], typer.Argument(metavar="LABELS", help=WROTE)]
-Truth = Annotated[
+LABELS_HELP = "Results folder of [b]everything label[/b], or its bucket URL."
+Folders = Annotated[list[str], typer.Argument(metavar="LABELS", help=LABELS_HELP)]
+GroundTruth = Annotated[
     Path,
     typer.Option(
         "--truth",
         metavar="T",
-        help="A COCO or LVIS file, a folder of SA-1B JSON, of label maps, or a data pack.",
+        help=f"Ground truth: {GROUND_TRUTH}.",
     ),
 ]
 
 
 def evaluate(
-    truth: Truth,
-    labels: Annotated[str | None, typer.Argument(metavar="LABELS", help=WROTE)] = None,
+    truth: GroundTruth,
+    labels: Annotated[str | None, typer.Argument(metavar="LABELS", help=LABELS_HELP)] = None,
     split: Split = None,
-    boundaries: Annotated[bool, typer.Option(help="Also the boundary F: seconds a photo.")] = True,
+    boundaries: Annotated[
+        bool, typer.Option(help="Also compute the boundary F-measure; takes seconds per image.")
+    ] = True,
     prompts: Annotated[
-        bool, typer.Option("--prompts", help="Instead, how a model answers clicks and boxes.")
+        bool,
+        typer.Option(
+            "--prompts",
+            help="Instead of LABELS, score a model's masks for click and box prompts.",
+            show_default="off",
+        ),
     ] = False,
-    variant: Annotated[str | None, typer.Option(help="The model, with --prompts.")] = None,
-    checkpoint: Annotated[str | None, typer.Option(help="Its weights.")] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="With --prompts: the model.", show_default="ucm")
+    ] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="With --prompts: weights for the variant.",
+            show_default="the variant's official weights",
+        ),
+    ] = None,
     photos: Annotated[
-        Path | None, typer.Option(help="With --prompts: where they are, if not beside the truth.")
+        Path | None,
+        typer.Option(
+            help="With --prompts: folder of the images.", show_default="beside the ground truth"
+        ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="With --prompts: only the first so many photos.")
+        int | None,
+        typer.Option(
+            min=1, help="With --prompts: use only the first N images.", show_default="all"
+        ),
     ] = None,
     min_area: Annotated[
         int,
         typer.Option(
-            min=1, help="px of a segment that counts, of label maps; of all with --prompts."
+            min=1,
+            help="Ignore ground-truth segments smaller than this (px). Applies to label maps; "
+            "with --prompts to every format.",
         ),
     ] = 100,
     as_json: Json = False,
 ) -> None:
-    """Score masks against truth: average recall, covering, boundaries; or a model's answers."""
-    with errors_shown():
+    """Score masks against ground truth: average recall, covering and boundary F-measure.
+
+    With --prompts, score a model on single prompts instead: mean IoU per kind of prompt.
+    """
+    with exit_on_error():
         from everything.errors import InputError
         from everything.jobs.progress import counted
 
         if prompts == (labels is not None):
-            raise InputError("give a folder of labels, or --prompts and a --variant")
+            raise InputError("give a results folder, or --prompts and a --variant")
         result: Any
-        with counted("photos", Console(stderr=True)) as told:
+        with counted("images", Console(stderr=True)) as show:
             if labels is not None:
                 from everything.evaluation.mask_scores import evaluate as score
                 from everything.io.storage.locations import located
 
                 result = score(
                     located(labels), truth, split,
-                    min_area=min_area, boundaries=boundaries, progress=told,
+                    min_area=min_area, boundaries=boundaries, progress=show,
                 )  # fmt: skip
             else:
                 from everything.evaluation.prompt_scores import evaluate_prompts
@@ -71,7 +97,7 @@ def evaluate(
 
                 result = evaluate_prompts(
                     load(variant, checkpoint=checkpoint), truth, split,
-                    min_area=min_area, limit=limit, photos=photos, progress=told,
+                    min_area=min_area, limit=limit, photos=photos, progress=show,
                 )  # fmt: skip
     if as_json:
         typer.echo(json.dumps(result.to_json(), indent=2))
@@ -82,32 +108,50 @@ def evaluate(
 def report(
     labels: Folders,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="LABELS/report if not given.")
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="Folder for the page.", show_default="LABELS/report"
+        ),
     ] = None,
-    photos: Annotated[str | None, typer.Option(help="Where the photos are, if moved.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
+    photos: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder of the images, if they have moved since.", show_default="where they were"
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Show only the first N images.", show_default="all")
+    ] = None,
     overlays: Annotated[
-        bool, typer.Option("--overlays", help="Also a picture of each photo with its masks.")
+        bool,
+        typer.Option(
+            "--overlays",
+            help="Also write each image with its masks drawn over it.",
+            show_default="off",
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a page to look at results, or several side by side; it opens from disk."""
-    with errors_shown():
+    """Write an HTML page to browse results, or to compare several side by side.
+
+    It opens in a browser straight from disk, without a server.
+    """
+    with exit_on_error():
         from everything.io.storage.locations import located
         from everything.jobs.progress import counted
         from everything.report.build import REPORT, write_report
 
         folders, home = [located(folder) for folder in labels], located(photos) if photos else None
         console = Console(stderr=True)
-        with counted("photos", console) as told:
-            page = write_report(folders, out, photos=home, limit=limit, progress=told)
+        with counted("images", console) as show:
+            page = write_report(folders, out, photos=home, limit=limit, progress=show)
         if overlays:
             from everything.report.overlay import write_overlays
 
             for folder in folders:
                 place = None if isinstance(folder, Path) else out
-                with counted("overlays", console) as told:
-                    write_overlays(folder, place, home, told)
+                with counted("overlays", console) as show:
+                    write_overlays(folder, place, home, show)
     if as_json:
         tables = json.loads(page.with_name(REPORT).read_bytes())
         typer.echo(json.dumps({"page": str(page)} | tables, indent=2))

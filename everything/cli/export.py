@@ -1,4 +1,4 @@
-"""Commands that hand labels over: `everything export` and `everything import`."""
+"""`everything export` and `everything import`: annotations in other formats."""
 
 from __future__ import annotations
 
@@ -9,47 +9,71 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from everything.cli.errors import errors_shown
-from everything.cli.evaluate import WROTE
+from everything.cli.evaluate import LABELS_HELP
 from everything.cli.options import Json
+from everything.jobs.command_errors import exit_on_error
 
 _FORMATS = "coco, yolo-seg, label-studio, cvat, voc-png, panoptic or geojson"
 
 
 def export(
-    labels: Annotated[str, typer.Argument(metavar="LABELS", help=WROTE)],
-    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help=f"{_FORMATS}.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Appears when all is done.")],
+    labels: Annotated[str, typer.Argument(metavar="LABELS", help=LABELS_HELP)],
+    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help=f"Format: {_FORMATS}.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Output folder (written atomically).")
+    ],
     photos: Annotated[
         Literal["none", "link", "copy"] | None,
-        typer.Option(help="Place photos, too; links where the format needs them if not given."),
+        typer.Option(
+            help="Also place the images in DIR: as links, as copies, or not.",
+            show_default="link if the format needs the images, else none",
+        ),
     ] = None,
     photos_from: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Where the photos are, if moved.")
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of the images, if they have moved since.",
+            show_default="where they were",
+        ),
     ] = None,
     level: Annotated[
         Literal["all", "whole", "part", "subpart"],
-        typer.Option(help="Only masks that are wholes, parts of wholes, or deeper inside."),
+        typer.Option(
+            help="Export only masks of this level: whole (objects), part (parts of objects), "
+            "subpart (parts of parts)."
+        ),
     ] = "all",
-    polygons: Annotated[bool, typer.Option("--polygons", help="In COCO, not run lengths.")] = False,
+    polygons: Annotated[
+        bool,
+        typer.Option(
+            "--polygons",
+            help="COCO only: write polygons instead of run-length codes.",
+            show_default="off",
+        ),
+    ] = False,
     tolerance: Annotated[
-        float, typer.Option(metavar="PX", help="How far polygons may be off to have fewer corners.")
+        float,
+        typer.Option(
+            metavar="PX", help="Simplify polygons: how far (px) they may deviate from the outline."
+        ),
     ] = 0.0,
     url: Annotated[
-        str, typer.Option(metavar="PREFIX", help="Of photos, for label-studio.")
+        str, typer.Option(metavar="PREFIX", help="label-studio only: URL prefix of the images.")
     ] = "/data/local-files/?d=",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an export that is there.")
+        bool,
+        typer.Option("--overwrite", help="Replace an earlier export in DIR.", show_default="off"),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write labels for another tool, and say how close to the masks they are (IoU)."""
-    with errors_shown():
+    """Export annotations to another format, and report how exactly it holds the masks (IoU)."""
+    with exit_on_error():
         from everything.export import export as write
         from everything.io.storage.locations import located
         from everything.jobs.progress import counted
 
-        with counted("photos", Console(stderr=True)) as told:
+        with counted("images", Console(stderr=True)) as show:
             tally = write(
                 located(labels),
                 to,
@@ -61,7 +85,7 @@ def export(
                 tolerance=tolerance,
                 url=url,
                 overwrite=overwrite,
-                progress=told,
+                progress=show,
             )
     if as_json:
         typer.echo(json.dumps(tally.to_json(), indent=2))
@@ -72,26 +96,32 @@ def export(
 
 def import_(
     sources: Annotated[
-        list[Path], typer.Argument(metavar="SRC", help="SA-1B tars, folders of them, COCO files.")
+        list[Path],
+        typer.Argument(metavar="SRC", help="SA-1B .tar archives, folders of them, or COCO files."),
     ],
     out: Annotated[
-        str, typer.Option("--out", metavar="LABELS", help="A results folder, or a bucket.")
+        str,
+        typer.Option("--out", metavar="LABELS", help="Results folder to write, or its bucket URL."),
     ],
     photos: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where the photos are; those in tars are unpacked there."),
+        typer.Option(
+            metavar="DIR",
+            help="Folder of the images. Images inside .tar archives are unpacked into it.",
+            show_default="beside the COCO file; nothing is unpacked",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Bring labels of others into a results folder, for report, evaluate and export."""
-    with errors_shown():
+    """Import annotations of other tools into a results folder, for report, evaluate and export."""
+    with exit_on_error():
         from everything.io.storage.locations import located
         from everything.jobs.import_labels import import_labels
         from everything.jobs.progress import counted
 
         console = Console(stderr=True)
-        with counted("bytes", console) as told:
-            done = import_labels(sources, located(out), photos, told)
+        with counted("bytes", console) as show:
+            done = import_labels(sources, located(out), photos, show)
     if as_json:
         typer.echo(json.dumps(done.to_json(), indent=2))
     else:

@@ -1,4 +1,4 @@
-"""`everything label`: the folder job."""
+"""`everything label`: segment every image of a folder."""
 
 from __future__ import annotations
 
@@ -8,162 +8,239 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from everything.cli.errors import errors_shown
-from everything.cli.options import Json
-from everything.cli.status import address_of
+from everything.cli.options import NO_IMAGES
+from everything.cli.ray_option import address_of
 from everything.errors import InputError
+from everything.jobs.command_errors import exit_on_error
 
-_RUN, _SAM, _JOB = "What finds the masks", "SAM's settings, by SAM's names", "The job"
-Place = Annotated[str, typer.Option("--out", metavar="DIR", help="Where the results go.")]
-Places = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="INPUT",
-        help="Photos, folders at any depth, globs, s3:// and other URLs, lists (.parquet, .csv, "
-        ".jsonl, .txt), .tar archives.",
-    ),
-]
-Ray = Annotated[
-    str | None,
-    typer.Option(
-        "--ray", metavar="[ADDRESS]", rich_help_panel=_JOB,
-        help="Workers on a Ray cluster: at HOST:PORT, at RAY_ADDRESS, or one started here.",
-    ),
-]  # fmt: skip
-Variant = Annotated[
-    str | None,
-    typer.Option(help="The model; see [b]everything variants[/b].", rich_help_panel=_RUN),
-]
-Checkpoint = Annotated[
-    str | None,
-    typer.Option(help="Its weights: a path, or a URL.", rich_help_panel=_RUN),
-]
-Sampler = Annotated[
-    str | None,
-    typer.Option(help="Where to prompt; see [b]everything samplers[/b].", rich_help_panel=_RUN),
-]
-Config = Annotated[
-    str | None,
-    typer.Option(
-        metavar="YAML", help="A recipe: a file, or one of [b]everything configs[/b].",
-        rich_help_panel=_RUN,
-    ),
-]  # fmt: skip
-Sets = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="A.B=C", help="Any setting of the recipe; repeatable.",
-        rich_help_panel=_RUN,
-    ),
-]  # fmt: skip
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Processes; as many as cores is fastest. A photo that kills one costs only itself.",
-        rich_help_panel=_JOB,
-    ),
-]
-Threads = Annotated[
-    int,
-    typer.Option(
-        min=1,
-        help="Of each process. Results are equal to the byte for equal threads only.",
-        rich_help_panel=_JOB,
-    ),
-]
-TimeLimit = Annotated[
-    float | None,
-    typer.Option(
-        min=0.001, metavar="SECONDS", rich_help_panel=_JOB,
-        help="Of work on a photo: one that takes longer is a failed row, and the job goes on.",
-    ),
-]  # fmt: skip
-Limit = Annotated[
-    int | None,
-    typer.Option(
-        min=1, help="Only the first so many photos: a look before the rest.", rich_help_panel=_JOB
-    ),
-]
-Overwrite = Annotated[
-    bool,
-    typer.Option(
-        "--overwrite", help="Remove the results that are in DIR first.", rich_help_panel=_JOB
-    ),
-]
-Preview = Annotated[
-    bool,
-    typer.Option(help="Make a page that shows the masks over the photos.", rich_help_panel=_JOB),
-]
-Demo = Annotated[
-    bool,
-    typer.Option(
-        "--demo", help="Label the photos that come with the program's parts.", rich_help_panel=_JOB
-    ),
-]
+_FILES, _MODEL, _JOB = "Input and output", "Model and sampler", "Job"
+_SAM = "SAM's settings (presets of the variant and the sampler override these defaults)"
 _Int = int | None
 _Float = float | None
 _Text = str | None
 _Bool = bool | None
 
 
-def _sam(help: str) -> Any:
-    return typer.Option(help=help, rich_help_panel=_SAM)
+def _option(panel: str, *name: str, help: str, default: str | bool = True, **more: Any) -> Any:
+    return typer.Option(*name, help=help, show_default=default, rich_help_panel=panel, **more)
 
 
-def _run(help: str) -> Any:
-    return typer.Option(help=help, rich_help_panel=_RUN)
+def _sam(help: str, default: str) -> Any:
+    return _option(_SAM, help=help, default=default)
 
+
+# Input and output
+Images = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="INPUT",
+        help="Images; folders (searched recursively); glob patterns; s3:// and other URLs; lists "
+        "of images (.parquet, .csv, .jsonl, .txt); .tar archives.",
+    ),
+]
+Out = Annotated[
+    str, _option(_FILES, "--out", metavar="DIR", help="Folder or bucket URL for the results.")
+]
+Demo = Annotated[
+    bool,
+    _option(
+        _FILES, "--demo", default="off",
+        help="Label the demo images, which are part of the installed packages, instead of INPUT.",
+    ),
+]  # fmt: skip
+Limit = Annotated[
+    _Int,
+    _option(
+        _FILES, min=1, default="all images",
+        help="Label only the first N images. Rerun without it to label the rest.",
+    ),
+]  # fmt: skip
+MaskLevel = Annotated[
+    _Text,
+    _option(
+        _FILES, default="all",
+        help="Keep only masks of this level: whole (objects), part (parts of objects), subpart "
+        "(parts of parts), or all.",
+    ),
+]  # fmt: skip
+Overwrite = Annotated[
+    bool,
+    _option(_FILES, "--overwrite", default="off", help="Delete the results in DIR and start over."),
+]
+Preview = Annotated[
+    bool, _option(_FILES, help="Write an HTML page that shows the masks over the images.")
+]
+Json = Annotated[bool, _option(_FILES, "--json", default="off", help="Print the summary as JSON.")]
+
+# Model and sampler
+Variant = Annotated[
+    _Text,
+    _option(
+        _MODEL, default="ucm, a small bundled model",
+        help="Model that finds the masks: a name from [b]everything variants[/b].",
+    ),
+]  # fmt: skip
+Checkpoint = Annotated[
+    _Text,
+    _option(
+        _MODEL, default="the variant's official weights",
+        help="Weights for the variant: a path or a URL.",
+    ),
+]  # fmt: skip
+Sampler = Annotated[
+    _Text,
+    _option(
+        _MODEL, default="grid-32, a grid of 32 x 32 points",
+        help="How prompts are chosen: a name from [b]everything samplers[/b].",
+    ),
+]  # fmt: skip
+Config = Annotated[
+    _Text,
+    _option(
+        _MODEL, metavar="YAML", default="none",
+        help="A recipe (all settings in one file): a path, or a name from "
+        "[b]everything configs[/b]. Options given here override it.",
+    ),
+]  # fmt: skip
+Sets = Annotated[
+    list[str] | None,
+    _option(
+        _MODEL, "--set", metavar="A.B=C", default="none",
+        help="Set any setting, for example nms.kind=mask; repeatable. [b]everything settings[/b] "
+        "lists them.",
+    ),
+]  # fmt: skip
+Device = Annotated[
+    _Text,
+    _option(
+        _MODEL, default="auto", help="cpu, cuda, cuda:1, mps, or auto: a GPU if there is one."
+    ),
+]  # fmt: skip
+Precision = Annotated[
+    _Text,
+    _option(
+        _MODEL, default="auto",
+        help="Precision of the image encoder: fp32, bf16, fp16, or auto: the variant's own.",
+    ),
+]  # fmt: skip
+Compile = Annotated[
+    _Bool,
+    _option(
+        _MODEL, "--compile", default="off",
+        help="Run the image encoder (on a GPU also the mask decoder) through torch.compile.",
+    ),
+]  # fmt: skip
+
+# SAM's settings
+PointsPerSide = Annotated[_Int, _sam("Points along each side of the prompt grid.", "32")]
+PointsPerBatch = Annotated[_Int, _sam("Prompts decoded in one batch.", "64")]
+PredIouThresh = Annotated[
+    _Float, _sam("Keep masks with a predicted IoU above this; 0 keeps all.", "0.88")
+]
+StabilityScoreThresh = Annotated[
+    _Float, _sam("Keep masks with a stability score of at least this; 0 keeps all.", "0.95")
+]
+StabilityScoreOffset = Annotated[
+    _Float,
+    _sam("Shift of the mask threshold (in logits) when the stability score is computed.", "1.0"),
+]
+BoxNmsThresh = Annotated[
+    _Float, _sam("Overlap (IoU) above which masks of one crop are duplicates.", "0.7")
+]
+CropNLayers = Annotated[
+    _Int, _sam("Layers of crops to segment besides the whole image; layer i has 4^i crops.", "0")
+]
+CropNmsThresh = Annotated[
+    _Float, _sam("Overlap (IoU) above which masks of different crops are duplicates.", "0.7")
+]
+CropOverlapRatio = Annotated[
+    _Float,
+    _sam("Overlap of the crops in layer 1, as a fraction of the image's shorter side.", "0.3413"),
+]
+CropNPointsDownscaleFactor = Annotated[
+    _Int, _sam("Divide the points per side by this factor in each further crop layer.", "1")
+]
+MinMaskRegionArea = Annotated[
+    _Int, _sam("Remove holes and islands of a mask that are smaller than this (pixels).", "0")
+]
+
+# Job
+Workers = Annotated[
+    _Int,
+    _option(
+        _JOB, min=1, default="1; with --ray: as many as fit on the cluster",
+        help="Maximum number of worker processes; one per CPU core is usually fastest. With more "
+        "than one, an image that crashes its worker fails alone.",
+    ),
+]  # fmt: skip
+Threads = Annotated[
+    int,
+    _option(
+        _JOB, min=1,
+        help="PyTorch threads per worker process. Output is bit-identical only for equal thread "
+        "counts.",
+    ),
+]  # fmt: skip
+TimeLimit = Annotated[
+    _Float,
+    _option(
+        _JOB, min=0.001, metavar="SECONDS", default="no limit",
+        help="Maximum time per image. A slower image is recorded as failed; the job continues.",
+    ),
+]  # fmt: skip
+Ray = Annotated[
+    _Text,
+    _option(
+        _JOB, "--ray", metavar="[ADDRESS]", default="off: processes on this machine",
+        help="Run the workers on a Ray cluster: at ADDRESS (HOST:PORT); without ADDRESS, at "
+        "RAY_ADDRESS if that is set, or else on a cluster started on this machine.",
+    ),
+]  # fmt: skip
 
 EPILOG = (
-    "[b]Exit codes[/b]  0 all done · 3 some photos failed (errors.jsonl lists them) · "
+    "[b]Exit codes[/b]  0 all done · 3 some images failed (errors.jsonl lists them) · "
     "2 an option, setting or input is wrong · 1 the job could not run · 130 interrupted. "
-    "The same command again continues a job that was stopped."
+    "Rerun the same command to resume."
 )
 
 
 def label(
-    out: Place,
-    inputs: Places = None,
+    out: Out,
+    inputs: Images = None,
+    demo: Demo = False,
+    limit: Limit = None,
+    level: MaskLevel = None,
+    overwrite: Overwrite = False,
+    preview: Preview = True,
+    as_json: Json = False,
     variant: Variant = None,
     checkpoint: Checkpoint = None,
     sampler: Sampler = None,
     config: Config = None,
     sets: Sets = None,
-    device: Annotated[_Text, _run("cpu, cuda, cuda:1, mps; a GPU if there is one.")] = None,
-    precision: Annotated[_Text, _run("Of the image encoder: fp32, bf16, fp16.")] = None,
-    compiled: Annotated[
-        _Bool, typer.Option("--compile", help="torch.compile it.", rich_help_panel=_RUN)
-    ] = None,
-    points_per_side: Annotated[_Int, _sam("Points along each side of the grid.")] = None,
-    points_per_batch: Annotated[_Int, _sam("Prompts decoded together.")] = None,
-    pred_iou_thresh: Annotated[_Float, _sam("Least predicted IoU.")] = None,
-    stability_score_thresh: Annotated[_Float, _sam("Least stability.")] = None,
-    stability_score_offset: Annotated[
-        _Float, _sam("Shift of the cut, logits, for stability.")
-    ] = None,
-    box_nms_thresh: Annotated[_Float, _sam("Overlap of duplicates within a crop.")] = None,
-    crop_n_layers: Annotated[_Int, _sam("Layers of crops; layer i has 4^i.")] = None,
-    crop_nms_thresh: Annotated[_Float, _sam("Overlap of duplicates across crops.")] = None,
-    crop_overlap_ratio: Annotated[_Float, _sam("Overlap of crops, of the short side.")] = None,
-    crop_n_points_downscale_factor: Annotated[_Int, _sam("Fewer points per layer.")] = None,
-    min_mask_region_area: Annotated[_Int, _sam("Smaller holes, islands are removed, px.")] = None,
-    level: Annotated[
-        str | None, typer.Option(help="Only masks that are a whole, a part or a subpart.")
-    ] = None,
+    device: Device = None,
+    precision: Precision = None,
+    compiled: Compile = None,
+    points_per_side: PointsPerSide = None,
+    points_per_batch: PointsPerBatch = None,
+    pred_iou_thresh: PredIouThresh = None,
+    stability_score_thresh: StabilityScoreThresh = None,
+    stability_score_offset: StabilityScoreOffset = None,
+    box_nms_thresh: BoxNmsThresh = None,
+    crop_n_layers: CropNLayers = None,
+    crop_nms_thresh: CropNmsThresh = None,
+    crop_overlap_ratio: CropOverlapRatio = None,
+    crop_n_points_downscale_factor: CropNPointsDownscaleFactor = None,
+    min_mask_region_area: MinMaskRegionArea = None,
     workers: Workers = None,
     threads: Threads = 1,
     time_limit: TimeLimit = None,
     ray: Ray = None,
-    limit: Limit = None,
-    overwrite: Overwrite = False,
-    demo: Demo = False,
-    preview: Preview = True,
-    as_json: Json = False,
 ) -> None:
-    """Find every object's mask in photos: one SA-1B JSON file for each photo.
+    """Segment every object in your images; writes one SA-1B JSON file per image.
 
-    DIR gets annotations/, manifest/ (one row per photo), errors.jsonl, recipe.yaml and a preview.
+    DIR gets annotations/ (the JSON files), manifest/ (a table with one row per image),
+    errors.jsonl, recipe.yaml (all settings) and a preview page.
     """
     flags = {
         "device": device,
@@ -182,13 +259,13 @@ def label(
         "min_mask_region_area": min_mask_region_area,
         "level": level,
     }
-    with errors_shown():
+    with exit_on_error():
         from everything.io.images.listing import photos_in
         from everything.io.storage.locations import home_of
 
         if demo == bool(inputs):
-            raise InputError("give photos or folders, or --demo")
-        photos = _demo_photos(limit) if demo else photos_in(inputs or [], out, limit)
+            raise InputError(NO_IMAGES)
+        images = _demo_images(limit) if demo else photos_in(inputs or [], out, limit)
         from everything.jobs import label as job
         from everything.jobs.progress import log_to
         from everything.recipes.resolve import resolve
@@ -198,7 +275,7 @@ def label(
         recipe = resolve(variant, checkpoint, sampler, config, sets or (), flags)
         console.print(f"{recipe.variant}: {_licence(recipe.variant)}", style="dim")
         summary = job.label(
-            photos,
+            images,
             home_of(out),
             recipe,
             workers=workers or 1,
@@ -206,7 +283,7 @@ def label(
             overwrite=overwrite,
             preview=preview,
             console=console,
-            **_elsewhere(ray, workers, threads, time_limit),
+            **_execution(ray, workers, threads, time_limit),
         )
     if as_json:
         typer.echo(json.dumps(summary.as_dict(), indent=2))
@@ -215,13 +292,13 @@ def label(
     raise typer.Exit(summary.exit_code)
 
 
-def _demo_photos(limit: int | None) -> Any:
+def _demo_images(limit: int | None) -> Any:
     from everything.io.images.demo import demo_photos
 
     return lambda: demo_photos()[:limit]
 
 
-def _elsewhere(ray: str | None, workers: int | None, threads: int, time_limit: float | None) -> Any:
+def _execution(ray: str | None, workers: int | None, threads: int, time_limit: float | None) -> Any:
     from everything.io.images.decode import Limits
 
     if ray is None:

@@ -1,6 +1,6 @@
-"""The command line: names and help of options; what they do is elsewhere.
+"""The command line: its commands, each with its options and help texts.
 
-Nothing heavy is imported before a command runs, so that --help is there at once.
+Nothing heavy is imported before a command runs, so that --help answers at once.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from everything.cli.evaluate import evaluate, report
 from everything.cli.export import export, import_
 from everything.cli.label import EPILOG, label
 from everything.cli.quantize import quantize
-from everything.cli.status import WithRay, status
+from everything.cli.ray_option import CommandWithRay
+from everything.cli.status import status
 from everything.cli.train import train
 
 app = typer.Typer(
     name="everything",
-    help="Segment everything, in bulk: the mask of every object in every photo of a folder, "
+    help="Segment everything, in bulk: a mask for every object in every image of a folder, "
     "in SA-1B's format, with any SAM variant.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.command(cls=WithRay, epilog=EPILOG)(label)
+app.command(cls=CommandWithRay, epilog=EPILOG)(label)
 app.command()(bench)
 app.command()(compare)
 app.command()(evaluate)
@@ -46,14 +47,17 @@ def _show_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        typer.echo(f"everything {version('everything')}")
+        typer.echo(f"everything {version('segevery')}")
         raise typer.Exit
 
 
 @app.callback()
 def _program(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print it.")
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
     ] = False,
 ) -> None:
     pass

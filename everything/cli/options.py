@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options and arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -12,46 +12,89 @@ from rich.console import Console
 if TYPE_CHECKING:
     from everything.io.images.sources import Source
 
+GROUND_TRUTH = (
+    "a COCO or LVIS file, a folder of SA-1B JSON files, a folder of label maps, or a data pack "
+    "(a folder with annotations.json.xz)"
+)
+NO_IMAGES = "give images or folders, or --demo"
 Inputs = Annotated[
     list[Path] | None,
-    typer.Argument(metavar="INPUT", help="Photos, and folders of photos at any depth."),
+    typer.Argument(metavar="INPUT", help="Images, and folders (searched recursively)."),
 ]
 Demo = Annotated[
-    bool, typer.Option("--demo", help="The photos that come with the program's parts.")
+    bool,
+    typer.Option(
+        "--demo",
+        help="Use the demo images, which are part of the installed packages.",
+        show_default="off",
+    ),
 ]
-Split = Annotated[str | None, typer.Option(help="Of a data pack that has splits.")]
-Warmup = Annotated[int, typer.Option(min=0, help="Untimed ones, of the first photo.")]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        help="If the ground truth is a data pack with splits: use only this split.",
+        show_default="all splits",
+    ),
+]
+Warmup = Annotated[
+    int, typer.Option(min=0, help="Untimed runs on the first image before the timing starts.")
+]
 RandomWeights = Annotated[
     int | None,
-    typer.Option(metavar="SEED", help="Make up weights that do not come with the program."),
+    typer.Option(
+        metavar="SEED",
+        help="Use random weights, with this seed, for variants that are not bundled. Speed can be "
+        "measured without a download; masks are meaningless.",
+        show_default="download the weights",
+    ),
 ]
-Config = Annotated[str | None, typer.Option(metavar="YAML", help="A recipe for all.")]
+Config = Annotated[
+    str | None,
+    typer.Option(
+        metavar="YAML",
+        help="A recipe (all settings in one file): a path, or a name from "
+        "[b]everything configs[/b].",
+        show_default="none",
+    ),
+]
 Sets = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="A.B=C", help="Any setting of the recipe; repeatable."),
+    typer.Option(
+        "--set",
+        metavar="A.B=C",
+        help="Set any setting, for example nms.kind=mask; repeatable. [b]everything settings[/b] "
+        "lists them.",
+        show_default="none",
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", show_default="off")]
 
 
 def split_names(names: str) -> list[str]:
-    """Return the names of a list with commas."""
+    """Return the names in a comma-separated list."""
     return [name.strip() for name in names.split(",") if name.strip()]
 
 
-def photos_of(inputs: list[Path] | None, demo: bool, out: Path | None) -> Iterable[Source]:
-    """Return the photos of INPUTs or those of --demo; raises InputError unless it is one of both.
+def images_of(inputs: list[Path] | None, demo: bool, out: Path | None) -> Iterable[Source]:
+    """Return the images of INPUT, or the demo images.
 
-    out: where results go, which is no place of photos.
+    Args:
+        inputs: images and folders.
+        demo: whether to use the demo images instead.
+        out: folder of the results, which is not searched for images.
+
+    Raises:
+        InputError: if both or neither are given, or an input does not exist.
     """
     from everything.errors import InputError
     from everything.io.images.demo import demo_photos
     from everything.io.images.sources import list_inputs
 
     if demo == bool(inputs):
-        raise InputError("give photos or folders, or --demo")
+        raise InputError(NO_IMAGES)
     return demo_photos() if demo else list_inputs(inputs or [], out)
 
 
-def say(line: str) -> None:
-    """Print a line about what goes on, beside the results."""
+def print_message(line: str) -> None:
+    """Print a progress message to stderr."""
     Console(stderr=True).print(line, style="dim", highlight=False, markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`everything quantize`: an encoder of 8-bit integers from one of floats."""
+"""`everything quantize`: quantize an image encoder to 8-bit integers."""
 
 from __future__ import annotations
 
@@ -7,22 +7,28 @@ from typing import Annotated
 
 import typer
 
-from everything.cli.errors import errors_shown
+from everything.jobs.command_errors import exit_on_error
 
 
 def quantize(
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT", help="Photos like those to be labelled.")
+        list[Path],
+        typer.Argument(
+            metavar="INPUT", help="Images, or folders of them, like those you want to label."
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="A .safetensors file.")],
-    variant: Annotated[str, typer.Option(help="tinysam, or mobilesam.")] = "tinysam",
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Output file (.safetensors).")],
+    variant: Annotated[
+        str, typer.Option(help="Model to quantize: tinysam or mobilesam.")
+    ] = "tinysam",
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Its weights, if you have them already.")
+        Path | None,
+        typer.Option(help="Weights of that model.", show_default="its official weights"),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Photos to see ranges on.")] = 16,
+    limit: Annotated[int, typer.Option(min=1, help="Number of images to calibrate on.")] = 16,
 ) -> None:
-    """Make the weights of q-tinysam: an image encoder that computes in integers, on CPUs."""
-    with errors_shown():
+    """Quantize TinySAM's image encoder to 8-bit integers, for --variant q-tinysam on CPUs."""
+    with exit_on_error():
         from everything.io.images.decode import read_image
         from everything.io.images.sources import list_inputs
         from everything.variants.quantize import quantize_tinysam

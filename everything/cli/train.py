@@ -1,4 +1,4 @@
-"""`everything train …`: the models that come with the program, made again from marked photos."""
+"""`everything train …`: train the bundled models on annotated images."""
 
 from __future__ import annotations
 
@@ -7,27 +7,47 @@ from typing import Annotated
 
 import typer
 
-from everything.cli.errors import errors_shown
+from everything.jobs.command_errors import exit_on_error
 
 train = typer.Typer(
-    help="Train the models that come with the program, or your own from them. There is no "
-    "detector or instance network of its own to train: object-aware and all-instance take their "
-    "boxes and masks from the regions of ucm, so training ucm trains both.",
+    help="Train the bundled models on your own annotated images.\n\nThe samplers object-aware "
+    "and all-instance have no network of their own: their boxes and masks come from ucm's "
+    "regions, so training ucm trains both.",
     no_args_is_help=True,
+)
+_ANNOTATED = (
+    "a COCO file, a folder of SA-1B JSON files beside their images, a folder of label maps, or a "
+    "data pack (a folder with annotations.json.xz)"
 )
 Truths = Annotated[
     list[Path],
     typer.Argument(
         metavar="TRUTH",
-        help="Marked photos: a COCO file, a folder of SA-1B JSON, of label maps, or a data pack.",
+        help=f"Annotated images: {_ANNOTATED}.",
     ),
 ]
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="For weights, card, checkpoints.")]
-Minutes = Annotated[float | None, typer.Option(help="Of training; or --steps.")]
-Steps = Annotated[int | None, typer.Option(help="Photos to train on, one each; or --minutes.")]
-Seed = Annotated[int, typer.Option(help="Of everything random.")]
-Split = Annotated[str | None, typer.Option(help="Of data packs that have splits.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue what DIR holds.")]
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out", metavar="DIR", help="Output folder: weights, model card and checkpoints."
+    ),
+]
+Minutes = Annotated[
+    float | None, typer.Option(help="Minutes to train; give this or --steps.", show_default="none")
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        help="Steps to train, of one image each; give this or --minutes.", show_default="none"
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Random seed.")]
+Split = Annotated[
+    str | None, typer.Option(help="If TRUTH is a data pack with splits: use only this split.")
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Resume the training in DIR.", show_default="off")
+]
 
 
 @train.command()
@@ -43,13 +63,17 @@ def ucm(
         Path | None,
         typer.Option(
             metavar="WEIGHTS",
-            help="Weights of ucm, of which only the scorer is fitted anew; the boundary network, "
-            "trained on the same TRUTH with the same seed, stays.",
+            help="Fit only a new scorer and keep the boundary network of these ucm weights, which "
+            "must have been trained on the same TRUTH with the same --seed.",
+            show_default="train both",
         ),
     ] = None,
 ) -> None:
-    """The boundary network and the scorer of `ucm`; an hour on one core is what ships."""
-    with errors_shown():
+    """Train `ucm`: its boundary network and its scorer.
+
+    The bundled weights took an hour on one core.
+    """
+    with exit_on_error():
         from everything.errors import InputError
         from everything.training.ucm import train_scorer, train_ucm
 
@@ -70,13 +94,16 @@ def nano(
     out: Out,
     minutes: Minutes = None,
     steps: Steps = None,
-    init: Annotated[Path | None, typer.Option(help="Weights of ucm to start from.")] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(help="ucm weights to start from.", show_default="random weights"),
+    ] = None,
     seed: Seed = 0,
     split: Split = "train",
     resume: Resume = False,
 ) -> None:
-    """The tiny SAM `nano`, grown on the boundary network of `ucm`."""
-    with errors_shown():
+    """Train `nano`, a tiny SAM on top of `ucm`'s boundary network."""
+    with exit_on_error():
         from everything.training.loop import Budget
         from everything.training.nano import train_nano
 
@@ -95,8 +122,8 @@ def lite_sam(
     split: Split = "train",
     resume: Resume = False,
 ) -> None:
-    """Lite-SAM, of which no weights are published, from nothing: days on a CPU, not minutes."""
-    with errors_shown():
+    """Train Lite-SAM from scratch (no weights are published): days on a CPU, not minutes."""
+    with exit_on_error():
         from everything.training.lite_sam import train_lite_sam
         from everything.training.loop import Budget
 
@@ -111,16 +138,24 @@ def lite_sam(
 def auto_ppn(
     truth: Truths,
     out: Out,
-    variant: Annotated[str, typer.Option(help="Whose feature maps it reads.")] = "ucm",
-    checkpoint: Annotated[Path | None, typer.Option(help="The variant's weights.")] = None,
+    variant: Annotated[str, typer.Option(help="Model whose feature maps the head reads.")] = "ucm",
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights for the variant.", show_default="the variant's official weights"
+        ),
+    ] = None,
     minutes: Minutes = None,
     steps: Steps = None,
     seed: Seed = 0,
     split: Split = "train",
     resume: Resume = False,
 ) -> None:
-    """A head that proposes prompts, for any variant; TRUTH may be labels of this program."""
-    with errors_shown():
+    """Train the prompt head of the sampler auto-ppn for a variant.
+
+    TRUTH may also be results of `everything label`.
+    """
+    with exit_on_error():
         from everything.training.auto_ppn import train_auto_ppn
         from everything.training.loop import Budget
 

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from everything.cli.main import app
+from everything.recipes.catalogue import settings
 from tests.fakes import build, build_nothing, save_photo
 
 SAM_FLAGS = [
@@ -57,8 +58,19 @@ def test_help_explains_every_option_and_exit_code() -> None:
         assert flag in text
     for flag in ["--workers", "--overwrite", "--demo", "--json"]:
         assert flag in text
-    for code in ["0 all done", "3 some photos failed", "2 an option", "1 the job", "130"]:
+    for code in ["0 all done", "3 some images failed", "2 an option", "1 the job", "130"]:
         assert code in text
+
+
+def test_help_shows_the_defaults_of_sams_settings() -> None:
+    defaults = {
+        record["name"].rpartition(".")[2]: record["default"] for record in settings(None, "grid")
+    }
+    lines = everything("label", "--help").splitlines()
+    for flag in SAM_FLAGS:
+        line = next(line for line in lines if f"{flag} " in line)
+        default = float(line.partition("[default: (")[2].partition(")")[0])
+        assert default == pytest.approx(defaults[flag[2:].replace("-", "_")], abs=5e-5), flag
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -131,9 +143,9 @@ def test_failed_photos_are_listed(photos: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        ([], 2, "give photos or folders, or --demo"),
+        ([], 2, "give images or folders, or --demo"),
         (["nothing.jpg"], 2, "nothing.jpg: no such file or directory"),
-        (["--demo", "PHOTOS"], 2, "give photos or folders, or --demo"),
+        (["--demo", "PHOTOS"], 2, "give images or folders, or --demo"),
         (["PHOTOS", "--sampler", "gird"], 2, "did you mean grid"),
         (["PHOTOS", "--set", "nms.knd=mask"], 2, "did you mean nms.kind?"),
         (["PHOTOS", "--pred-iou-thresh", "7"], 2, "filters.pred_iou_thresh = 7.0"),

@@ -1,4 +1,4 @@
-"""How commands show errors."""
+"""How the commands of `everything.cli` and of `everything.batch_jobs` report errors."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from everything.errors import ConfigError, EverythingError, InputError
 
 
 @contextmanager
-def errors_shown() -> Iterator[None]:
-    """Show errors that users can mend as one line, without a traceback, and end with their code."""
+def exit_on_error() -> Iterator[None]:
+    """Print an EverythingError as one line on stderr and exit: 2 for a wrong option, setting or
+    input, 1 for any other, 130 for an interrupt."""
     try:
         yield
     except EverythingError as error:
