@@ -1,7 +1,10 @@
 """SAMPLERS: every way of choosing prompts, by name.
 
-To add one: a file here with a frozen settings class that is called with a Scene, a line below.
-Any two are one: "object-aware+grid-32" asks the grid only where no box is.
+To add one here: a module with a frozen settings class that is called with a Scene, and a record in
+SAMPLERS. To add one from another package: an entry point of the group `everything.samplers` that
+names a SamplerRecord (everything/core/plugins.py).
+
+Two samplers can be combined: "object-aware+grid-32" prompts with the grid only where no box is.
 """
 
 from __future__ import annotations
@@ -13,13 +16,19 @@ from typing import Any
 
 from pydantic import create_model
 
+from everything.core.plugins import Registry
+
 
 @dataclass(frozen=True)
 class SamplerRecord:
-    """A sampler's name for users and where its class is.
+    """What is known of a sampler before its class is imported.
 
-    where: "module:Class", imported when first used. settings: its own defaults under this name.
-    preset: defaults of other groups of the recipe that this sampler changes. source: the paper.
+    Args:
+        where: "module:Class" of its settings, imported when first used.
+        summary: What it does, in one line.
+        source: The paper.
+        settings: Its own default settings under this name.
+        preset: Default settings of other groups of the recipe that this sampler changes.
     """
 
     where: str
@@ -29,7 +38,7 @@ class SamplerRecord:
     preset: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def load(self) -> type[Any]:
-        """Return the sampler's class."""
+        """Import and return the sampler's class."""
         module, name = self.where.split(":")
         loaded: type[Any] = getattr(import_module(module), name)
         return loaded
@@ -37,7 +46,7 @@ class SamplerRecord:
 
 @dataclass(frozen=True)
 class _Pair(SamplerRecord):
-    """Two samplers as one: see samplers.combined."""
+    """Two samplers combined: see samplers/combined.py."""
 
     first: SamplerRecord | None = None
     then: SamplerRecord | None = None
@@ -53,9 +62,9 @@ class _Pair(SamplerRecord):
 
 
 def pair(first: SamplerRecord, then: SamplerRecord) -> SamplerRecord:
-    """Return the record of a sampler that asks `then` where `first` found nothing.
+    """Return the record of a sampler that uses `then` where `first` found nothing.
 
-    Neither one's preset applies: what is to be filtered differs between the two.
+    Neither preset applies: the two need different filters.
     """
     return _Pair(
         "everything.samplers.combined:Combined",
@@ -75,39 +84,43 @@ def _grid(n: int) -> SamplerRecord:
     )
 
 
-# Detectors filter by themselves: neither MobileSAMv2 nor FastSAM looks at a mask again.
+# Detectors filter by themselves: neither MobileSAMv2 nor FastSAM filters masks again.
 _KEEP_ALL: dict[str, dict[str, Any]] = {
     "filters": {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0},
     "nms": {"kind": "none"},
 }
 
-SAMPLERS: dict[str, SamplerRecord] = {
-    "grid": _grid(32),
-    "grid-16": _grid(16),
-    "grid-32": _grid(32),
-    "grid-64": _grid(64),
-    "hierarchical": SamplerRecord(
-        "everything.samplers.hierarchical:Hierarchical",
-        "a coarse grid, then a fine one where no mask is certain yet",
-        "TinySAM (Shu et al., 2023)",
-    ),
-    "object-aware": SamplerRecord(
-        "everything.samplers.object_aware:ObjectAware",
-        "boxes from a detector, one mask each; a YOLO as detector is AGPL-3.0",
-        "MobileSAMv2 (Zhang et al., 2023)",
-        preset=_KEEP_ALL,
-    ),
-    "auto-ppn": SamplerRecord(
-        "everything.samplers.auto_ppn:AutoPpn",
-        "points and boxes from a small head on the variant's own feature maps",
-        "the idea of Lite-SAM (Fu et al., 2024)",
-        # Stability tells masks of objects from those of accidents, which a head does beforehand.
-        preset={"filters": {"stability_score_thresh": 0.0}},
-    ),
-    "all-instance": SamplerRecord(
-        "everything.samplers.all_instance:AllInstance",
-        "masks from a network without prompts; FastSAM's is AGPL-3.0",
-        "FastSAM (Zhao et al., 2023)",
-        preset=_KEEP_ALL,
-    ),
-}
+SAMPLERS = Registry(
+    {
+        "grid": _grid(32),
+        "grid-16": _grid(16),
+        "grid-32": _grid(32),
+        "grid-64": _grid(64),
+        "hierarchical": SamplerRecord(
+            "everything.samplers.hierarchical:Hierarchical",
+            "a coarse grid, then a fine one where no mask is certain yet",
+            "TinySAM (Shu et al., 2023)",
+        ),
+        "object-aware": SamplerRecord(
+            "everything.samplers.object_aware:ObjectAware",
+            "boxes from a detector, one mask each; a YOLO as detector is AGPL-3.0",
+            "MobileSAMv2 (Zhang et al., 2023)",
+            preset=_KEEP_ALL,
+        ),
+        "auto-ppn": SamplerRecord(
+            "everything.samplers.auto_ppn:AutoPpn",
+            "points and boxes from a small head on the variant's own feature maps",
+            "the idea of Lite-SAM (Fu et al., 2024)",
+            # The head has already told objects from accidents, which stability is for elsewhere.
+            preset={"filters": {"stability_score_thresh": 0.0}},
+        ),
+        "all-instance": SamplerRecord(
+            "everything.samplers.all_instance:AllInstance",
+            "masks from a network without prompts; FastSAM's is AGPL-3.0",
+            "FastSAM (Zhao et al., 2023)",
+            preset=_KEEP_ALL,
+        ),
+    },
+    "everything.samplers",
+    SamplerRecord,
+)

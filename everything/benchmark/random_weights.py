@@ -13,7 +13,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +158,7 @@ def _tensor(name: str, shape: Size, generator: torch.Generator) -> Tensor:
 
 def _blueprint(variant: str) -> Blueprint[nn.Module]:
     record = VARIANTS[variant]
-    module = import_module(f"everything.variants.networks.{record.module}")
+    module = record.network_module()
     if not hasattr(module, "blueprint"):
         raise ConfigError(f"{variant}: random weights need the network's shapes: leave it out")
     plan: Blueprint[nn.Module] = module.blueprint(**record.options)
@@ -168,7 +167,7 @@ def _blueprint(variant: str) -> Blueprint[nn.Module]:
 
 def _model(variant: str, state: State) -> Model:
     record = VARIANTS[variant]
-    module = import_module(f"everything.variants.networks.{record.module}")
+    module = record.network_module()
     model = module.build(dict(state), f"random {variant}", **record.options)
     if not isinstance(model, Model):
         raise ConfigError(

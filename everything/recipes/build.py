@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +55,7 @@ def build(recipe: Recipe) -> Pipeline:
     own = recipe.checkpoint
     path = staged(own, recipe.weights) if own else record.weights.path()
     check_files(recipe, record, path)
-    module = import_module(f"everything.variants.networks.{record.module}")
+    module = record.network_module()
     state = completed(read_state(path), record)
     model = module.build(state, str(path), **record.options)
     model.place(recipe.compute)

@@ -20,7 +20,8 @@ Record = dict[str, Any]
 def variants() -> list[Record]:
     """Return one record for each variant: name, family, parameters, input rule, licence, source,
     status; then those of the survey that are none, with the reason as their status."""
-    return [record.row(name) for name, record in (VARIANTS | UNAVAILABLE).items()]
+    found = [record.row(name) for name, record in VARIANTS.items()]
+    return found + [record.row(name) for name, record in UNAVAILABLE.items()]
 
 
 def samplers() -> list[Record]:

@@ -13,7 +13,7 @@ from everything.errors import WeightsError
 from everything.io.storage.locations import Url, located
 from everything.variants import VARIANTS, VariantRecord
 from everything.variants.checkpoints.reader import read_state, sha256
-from everything.variants.checkpoints.shared_weights import borrows
+from everything.variants.checkpoints.shared_weights import needs_base
 
 
 def other_files(
@@ -25,10 +25,10 @@ def other_files(
     a file cannot be had.
     """
     found = {f"sampler.{key}": sha256(file) for key, file in _files(sampler)}
-    if record.lender:
+    if record.base_variant:
         path = checkpoint or record.weights.path()
-        if borrows(record, read_state(path)):
-            found[record.lender] = VARIANTS[record.lender].weights.digest()
+        if needs_base(record, read_state(path)):
+            found[record.base_variant] = VARIANTS[record.base_variant].weights.digest()
     return found
 
 

@@ -1,12 +1,18 @@
 """VARIANTS: every model, by name; UNAVAILABLE: what cannot be one, and why.
 
-To add one: a record in records/ and, where no file here builds its network yet, a short file with
-`blueprint(**options) -> Blueprint`, the network and how its checkpoint names it, and
-`build(state, path, **options) -> Model`.
+To add one here: a record in records/ and, if no module in networks/ builds its network yet, a
+module with these two functions:
+
+- `blueprint(**options) -> Blueprint`: the network, and the names of its tensors in the checkpoint.
+- `build(state, path, **options) -> Model`: the model, ready on its device.
+
+To add one from another package: an entry point of the group `everything.variants` that names a
+VariantRecord (everything/core/plugins.py).
 """
 
 from __future__ import annotations
 
+from everything.core.plugins import Registry
 from everything.variants.records.efficient import EFFICIENT
 from everything.variants.records.embedded import EMBEDDED
 from everything.variants.records.light import LIGHT
@@ -16,4 +22,4 @@ from everything.variants.spec import Unavailable, VariantRecord
 
 __all__ = ["UNAVAILABLE", "VARIANTS", "Unavailable", "VariantRecord"]
 
-VARIANTS: dict[str, VariantRecord] = EMBEDDED | SAM | LIGHT | EFFICIENT
+VARIANTS = Registry(EMBEDDED | SAM | LIGHT | EFFICIENT, "everything.variants", VariantRecord)

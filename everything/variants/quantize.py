@@ -75,7 +75,7 @@ def quantize_tinysam(
     torchao, and WeightsError.
     """
     record = VARIANTS.get(variant)
-    if record is None or record.module != "tinyvit":
+    if record is None or record.module != tinyvit.__name__:
         raise ConfigError(f"variant {variant!r}: tinysam and mobilesam can be quantised")
     path = checkpoint or record.weights.path()
     seen = [whole(photo) for photo in islice(photos, limit + CHECKS)]

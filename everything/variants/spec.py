@@ -1,9 +1,11 @@
-"""What a record of a variant is, and the words that many of them share."""
+"""The record of a variant, and texts that many records share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from everything.variants.checkpoints.reader import Weights
@@ -18,13 +20,16 @@ HUGGING_FACE = "https://huggingface.co"
 
 @dataclass(frozen=True)
 class VariantRecord:
-    """What there is to know of a variant before it is loaded.
+    """What is known of a variant before its weights are loaded.
 
-    module: the file of this package whose `build` makes it, with `options`. weights: where they
-    come from. preset: defaults of the recipe's groups that this variant changes. samplers: of the
-    settings of samplers, by the sampler's name. lender: the variant from whose checkpoint the
-    tensors come whose names start with `lent`, where this one's has none of them
-    (everything/variants/checkpoints/shared_weights.py).
+    Args:
+        module: Full name of the module whose `build` makes the model, with `options`.
+        weights: Where its checkpoint comes from.
+        preset: Default settings of the recipe's groups that this variant changes.
+        samplers: Default settings of samplers that this variant changes, by the sampler's name.
+        base_variant: Variant from whose checkpoint the tensors come whose names start with one of
+            `base_prefixes`, if this variant's checkpoint has none of them
+            (everything/variants/checkpoints/shared_weights.py).
     """
 
     module: str
@@ -37,16 +42,20 @@ class VariantRecord:
     options: Mapping[str, Any] = field(default_factory=dict)
     preset: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     samplers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    lender: str = ""
-    lent: tuple[str, ...] = ()
+    base_variant: str = ""
+    base_prefixes: tuple[str, ...] = ()
+
+    def network_module(self) -> ModuleType:
+        """Import and return the module whose `build` makes the model."""
+        return import_module(self.module)
 
     @property
     def status(self) -> str:
-        """How one gets its weights, in a few words."""
+        """How to get its weights, in a few words."""
         return self.weights.status
 
     def row(self, name: str) -> dict[str, Any]:
-        """Return what `everything variants` says of it."""
+        """Return its row in `everything variants`."""
         return {
             "name": name,
             "family": self.family,
@@ -61,7 +70,7 @@ class VariantRecord:
 
 @dataclass(frozen=True)
 class Unavailable:
-    """A system of the survey that is no variant here, why, and what to use where there is it."""
+    """A model of the survey that is not a variant here, why, and what to use instead."""
 
     family: str
     summary: str
@@ -72,11 +81,11 @@ class Unavailable:
 
     @property
     def status(self) -> str:
-        """Why, or how else one gets it, in a few words."""
+        """Why it is missing, or what to use instead, in a few words."""
         return f"{self.reason}: {self.instead}" if self.instead else f"not available: {self.reason}"
 
     def row(self, name: str) -> dict[str, Any]:
-        """Return what `everything variants` says of it."""
+        """Return its row in `everything variants`."""
         return {
             "name": name,
             "family": self.family,

@@ -23,7 +23,7 @@ from tests.photos import photo
 from tests.variants import synthetic
 
 SMALL = VariantRecord(
-    module="sam",
+    module="everything.variants.networks.sam",
     family="SAM",
     summary="",
     parameters=0,

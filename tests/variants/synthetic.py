@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from everything.variants import VARIANTS
 from everything.variants.checkpoints.key_mapping import Blueprint
 
+NETWORKS = "everything.variants.networks"
 SMALL = {"side": 256}  # px of canvas, in place of 1024: the widths stay, the pixels are fewer
 
 
@@ -26,19 +26,19 @@ def options(name: str, small: bool = False) -> dict[str, Any]:
 
 def _shallow(module: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """One block of each kind, where the network is deep and says how deep."""
-    if module == "sam":
+    if module == f"{NETWORKS}.sam":
         return {"depth": 2, "global_attn_indexes": (1,)}
-    if module == "efficientvit":
+    if module == f"{NETWORKS}.efficientvit":
         return {"depths": tuple(min(depth, 1) for depth in given["depths"]), "neck_depth": 1}
-    if module == "efficientsam":
+    if module == f"{NETWORKS}.efficientsam":
         return {"depth": 2}
-    if module == "sam2":
+    if module == f"{NETWORKS}.sam2":
         return {"stages": (1, 2, 2, 1), "global_blocks": (4,)}
     return {}
 
 
 def blueprint(name: str, small: bool = False) -> Blueprint[Any]:
-    module = import_module(f"everything.variants.networks.{VARIANTS[name].module}")
+    module = VARIANTS[name].network_module()
     made: Blueprint[Any] = module.blueprint(**options(name, small))
     return made
 

@@ -6,7 +6,6 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,7 @@ def build(name: str, small: bool = True) -> Any:
     """A variant with synthetic weights, or one that was trained here, with its own."""
     if VARIANTS[name].family == "embedded":
         return load_whole(resolve(name)).model
-    module = import_module(f"everything.variants.networks.{VARIANTS[name].module}")
+    module = VARIANTS[name].network_module()
     state = checkpoint(blueprint(name, small))
     return module.build(state, "synthetic.pth", **options(name, small))
 

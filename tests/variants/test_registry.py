@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 
 import pytest
 from typer.testing import CliRunner
@@ -67,7 +66,7 @@ def test_every_system_of_the_survey_is_listed() -> None:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_record_can_be_used(name: str) -> None:
     record = VARIANTS[name]
-    assert callable(import_module(f"everything.variants.networks.{record.module}").build)
+    assert callable(record.network_module().build)
     weights = record.weights
     assert weights.source.startswith(("https://", "package:"))
     assert len(weights.sha256) in (0, 64)

@@ -1,4 +1,4 @@
-"""Checkpoints that hold half a network: the rest is another variant's."""
+"""Checkpoints that hold part of a network: the rest is in another variant's checkpoint."""
 
 from __future__ import annotations
 
@@ -9,19 +9,26 @@ from everything.variants.checkpoints.reader import State, read_state
 from everything.variants.spec import VariantRecord
 
 
-def borrows(record: VariantRecord, names: Iterable[str]) -> bool:
-    """Return whether a checkpoint of a variant, of which these are the names, lacks what the
-    variant's lender has."""
-    return bool(record.lender) and not any(name.startswith(record.lent) for name in names)
+def needs_base(record: VariantRecord, names: Iterable[str]) -> bool:
+    """Return whether a checkpoint lacks the tensors that its variant takes from a base variant.
+
+    Args:
+        record: The variant.
+        names: Names of the checkpoint's tensors.
+    """
+    prefixes = record.base_prefixes
+    return bool(record.base_variant) and not any(name.startswith(prefixes) for name in names)
 
 
 def completed(state: State, record: VariantRecord) -> State:
-    """Return a checkpoint with what it has not from the official checkpoint of the lender.
+    """Return a checkpoint with the tensors that it lacks added from the base variant's official
+    checkpoint.
 
-    Raises WeightsError if that cannot be had.
+    Raises:
+        WeightsError: If that checkpoint is not available.
     """
-    if not borrows(record, state):
+    if not needs_base(record, state):
         return state
-    lender = read_state(VARIANTS[record.lender].weights.path())
-    lent = {name: tensor for name, tensor in lender.items() if name.startswith(record.lent)}
-    return {**state, **lent}
+    base = read_state(VARIANTS[record.base_variant].weights.path())
+    added = {name: value for name, value in base.items() if name.startswith(record.base_prefixes)}
+    return {**state, **added}

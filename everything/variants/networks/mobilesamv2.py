@@ -7,7 +7,6 @@ checkpoint of another variant.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 from segment_anything.modeling import Sam
@@ -26,9 +25,9 @@ NAMES = (
 def blueprint(encoder: str, **options: Any) -> Blueprint[Sam]:
     """Return the network of the variant `encoder` without values; `options` are its blueprint's."""
     record = VARIANTS[encoder]
-    module = import_module(f"everything.variants.networks.{record.module}")
-    lender: Blueprint[Sam] = module.blueprint(**{**record.options, **options})
-    return Blueprint(lender.network, (*lender.names, *NAMES))
+    module = record.network_module()
+    base: Blueprint[Sam] = module.blueprint(**{**record.options, **options})
+    return Blueprint(base.network, (*base.names, *NAMES))
 
 
 def build(state: State, path: str, encoder: str, **options: Any) -> SamModel:

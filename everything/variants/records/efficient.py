@@ -20,7 +20,7 @@ from everything.variants.spec import (
 def _efficientvit(size: str, parameters: int, sha256: str = "", **options: Any) -> VariantRecord:
     small = size.startswith("l")
     return VariantRecord(
-        module="efficientvit",
+        module="everything.variants.networks.efficientvit",
         family="EfficientViT-SAM",
         summary=f"EfficientViT-{size.upper()} distilled from SAM-H (Zhang et al., 2024)",
         parameters=parameters,
@@ -36,7 +36,7 @@ def _efficientvit(size: str, parameters: int, sha256: str = "", **options: Any) 
 
 def _efficientsam(size: str, parameters: int, file: str, width: int, heads: int) -> VariantRecord:
     return VariantRecord(
-        module="efficientsam",
+        module="everything.variants.networks.efficientsam",
         family="EfficientSAM",
         summary=f"ViT-{size} taught by SAM's features, own decoder (Xiong et al., 2023)",
         parameters=parameters,

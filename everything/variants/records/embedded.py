@@ -7,7 +7,7 @@ from everything.variants.spec import VariantRecord
 
 EMBEDDED: dict[str, VariantRecord] = {
     "ucm": VariantRecord(
-        module="ucm",
+        module="everything.variants.networks.ucm",
         family="embedded",
         summary="boundary network and region tree, trained here, needs no download",
         parameters=2_306_688,
@@ -24,7 +24,7 @@ EMBEDDED: dict[str, VariantRecord] = {
         samplers={"hierarchical": {"high_score_thresh": 18.0}},
     ),
     "nano": VariantRecord(
-        module="nano",
+        module="everything.variants.networks.nano",
         family="embedded",
         summary="a tiny SAM grown on ucm's boundary network, trained here, needs no download",
         parameters=3_182_192,

@@ -17,7 +17,7 @@ _DRIVE = "https://drive.google.com/file/d"
 
 def _edgesam(training: str, file: str, sha256: str) -> VariantRecord:
     return VariantRecord(
-        module="repvit",
+        module="everything.variants.networks.repvit",
         family="EdgeSAM",
         summary=f"RepViT-M1 with fused maps, {training} (Zhou et al., 2023); scored by stability",
         parameters=9_582_112,
@@ -32,7 +32,7 @@ def _edgesam(training: str, file: str, sha256: str) -> VariantRecord:
 
 def _mobilesamv2(encoder: str, parameters: int, input_rule: str = PADDED) -> VariantRecord:
     return VariantRecord(
-        module="mobilesamv2",
+        module="everything.variants.networks.mobilesamv2",
         family="MobileSAMv2",
         summary=f"{encoder}'s encoder, decoder trained on with boxes (Zhang et al., 2023)",
         parameters=parameters,
@@ -43,14 +43,14 @@ def _mobilesamv2(encoder: str, parameters: int, input_rule: str = PADDED) -> Var
             "Prompt_guided_Mask_Decoder.pt"
         ),
         options={"encoder": encoder},
-        lender=encoder,
-        lent=("image_encoder.",),
+        base_variant=encoder,
+        base_prefixes=("image_encoder.",),
     )
 
 
 LIGHT: dict[str, VariantRecord] = {
     "mobilesam": VariantRecord(
-        module="tinyvit",
+        module="everything.variants.networks.tinyvit",
         family="MobileSAM",
         summary="TinyViT-5M distilled from SAM-H (Zhang et al., 2023)",
         parameters=10_130_092,
@@ -62,7 +62,7 @@ LIGHT: dict[str, VariantRecord] = {
         ),
     ),
     "tinysam": VariantRecord(
-        module="tinyvit",
+        module="everything.variants.networks.tinyvit",
         family="TinySAM",
         summary="MobileSAM's network, distilled in full stages (Shu et al., 2023)",
         parameters=10_130_092,
@@ -71,7 +71,7 @@ LIGHT: dict[str, VariantRecord] = {
         weights=Weights(f"{GITHUB}/xinghaochen/TinySAM/releases/download/3.0/tinysam_42.3.pth"),
     ),
     "q-tinysam": VariantRecord(
-        module="q_tinysam",
+        module="everything.variants.networks.q_tinysam",
         family="TinySAM",
         summary="TinySAM with an encoder of 8-bit integers (Shu et al., 2023)",
         parameters=9_804_036,
@@ -85,7 +85,7 @@ LIGHT: dict[str, VariantRecord] = {
         ),
     ),
     "repvit-sam": VariantRecord(
-        module="repvit",
+        module="everything.variants.networks.repvit",
         family="RepViT-SAM",
         summary="RepViT-M2.3 distilled from SAM-H (Wang et al., 2023)",
         parameters=27_223_480,
@@ -105,7 +105,7 @@ LIGHT: dict[str, VariantRecord] = {
         "5a3e3261da9e2f4c8154410885689ae57d09cbf4cf5d0c848b9d80b6df336ece",
     ),
     "nanosam": VariantRecord(
-        module="nanosam",
+        module="everything.variants.networks.nanosam",
         family="NanoSAM",
         summary="ResNet-18 distilled from MobileSAM, with its decoder (NVIDIA, 2023)",
         parameters=19_895_664,
@@ -117,11 +117,11 @@ LIGHT: dict[str, VariantRecord] = {
             by_hand="only an ONNX file is published, whose parameters have no names; a checkpoint "
             "of nanosam.tools.train loads",
         ),
-        lender="mobilesam",
-        lent=("prompt_encoder.", "mask_decoder."),
+        base_variant="mobilesam",
+        base_prefixes=("prompt_encoder.", "mask_decoder."),
     ),
     "lite-sam": VariantRecord(
-        module="lite_sam",
+        module="everything.variants.networks.lite_sam",
         family="Lite-SAM",
         summary="LiteViT as far as it is described (Fu et al., 2024); its AutoPPN is auto-ppn",
         parameters=5_216_240,

@@ -13,7 +13,7 @@ _META = "https://dl.fbaipublicfiles.com/segment_anything"
 
 def _sam(size: str, parameters: int, file: str, sha256: str, **options: Any) -> VariantRecord:
     return VariantRecord(
-        module="sam",
+        module="everything.variants.networks.sam",
         family="SAM",
         summary=f"Segment Anything, ViT-{size} (Kirillov et al., 2023)",
         parameters=parameters,
@@ -26,7 +26,7 @@ def _sam(size: str, parameters: int, file: str, sha256: str, **options: Any) -> 
 
 def _slimsam(percent: int, parameters: int, width: int, mlp_dim: int) -> VariantRecord:
     return VariantRecord(
-        module="sam",
+        module="everything.variants.networks.sam",
         family="SlimSAM",
         summary=f"SAM-B with {percent} % of its widths pruned, uniform (Chen et al., 2023)",
         parameters=parameters,
@@ -50,7 +50,7 @@ def _slimsam(percent: int, parameters: int, width: int, mlp_dim: int) -> Variant
 def _sam2(version: str, size: str, parameters: int, sha256: str = "") -> VariantRecord:
     folder = "072824" if version == "2" else "092824"
     return VariantRecord(
-        module="sam2",
+        module="everything.variants.networks.sam2",
         family=f"SAM {version}",
         summary=f"SAM {version}, Hiera {size.replace('_', ' ')} (Ravi et al., 2024); stills",
         parameters=parameters,
