@@ -97,9 +97,10 @@ class Registry(MutableMapping[str, _Record]):
     def _only(self, name: str, entries: tuple[EntryPoint, ...]) -> _Record:
         first, *others = entries
         if others:
+            packages = ", ".join(sorted(_distribution(entry) for entry in entries))
             raise ConfigError(
-                f"{self.group}: {name!r} is declared by several packages "
-                f"({', '.join(sorted(_distribution(entry) for entry in entries))}): uninstall all but one"
+                f"{self.group}: {name!r} is declared by several packages ({packages}): "
+                f"uninstall all but one"
             )
         try:
             record = first.load()
