@@ -1,7 +1,7 @@
-"""The README's pictures: `python docs/pictures.py LABELS OTHERS OUT`, with Chromium and playwright.
+"""Make the pictures of the README and docs: `python docs/pictures.py LABELS OTHERS OUT`.
 
 LABELS and OTHERS are what `everything label --demo --out LABELS` and `everything label --demo
---sampler all-instance --out OTHERS` have written.
+--sampler all-instance --out OTHERS` have written. report.jpg needs playwright and Chromium.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools.coco import COCO
 
+from everything.config import Level
 from everything.core.mask_hierarchy import LEVELS, levels_of
+from everything.core.sa1b import Annotation
 from everything.export import export
 from everything.io.results.original_image import photo_of
 from everything.io.results.reader import Results
@@ -28,10 +30,12 @@ from everything.report.overlay import overlay, palette
 
 Pixels = NDArray[np.uint8]
 GAP = 6  # px
-ASTRONAUT, COFFEE, CAT, ROCKET, ZIDANE = (
+SMALL = 0.004  # of the image: smaller wholes are left out of the README's first picture
+ASTRONAUT, COFFEE, CAT, COINS, ROCKET, ZIDANE = (
     "skimage/data/astronaut.png",
     "skimage/data/coffee.png",
     "skimage/data/chelsea.png",
+    "skimage/data/coins.png",
     "skimage/data/rocket.jpg",
     "ultralytics/assets/zidane.jpg",
 )
@@ -39,15 +43,38 @@ ASTRONAUT, COFFEE, CAT, ROCKET, ZIDANE = (
 
 def main(labels: Path, others: Path, out: Path) -> None:
     """Make all of them, JPEGs of some 100 kB."""
+    saved(objects(Results(labels)), out / "objects.jpg")
     saved(demo(Results(labels)), out / "demo.jpg")
     saved(levels(Results(labels)), out / "levels.jpg")
     with TemporaryDirectory() as work:
-        saved(handed(Results(labels), Path(work)), out / "export.jpg")
+        saved(exported(Results(labels), Path(work)), out / "export.jpg")
         saved(report([labels, others], Path(work) / "page"), out / "report.jpg")
 
 
+def objects(results: Results) -> Pixels:
+    """Three images in a row; each is followed by the same image with its whole objects."""
+    row = []
+    for key in (ASTRONAUT, COINS, ROCKET):
+        result = results.read(key)
+        image = photo_of(results, key, result)
+        wholes = [
+            annotation
+            for annotation in at_level(result.annotations, "whole")
+            if annotation["area"] >= SMALL * image.shape[0] * image.shape[1]
+        ]
+        row += [image, overlay(image, wholes, fill=0.6)]
+    return stacked([row], 1800)
+
+
+def at_level(annotations: Sequence[Annotation], level: Level) -> list[Annotation]:
+    """The annotations of one level of the image's tree of masks."""
+    scores = [float(annotation["predicted_iou"]) for annotation in annotations]
+    levels = levels_of([annotation["segmentation"] for annotation in annotations], scores)
+    return [a for a, its in zip(annotations, levels, strict=True) if its == level]
+
+
 def demo(results: Results) -> Pixels:
-    """Photos with all of their masks, side by side."""
+    """Images with all of their masks, side by side."""
     row = []
     for key in (ASTRONAUT, COFFEE, CAT, ROCKET):
         result = results.read(key)
@@ -56,42 +83,32 @@ def demo(results: Results) -> Pixels:
 
 
 def levels(results: Results) -> Pixels:
-    """Photos with their wholes, their parts and what is deeper inside, side by side."""
+    """Images with their objects, parts and subparts, side by side."""
     rows = []
     for key in (COFFEE, ZIDANE, ROCKET):
         result = results.read(key)
-        photo = photo_of(results, key, result)
-        scores = [float(a["predicted_iou"]) for a in result.annotations]
-        found = levels_of([a["segmentation"] for a in result.annotations], scores)
-        rows.append(
-            [
-                overlay(
-                    photo,
-                    [a for a, its in zip(result.annotations, found, strict=True) if its == level],
-                )
-                for level in LEVELS
-            ]
-        )
+        image = photo_of(results, key, result)
+        rows.append([overlay(image, at_level(result.annotations, level)) for level in LEVELS])
     return stacked(rows, 900)
 
 
-def handed(results: Results, work: Path) -> Pixels:
-    """A photo with its masks as they are, and as read from COCO, from panoptic PNGs, from YOLO."""
-    photo = photo_of(results, COFFEE, results.read(COFFEE))
+def exported(results: Results, work: Path) -> Pixels:
+    """An image with its masks as they are, and as read from COCO, panoptic PNGs and YOLO."""
+    image = photo_of(results, COFFEE, results.read(COFFEE))
     readers: dict[str, Callable[[Path, Pixels], Pixels]] = {
         "coco": from_coco,
         "panoptic": from_panoptic,
         "yolo-seg": from_yolo,
     }
-    seen = [overlay(photo, results.read(COFFEE).annotations)]
+    seen = [overlay(image, results.read(COFFEE).annotations)]
     for to, read in readers.items():
         export(results.root, to, work / to)
-        seen.append(read(work / to, photo))
+        seen.append(read(work / to, image))
     return stacked([seen[:2], seen[2:]], 760)
 
 
 def from_coco(home: Path, photo: Pixels) -> Pixels:
-    """What pycocotools reads, drawn."""
+    """Draw what pycocotools reads."""
     coco = COCO(home / "annotations" / "instances_default.json")
     (image,) = (image for image in coco.dataset["images"] if image["file_name"] == COFFEE)
     rows = coco.loadAnns(coco.getAnnIds(imgIds=image["id"]))
@@ -106,14 +123,14 @@ def from_coco(home: Path, photo: Pixels) -> Pixels:
 
 
 def from_panoptic(home: Path, photo: Pixels) -> Pixels:
-    """Ids as colours."""
+    """Draw the ids of the panoptic PNG as colours."""
     rgb = np.asarray(Image.open((home / "panoptic" / COFFEE).with_suffix(".png"))).astype(int)
     ids = rgb @ [1, 256, 65536]
     return np.where(ids[..., None] > 0, palette()[ids - 1], photo).astype(np.uint8)
 
 
 def from_yolo(home: Path, photo: Pixels) -> Pixels:
-    """Outlines over the photo."""
+    """Draw YOLO's outlines over the image."""
     drawn, (height, width) = photo.copy(), photo.shape[:2]
     lines = (home / "labels" / COFFEE).with_suffix(".txt").read_text().splitlines()
     for number, line in enumerate(lines):
@@ -123,7 +140,7 @@ def from_yolo(home: Path, photo: Pixels) -> Pixels:
 
 
 def report(folders: Sequence[Path], home: Path) -> Pixels:
-    """The page as it is seen, with two samplers side by side and one mask kept."""
+    """Screenshots of the report: two samplers side by side, one mask selected."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:
@@ -147,7 +164,7 @@ def report(folders: Sequence[Path], home: Path) -> Pixels:
 
 
 def stacked(rows: Sequence[Sequence[Pixels]], width: int) -> Pixels:
-    """Pictures in rows, each row of one height and all of the same width; on white."""
+    """Put pictures into rows of equal width, each row of one height, on white."""
     lines = []
     for row in rows:
         shapes = [one.shape[1] / one.shape[0] for one in row]
