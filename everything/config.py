@@ -1,7 +1,8 @@
-"""Every setting, once: its name (SAM's, where SAM has it), default, unit and limits.
+"""Every setting, defined once: name (SAM's, where SAM has it), default, unit and limits.
 
-A recipe is complete: resolved from defaults, the variant's and the sampler's presets, a YAML file
-and the command line (everything/recipes/resolve.py), written beside the results and hashed.
+A recipe holds them all. It is resolved from the defaults, the presets of the variant and the
+sampler, a YAML file and the command line (everything/recipes/resolve.py), written beside the
+results, and hashed, so that a folder never mixes results of two recipes.
 """
 
 from __future__ import annotations
@@ -26,126 +27,149 @@ Level = Literal["all", "whole", "part", "subpart"]
 
 
 class Settings(BaseModel):
-    """Settings that cannot change and have no unknown keys."""
+    """Base of the groups of settings: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
 class Decoding(Settings):
-    """How prompts go through the decoder."""
+    """How the mask decoder runs."""
 
-    points_per_batch: int = Field(64, ge=1, description="prompts decoded together")
+    points_per_batch: int = Field(64, ge=1, description="prompts per decoder batch")
     decoder: Literal["shared-image", "plain"] = Field(
         "shared-image",
-        description="SAM's decoder with the image side computed once, exact; or as SAM runs it",
+        description="shared-image: the image side computed once for all prompts, exact; plain: as "
+        "segment_anything runs it",
     )
 
 
 class Compute(Settings):
-    """Where a variant runs, and in which precision its image encoder does; the decoder's algebra
-    is always float32."""
+    """Device and precision of the variant. The mask decoder always computes in float32."""
 
-    device: str = Field("auto", description="cpu, cuda, cuda:1, mps; auto: a GPU if there is one")
+    device: str = Field("auto", description="cpu, cuda, cuda:1 or mps; auto: a GPU if there is one")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="of the image encoder; auto: as the variant was trained to run"
+        "auto",
+        description="precision of the image encoder; auto: what the variant was trained with",
     )
     compile: bool = Field(
-        False, description="the image encoder, and on GPUs the decoder, go through torch.compile"
+        False,
+        description="compile the image encoder with torch.compile, and on GPUs the mask decoder",
     )
-    images_per_batch: int = Field(
-        1, ge=1, description="photos and crops that the image encoder sees at once"
-    )
+    images_per_batch: int = Field(1, ge=1, description="images and crops per image encoder batch")
     kernels: Literal["auto", "fused", "torch"] = Field(
-        "auto", description="the decoder's: compiled ones where they serve, only those, or torch's"
+        "auto",
+        description="mask decoder on CPUs. auto: C++ kernels where they apply; fused: only "
+        "those; torch: PyTorch operations",
     )
 
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Settings that came later are left out at their defaults: older results stay valid."""
+        """Leave out newer settings at their defaults, so that older results can be resumed."""
         later = {"kernels": "auto", "images_per_batch": 1}
         return {key: value for key, value in write(self).items() if value != later.get(key, ...)}
 
 
 class Filters(Settings):
-    """What a mask must reach to be kept; 0 switches a threshold off."""
+    """Scores that a mask must have to be kept; 0 switches a filter off."""
 
-    pred_iou_thresh: float = Field(0.88, ge=0, le=1, description="predicted IoU, exceeded")
-    stability_score_thresh: float = Field(0.95, ge=0, le=1, description="stability, reached")
+    pred_iou_thresh: float = Field(
+        0.88, ge=0, le=1, description="keep masks with a predicted IoU above this"
+    )
+    stability_score_thresh: float = Field(
+        0.95, ge=0, le=1, description="keep masks with a stability score of at least this"
+    )
     stability_score_offset: float = Field(
-        1.0, ge=0, description="how far the mask's cut is moved for its stability, in logits"
+        1.0, ge=0, description="shift of the mask threshold for the stability score, logits"
     )
 
 
 class Nms(Settings):
-    """Which masks count as duplicates."""
+    """Non-maximum suppression: which masks count as duplicates."""
 
     kind: NmsKind = Field(
-        "box", description="compare boxes (SAM), masks, or how much lies inside a better mask"
+        "box",
+        description="what is compared. box: IoU of boxes, as SAM does; mask: IoU of masks; "
+        "containment: how much of a mask lies inside a better one; none: no NMS",
     )
-    box_nms_thresh: float = Field(0.7, ge=0, le=1, description="overlap exceeded within a crop")
-    crop_nms_thresh: float = Field(0.7, ge=0, le=1, description="overlap exceeded across crops")
+    box_nms_thresh: float = Field(
+        0.7,
+        ge=0,
+        le=1,
+        description="overlap with a better mask of the same crop above which a mask is removed",
+    )
+    crop_nms_thresh: float = Field(0.7, ge=0, le=1, description="the same, across crops")
 
 
 class Crops(Settings):
-    """Crops that are segmented besides the whole image."""
+    """Crops that are segmented in addition to the whole image."""
 
-    crop_n_layers: int = Field(0, ge=0, le=6, description="layer i has 2^i x 2^i crops")
+    crop_n_layers: int = Field(0, ge=0, le=6, description="layers of crops; layer i has 2^i x 2^i")
     crop_overlap_ratio: float = Field(
-        512 / 1500, ge=0, lt=1, description="overlap of layer 1, as a part of the short side"
+        512 / 1500,
+        ge=0,
+        lt=1,
+        description="overlap of crops in layer 1, as a fraction of the short side",
     )
     crop_n_points_downscale_factor: int = Field(
-        1, ge=1, description="points_per_side is divided by this at every layer"
+        1, ge=1, description="points_per_side is divided by this in each further layer"
     )
 
 
 class Tidy(Settings):
-    """Clean-up of the masks that were kept."""
+    """Clean-up of small regions in the masks that were kept."""
 
     min_mask_region_area: int = Field(
-        0, ge=0, description="holes and islands below this many px are removed"
+        0, ge=0, description="remove holes and islands smaller than this, px"
     )
 
 
 class Output(Settings):
-    """What is written, and how."""
+    """What is written for each image, and in which form."""
 
     form: Literal["json", "parquet", "tar"] = Field(
         "json",
-        description="one JSON file a photo, or shards of many as rows of parquet or JSON in tar",
+        description="json: one file per image; parquet, tar: shards of many images (Ray jobs)",
     )
-    label_map: bool = Field(False, description="a map without overlaps, 16-bit PNG")
+    label_map: bool = Field(
+        False, description="also write a label map without overlaps, 16-bit PNG"
+    )
     label_map_full: bool = Field(
-        False, description="pixels without a mask have the nearest one's number in that map"
+        False,
+        description="in the label map, give pixels without a mask the number of the nearest mask",
     )
     parents: bool = Field(
-        False, description="each annotation has parent_id: the smallest mask around it, or null"
+        False,
+        description="add parent_id to each annotation: the smallest mask that contains it, or null",
     )
-    level: Level = Field(
-        "all", description="only masks that are wholes, parts of wholes, or deeper inside"
-    )
+    level: Level = Field("all", description="keep only whole objects, their parts, or subparts")
 
     @model_validator(mode="after")
     def _full_needs_a_map(self) -> Self:
         if self.label_map_full and not self.label_map:
-            raise ValueError("label_map_full is about the label map: set output.label_map, too")
+            raise ValueError("label_map_full needs output.label_map: true")
         return self
 
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Settings that came later are left out at their defaults: older results stay valid."""
+        """Leave out newer settings at their defaults, so that older results can be resumed."""
         later = {"label_map_full": False, "parents": False, "level": "all"}
         return {key: value for key, value in write(self).items() if value != later.get(key, ...)}
 
 
 class Tiles(Settings):
-    """How photos too large for one look are cut up; masks across the seams are joined."""
+    """Tiles of images too large to be segmented at once; masks across seams are joined."""
 
     tile_side: int = Field(
-        0, ge=0, description="px; larger photos are segmented in tiles of this side; 0: none are"
+        0,
+        ge=0,
+        description="segment images larger than this in tiles of this side, px; 0: no tiles",
     )
-    tile_overlap: int = Field(256, ge=1, description="px that neighbouring tiles share at least")
+    tile_overlap: int = Field(256, ge=1, description="minimum overlap of neighbouring tiles, px")
     seam_iou: float = Field(
-        0.5, gt=0, le=1, description="overlap, where tiles share pixels, that makes masks one"
+        0.5,
+        gt=0,
+        le=1,
+        description="IoU in the shared pixels from which masks of two tiles are joined",
     )
 
     @model_validator(mode="after")
@@ -156,11 +180,20 @@ class Tiles(Settings):
 
 
 class Recipe(Settings):
-    """All that decides the masks of an image.
+    """Everything that decides the masks of an image.
 
-    sampler: its name and all of its settings. version: of this program. weights: SHA-256 of the
-    variant's weights, or "" where the variant has none. others: SHA-256 of what else was read: the
-    checkpoint that the rest of the network is from, a sampler's own network.
+    Attributes:
+        variant: A name that `list_variants` has.
+        checkpoint: Path or URL of its weights; None for the official or bundled ones.
+        sampler: The sampler's name and all of its settings.
+        version: The program's version.
+        weights: SHA-256 of the weights, or "" where the variant has none.
+        others: SHA-256 of the other files that were read, such as a sampler's own network.
+
+    Example:
+        >>> recipe = load("ucm", "grid-16").recipe
+        >>> recipe.sampler["points_per_side"], recipe.nms.kind
+        (16, 'mask')
     """
 
     variant: str
@@ -180,7 +213,7 @@ class Recipe(Settings):
 
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Settings that came later are left out at their defaults: older results stay valid."""
+        """Leave out newer settings at their defaults, so that older results can be resumed."""
         tree: dict[str, Any] = write(self)
         if self.tiles == Tiles():
             tree.pop("tiles", None)
@@ -188,8 +221,7 @@ class Recipe(Settings):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of everything in the recipe but where files lie and on which device it runs, as
-        64 hex digits."""
+        """SHA-256 of the recipe as 64 hex digits; paths of files and the device do not count."""
         content = self.model_dump(mode="json", exclude={"checkpoint": True, "compute": {"device"}})
         for what in content["others"]:
             *groups, setting = what.split(".")

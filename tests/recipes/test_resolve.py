@@ -146,7 +146,7 @@ def test_settings_that_came_later_leave_older_results_valid():
 
 
 def test_a_full_label_map_must_be_asked_for_with_the_map():
-    with pytest.raises(ConfigError, match=r"set output\.label_map, too"):
+    with pytest.raises(ConfigError, match=r"needs output\.label_map: true"):
         resolve("ucm", sets=["output.label_map_full=true"])
     full = resolve("ucm", sets=["output.label_map_full=true", "output.label_map=true"])
     assert full.output.label_map_full
