@@ -22,7 +22,7 @@ from pycocotools.coco import COCO
 from everything.config import Level
 from everything.core.mask_hierarchy import LEVELS, levels_of
 from everything.core.sa1b import Annotation
-from everything.export import export
+from everything.export.run import export
 from everything.io.results.original_image import photo_of
 from everything.io.results.reader import Results
 from everything.report.build import write_report

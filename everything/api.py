@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from everything.evaluation.mask_scores import Scores
-    from everything.export.fidelity import Tally
+    from everything.export.fidelity import Fidelity
     from everything.io.results.reader import Results
     from everything.io.storage.locations import Location
     from everything.jobs.import_labels import Imported
@@ -224,7 +224,7 @@ def export_labels(
     images: Place | None = None,
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
-) -> Tally:
+) -> Fidelity:
     """Write annotations in another tool's format.
 
     Args:
@@ -247,7 +247,7 @@ def export_labels(
         >>> kept.masks == sum(len(labels.read(name).annotations) for name in labels.files)
         True
     """
-    from everything.export import export
+    from everything.export.run import export
 
     home = None if images is None else _located(images)
     return export(_located(labels), to, Path(out), home=home, progress=progress, **options)

@@ -11,9 +11,11 @@ from rich.console import Console
 
 from everything.cli.evaluate import LABELS_HELP
 from everything.cli.options import Json
+from everything.export import EXPORTERS
 from everything.jobs.command_errors import exit_on_error
 
-_FORMATS = "coco, yolo-seg, label-studio, cvat, voc-png, panoptic or geojson"
+# The built-in ones: plugins are imported when one is used, not with every command.
+_FORMATS = f"{', '.join(EXPORTERS.builtin)}, or one that a plugin adds"
 
 
 def export(
@@ -69,12 +71,12 @@ def export(
 ) -> None:
     """Export annotations to another format, and report how exactly it holds the masks (IoU)."""
     with exit_on_error():
-        from everything.export import export as write
+        from everything.export.run import export as write
         from everything.io.storage.locations import located
         from everything.jobs.progress import counted
 
         with counted("images", Console(stderr=True)) as show:
-            tally = write(
+            fidelity = write(
                 located(labels),
                 to,
                 out,
@@ -88,9 +90,9 @@ def export(
                 progress=show,
             )
     if as_json:
-        typer.echo(json.dumps(tally.to_json(), indent=2))
+        typer.echo(json.dumps(fidelity.to_json(), indent=2))
     else:
-        Console().print(tally.table(), highlight=False)
+        Console().print(fidelity.table(), highlight=False)
         typer.echo(out)
 
 

@@ -1,137 +1,67 @@
-"""EXPORTERS: every format that labels can be handed over in, by name.
+"""EXPORTERS: every format that annotations can be exported to, by name.
 
-To add one: a file here with `write(photos, job)` (everything/export/writer.py), a line below, its
-reader in tests/export.
+To add one here: a file with `write(images, job)` (everything/export/writer.py), a record in
+EXPORTERS, its reader in tests/export. To add one from another package: an entry point of the group
+`everything.exporters` that names an Exporter (everything/core/plugins.py).
 """
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from everything.config import Level
-from everything.core.file_names import printable
-from everything.errors import ConfigError, StoreError
-from everything.export.fidelity import Tally
-from everything.export.writer import Job, Labelled, Placing, Write, labelled
-from everything.io.results.reader import Results
-from everything.io.storage.locations import Location
+from everything.core.plugins import Registry
 
-_MARK = "export.json"
-Progress = Callable[[int, int], None]
+if TYPE_CHECKING:
+    from everything.export.writer import ImagePlacement, Write
 
 
 @dataclass(frozen=True)
 class Exporter:
-    """A format. where: the module of its `write`. photos: what becomes of photos if not said."""
+    """What is known of a format before its module is imported.
+
+    Args:
+        where: "module:function" that writes it (a `Write` of everything/export/writer.py),
+            imported when first used.
+        summary: What the format is and how exactly it holds masks, in one line.
+        images: Whether images are placed in the export if the user does not say: "link" where the
+            format's readers need them.
+    """
 
     where: str
     summary: str
-    photos: Placing = "none"
+    images: ImagePlacement = "none"
 
     def load(self) -> Write:
-        """Return the function that writes it."""
-        write: Write = import_module(self.where).write
+        """Import and return the function that writes the format."""
+        module, name = self.where.split(":")
+        write: Write = getattr(import_module(module), name)
         return write
 
 
-EXPORTERS: dict[str, Exporter] = {
-    "coco": Exporter("everything.export.coco", "one JSON; run lengths, exact, or polygons"),
-    "yolo-seg": Exporter(
-        "everything.export.yolo_seg", "ultralytics' trainer; outlines with bridges", "link"
-    ),
-    "label-studio": Exporter(
-        "everything.export.label_studio", "tasks with brush predictions, exact"
-    ),
-    "cvat": Exporter("everything.export.cvat", "CVAT for images 1.1, masks, exact"),
-    "voc-png": Exporter(
-        "everything.export.voc_png", "Pascal VOC; no overlaps, 254 masks a photo", "link"
-    ),
-    "panoptic": Exporter("everything.export.panoptic", "COCO panoptic; no overlaps"),
-    "geojson": Exporter("everything.export.geojson", "one file a photo, pixel polygons with holes"),
-}
-
-
-def export(
-    labels: Location,
-    to: str,
-    out: Path,
-    *,
-    photos: Placing | None = None,
-    home: Location | None = None,
-    level: Level = "all",
-    polygons: bool = False,
-    tolerance: float = 0.0,
-    url: str = "/data/local-files/?d=",
-    overwrite: bool = False,
-    progress: Progress | None = None,
-) -> Tally:
-    """Write a label folder in another tool's format and return what was kept of it.
-
-    labels: what `everything label` wrote, or SA-1B's JSONs. to: of EXPORTERS. out: a folder that
-    appears when all is written; `export.json` in it is the tally. photos: whether they are placed
-    where the format has them. home: where the photos are, if they have moved. level: only these
-    masks (everything/core/mask_hierarchy.py). polygons, tolerance, url: see Job. overwrite:
-    replace an export that is there, and nothing else. progress: called with photos done and photos
-    in all. One photo's masks are held at a time.
-
-    Raises ConfigError for a format or setting that does not exist, InputError for labels that
-    cannot be read, StoreError if `out` cannot be written or is something else.
-    """
-    if to not in EXPORTERS:
-        raise ConfigError(f"{to}: no such format: take one of {', '.join(EXPORTERS)}")
-    if tolerance < 0:
-        raise ConfigError(f"tolerance {tolerance} px: give 0 or more")
-    if polygons and to != "coco":
-        raise ConfigError(f"{to} has one way to write masks: leave --polygons out")
-    results = Results(labels, home)
-    _check_place(out, overwrite)
-    partial = out.with_name(f".{out.name}.partial")
-    job = Job(partial, photos or EXPORTERS[to].photos, polygons, tolerance, url)
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        EXPORTERS[to].load()(
-            _counted(labelled(results, job.tally, level), len(results), progress), job
-        )
-        about = {"format": to, "labels": printable(str(labels))} | job.tally.to_json()
-        (partial / _MARK).write_text(json.dumps(about, indent=2) + "\n", encoding="ascii")
-        _move(partial, out)
-    except OSError as error:
-        raise StoreError(
-            f"{printable(out)}: cannot be written ({error.strerror or error}): give another --out"
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return replace(job.tally)
-
-
-def _check_place(out: Path, overwrite: bool) -> None:
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not (out / _MARK).is_file():
-        raise StoreError(f"{printable(out)}: is not empty and no export: give another --out")
-    if not overwrite:
-        raise StoreError(f"{printable(out)}: holds an export: give another --out, or --overwrite")
-
-
-def _move(partial: Path, out: Path) -> None:
-    old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.rename(old)
-    partial.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _counted(
-    photos: Iterator[Labelled], total: int, progress: Progress | None
-) -> Iterator[Labelled]:
-    for photo in photos:
-        yield photo
-        if progress is not None:
-            progress(photo.number, total)
+EXPORTERS = Registry(
+    {
+        "coco": Exporter(
+            "everything.export.coco:write", "COCO, one JSON file: run-length codes or polygons"
+        ),
+        "yolo-seg": Exporter(
+            "everything.export.yolo_seg:write", "ultralytics: one outline per mask", "link"
+        ),
+        "label-studio": Exporter(
+            "everything.export.label_studio:write", "Label Studio: tasks with brush predictions"
+        ),
+        "cvat": Exporter("everything.export.cvat:write", "CVAT for images 1.1: masks"),
+        "voc-png": Exporter(
+            "everything.export.voc_png:write",
+            "Pascal VOC: no overlaps, up to 254 masks per image",
+            "link",
+        ),
+        "panoptic": Exporter("everything.export.panoptic:write", "COCO panoptic: no overlaps"),
+        "geojson": Exporter(
+            "everything.export.geojson:write", "one file per image: polygons with holes, in pixels"
+        ),
+    },
+    "everything.exporters",
+    Exporter,
+)

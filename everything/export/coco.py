@@ -14,7 +14,7 @@ from everything.core import rle
 from everything.core.rle import compressed
 from everything.export.keyhole_polygons import bridged, thinned
 from everything.export.pixel_polygons import parts_of
-from everything.export.writer import CLASS, Job, Labelled, json_lists
+from everything.export.writer import CLASS, ExportJob, LabelledImage, json_lists
 
 CATEGORY = {"id": 1, "name": CLASS, "supercategory": ""}
 HEAD = {
@@ -24,35 +24,35 @@ HEAD = {
 }
 
 
-def write(photos: Iterable[Labelled], job: Job) -> None:
+def write(images: Iterable[LabelledImage], job: ExportJob) -> None:
     """Write one JSON file; the boxes are COCO's own (SA-1B's are a pixel smaller)."""
     path = job.file("annotations/instances_default.json")
     number = 0
-    with json_lists(path, HEAD, "images", "annotations") as (images, annotations):
-        for photo in photos:
-            images.append(about(photo))
-            boxes = rle.boxes(photo.codes).tolist()
-            shapes = _polygons(photo, job) if job.polygons else photo.codes
+    with json_lists(path, HEAD, "images", "annotations") as (image_records, annotations):
+        for image in images:
+            image_records.append(about(image))
+            boxes = rle.boxes(image.codes).tolist()
+            shapes = _polygons(image, job) if job.polygons else image.codes
             if not job.polygons:
-                job.tally.add_exact(len(boxes))
-            for annotation, shape, box in zip(photo.annotations, shapes, boxes, strict=True):
+                job.fidelity.add_exact(len(boxes))
+            for annotation, shape, box in zip(image.annotations, shapes, boxes, strict=True):
                 number += 1
-                annotations.append(_row(number, photo, annotation, shape, box))
-            job.place(photo, f"images/default/{photo.name}")
+                annotations.append(_row(number, image, annotation, shape, box))
+            job.place(image, f"images/default/{image.name}")
 
 
-def about(photo: Labelled) -> dict[str, Any]:
-    """Return COCO's record of a photo."""
-    height, width = photo.size
-    return {"id": photo.number, "file_name": photo.name, "width": width, "height": height}
+def about(image: LabelledImage) -> dict[str, Any]:
+    """Return COCO's record of an image."""
+    height, width = image.size
+    return {"id": image.number, "file_name": image.name, "width": width, "height": height}
 
 
 def _row(
-    number: int, photo: Labelled, annotation: dict[str, Any], shape: Any, box: list[float]
+    number: int, image: LabelledImage, annotation: dict[str, Any], shape: Any, box: list[float]
 ) -> dict[str, Any]:
     row = {
         "id": number,
-        "image_id": photo.number,
+        "image_id": image.number,
         "category_id": 1,
         "segmentation": shape,
         "area": annotation["area"],
@@ -63,15 +63,15 @@ def _row(
     return row | {name: annotation[name] for name in names if name in annotation}
 
 
-def _polygons(photo: Labelled, job: Job) -> list[list[list[float]]]:
+def _polygons(image: LabelledImage, job: ExportJob) -> list[list[list[float]]]:
     found = []
-    for piece, code in zip(photo.pieces(), photo.codes, strict=True):
+    for piece, code in zip(image.pieces(), image.codes, strict=True):
         polygons: list[list[float]] = []
         for shell, holes in parts_of(piece.mask):
             rings = [thinned(ring, job.tolerance) for ring in (shell, *holes)]
             corners = bridged(rings) + np.array(piece.corner)
             polygons.append(corners.ravel().astype(float).tolist())
-        again = rle.iou([compressed(polygons, photo.size)], [code]).item()
-        job.tally.add(again, photo.name, piece.id)
+        again = rle.iou([compressed(polygons, image.size)], [code]).item()
+        job.fidelity.add(again, image.name, piece.id)
         found.append(polygons)
     return found

@@ -9,7 +9,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 from numpy.typing import NDArray
 
-from everything.export.writer import CLASS, Job, Labelled
+from everything.export.writer import CLASS, ExportJob, LabelledImage
 
 _HEAD = f"""<?xml version="1.0" encoding="utf-8"?>
 <annotations>
@@ -19,31 +19,31 @@ _HEAD = f"""<?xml version="1.0" encoding="utf-8"?>
 """
 
 
-def write(photos: Iterable[Labelled], job: Job) -> None:
+def write(images: Iterable[LabelledImage], job: ExportJob) -> None:
     """Write one XML file; small masks lie above large ones (z_order)."""
     with job.file("annotations.xml").open("w", encoding="utf-8") as file:
         file.write(_HEAD)
-        for photo in photos:
-            height, width = photo.size
-            about = f'name={quoteattr(photo.name)} width="{width}" height="{height}"'
-            file.write(f'<image id="{photo.number - 1}" {about}>\n')
-            _write_masks(file, photo, job)
+        for image in images:
+            height, width = image.size
+            about = f'name={quoteattr(image.name)} width="{width}" height="{height}"'
+            file.write(f'<image id="{image.number - 1}" {about}>\n')
+            _write_masks(file, image, job)
             file.write("</image>\n")
-            job.place(photo, f"images/{photo.name}")
+            job.place(image, f"images/{image.name}")
         file.write("</annotations>\n")
 
 
-def _write_masks(file: TextIO, photo: Labelled, job: Job) -> None:
-    areas = np.array([annotation["area"] for annotation in photo.annotations])
+def _write_masks(file: TextIO, image: LabelledImage, job: ExportJob) -> None:
+    areas = np.array([annotation["area"] for annotation in image.annotations])
     above = np.argsort(np.argsort(-areas, kind="stable")).tolist()
-    for piece, z in zip(photo.pieces(), above, strict=True):
+    for piece, z in zip(image.pieces(), above, strict=True):
         (h, w), (x, y) = piece.mask.shape, piece.corner
         runs = ", ".join(map(str, runs_of(piece.mask)))
         file.write(
             f'<mask label="{CLASS}" source="auto" occluded="0" rle="{runs}" left="{x}" '
             f'top="{y}" width="{w}" height="{h}" z_order="{z}"></mask>\n'
         )
-    job.tally.add_exact(len(photo.annotations))
+    job.fidelity.add_exact(len(image.annotations))
 
 
 def runs_of(mask: NDArray[np.bool_]) -> list[int]:

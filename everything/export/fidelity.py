@@ -1,4 +1,4 @@
-"""What an export has kept: counted, and measured against the masks."""
+"""How closely an export holds the masks: counts, and IoU with the masks that were exported."""
 
 from __future__ import annotations
 
@@ -9,20 +9,27 @@ from rich.table import Table
 
 from everything.core.file_names import printable
 
-GOOD = 0.95
+GOOD = 0.95  # IoU
 
 
 @dataclass
-class Tally:
-    """Photos, masks, and the IoU of what was written with the masks that it was written for.
+class Fidelity:
+    """Counts of images and masks, and the IoU of each exported mask with the original.
 
-    total: sum of the IoUs. least, least_of: the lowest one and whose it is. poor: masks below
-    GOOD. hidden: masks that nothing is left of where others lie on top, in formats without
-    overlaps; their IoU is 0. left_out: masks beyond what the format holds, and those without a
-    pixel. lost_photos: photos that were to be placed and could not be found.
+    Args:
+        images: Number of images.
+        masks: Number of masks written.
+        total: Sum of the masks' IoUs.
+        least: The lowest IoU.
+        least_of: Image and id of the mask with the lowest IoU; "" if all are exact.
+        poor: Number of masks with an IoU below GOOD.
+        hidden: In formats without overlaps, number of masks entirely below others; their IoU is 0.
+        left_out: Number of masks beyond what the format holds, of another level, or without a
+            pixel.
+        images_not_found: Number of images that were to be placed in the export and were not found.
     """
 
-    photos: int = 0
+    images: int = 0
     masks: int = 0
     total: float = 0.0
     least: float = 1.0
@@ -30,26 +37,26 @@ class Tally:
     poor: int = 0
     hidden: int = 0
     left_out: int = 0
-    lost_photos: int = 0
+    images_not_found: int = 0
 
-    def add(self, iou: float, photo: str, mask: int) -> None:
-        """Count a mask that was written with this IoU, by its photo and id."""
+    def add(self, iou: float, image: str, mask: int) -> None:
+        """Count a mask with the IoU that readers of the export get; image and id name it."""
         self.masks += 1
         self.total += iou
         self.poor += iou < GOOD
         self.hidden += iou == 0
         if iou < self.least:
-            self.least, self.least_of = iou, f"{printable(photo)}, mask {mask}"
+            self.least, self.least_of = iou, f"{printable(image)}, mask {mask}"
 
     def add_exact(self, masks: int) -> None:
-        """Count masks that were written as they are."""
+        """Count masks that the export holds exactly."""
         self.masks += masks
         self.total += masks
 
     def to_json(self) -> dict[str, Any]:
-        """Return it for programs."""
+        """Return the counts as the content of export.json."""
         return {
-            "photos": self.photos,
+            "photos": self.images,
             "masks": self.masks,
             "mean_iou": self.total / self.masks if self.masks else None,
             "least_iou": self.least if self.masks else None,
@@ -57,25 +64,25 @@ class Tally:
             "masks_below_iou_0.95": self.poor,
             "masks_hidden": self.hidden,
             "masks_left_out": self.left_out,
-            "photos_not_found": self.lost_photos,
+            "photos_not_found": self.images_not_found,
         }
 
     def table(self) -> Table:
-        """Return it for the terminal."""
+        """Return the counts as a table for the terminal."""
         table = Table(box=None, pad_edge=False, show_header=False)
         table.add_column()
         table.add_column(justify="right")
-        table.add_row("photos", f"{self.photos:,}")
+        table.add_row("images", f"{self.images:,}")
         table.add_row("masks", f"{self.masks:,}")
         if self.masks:
-            table.add_row("IoU with the masks, mean", f"{self.total / self.masks:.4f}")
+            table.add_row("mean IoU with the masks", f"{self.total / self.masks:.4f}")
         if self.least_of:
-            table.add_row(f"  least ({self.least_of})", f"{self.least:.4f}")
-            table.add_row(f"  masks below {GOOD}", f"{self.poor:,}")
+            table.add_row(f"  lowest ({self.least_of})", f"{self.least:.4f}")
+            table.add_row(f"  masks below IoU {GOOD}", f"{self.poor:,}")
         if self.hidden:
-            table.add_row("masks hidden by others on top", f"{self.hidden:,}")
+            table.add_row("masks hidden by others", f"{self.hidden:,}")
         if self.left_out:
             table.add_row("masks left out", f"{self.left_out:,}")
-        if self.lost_photos:
-            table.add_row("photos not found, not placed", f"{self.lost_photos:,}")
+        if self.images_not_found:
+            table.add_row("images not found", f"{self.images_not_found:,}")
         return table

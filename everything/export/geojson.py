@@ -1,4 +1,4 @@
-"""GeoJSON: STEM.geojson, one feature a mask, in pixels of the photo (y down), as QuPath reads it.
+"""GeoJSON: STEM.geojson, one feature a mask, in pixels of the image (y down), as QuPath reads it.
 
 Pixel i covers [i, i + 1). A mask of several parts is a MultiPolygon, holes are inner rings. No
 position on Earth is known here: it is a plane of pixels.
@@ -14,31 +14,31 @@ import numpy as np
 
 from everything.export.keyhole_polygons import thinned
 from everything.export.pixel_polygons import Part, Ring, painted, parts_of
-from everything.export.writer import CLASS, Job, JsonList, Labelled, Piece, iou
+from everything.export.writer import CLASS, ExportJob, JsonList, LabelledImage, Piece, iou
 
 _NAMES = ("predicted_iou", "stability_score", "area", "parent_id")
 
 
-def write(photos: Iterable[Labelled], job: Job) -> None:
-    """Write one FeatureCollection a photo."""
-    for photo in photos:
-        about = json.dumps({"file_name": photo.name, "size": photo.size})
-        with job.file(f"{photo.stem}.geojson").open("w", encoding="ascii") as file:
+def write(images: Iterable[LabelledImage], job: ExportJob) -> None:
+    """Write one FeatureCollection per image."""
+    for image in images:
+        about = json.dumps({"file_name": image.name, "size": image.size})
+        with job.file(f"{image.stem}.geojson").open("w", encoding="ascii") as file:
             file.write(f'{{"type":"FeatureCollection","photo":{about},"features":[\n')
             features = JsonList(file)
-            for piece in photo.pieces():
-                features.append(_feature(piece, photo, job))
+            for piece in image.pieces():
+                features.append(_feature(piece, image, job))
             file.write("\n]}\n")
-        job.place(photo, f"images/{photo.name}")
+        job.place(image, f"images/{image.name}")
 
 
-def _feature(piece: Piece, photo: Labelled, job: Job) -> dict[str, Any]:
+def _feature(piece: Piece, image: LabelledImage, job: ExportJob) -> dict[str, Any]:
     parts = [
         Part(thinned(shell, job.tolerance), [thinned(hole, job.tolerance) for hole in holes])
         for shell, holes in parts_of(piece.mask)
     ]
     again = painted(parts, (piece.mask.shape[0], piece.mask.shape[1]))
-    job.tally.add(iou(again, piece.mask), photo.name, piece.id)
+    job.fidelity.add(iou(again, piece.mask), image.name, piece.id)
     polygons = [
         [_closed(ring, piece.corner) for ring in (part.shell, *part.holes)] for part in parts
     ]

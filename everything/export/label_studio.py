@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everything.core.geometry import Size
-from everything.export.writer import CLASS, Job, JsonList, Labelled, Piece
+from everything.export.writer import CLASS, ExportJob, JsonList, LabelledImage, Piece
 
 _WIDTHS = (3, 4, 8, 16)  # bits
 _CONFIG = f"""<View>
@@ -25,25 +25,25 @@ _CONFIG = f"""<View>
 """
 
 
-def write(photos: Iterable[Labelled], job: Job) -> None:
-    """Write the tasks; where the photos are is `job.url` followed by their names."""
+def write(images: Iterable[LabelledImage], job: ExportJob) -> None:
+    """Write the tasks; where the images are is `job.url` followed by their names."""
     job.file("config.xml").write_text(_CONFIG, encoding="ascii")
     with job.file("tasks.json").open("w", encoding="ascii") as file:
         tasks = JsonList(file)
         file.write("[\n")
-        for photo in photos:
-            tasks.append(_task(photo, job))
-            job.place(photo, f"images/{photo.name}")
+        for image in images:
+            tasks.append(_task(image, job))
+            job.place(image, f"images/{image.name}")
         file.write("\n]\n")
 
 
-def _task(photo: Labelled, job: Job) -> dict[str, Any]:
-    masks = [_mask(piece, photo.size) for piece in photo.pieces()]
-    job.tally.add_exact(len(masks))
+def _task(image: LabelledImage, job: ExportJob) -> dict[str, Any]:
+    masks = [_mask(piece, image.size) for piece in image.pieces()]
+    job.fidelity.add_exact(len(masks))
     prediction = {"model_version": "everything", "result": masks}
     return {
-        "data": {"image": job.url + quote(photo.name)},
-        "meta": {"file_name": photo.name},
+        "data": {"image": job.url + quote(image.name)},
+        "meta": {"file_name": image.name},
         "predictions": [prediction],
     }
 

@@ -6,25 +6,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everything.core.label_map import label_map
-from everything.export.writer import Job, Labelled
+from everything.export.writer import ExportJob, LabelledImage
 
 
-def flattened(photo: Labelled, job: Job, most: int = 2**24 - 1) -> NDArray[np.int32]:
-    """Return the map (H, W) of a photo: 0, or 1 + the row of the smallest mask there.
+def flattened(image: LabelledImage, job: ExportJob, most: int = 2**24 - 1) -> NDArray[np.int32]:
+    """Return the map (H, W) of an image: 0, or 1 + the row of the smallest mask there.
 
     most: the largest number that the format holds; of more masks the best by predicted IoU stay.
     Counts how much of each mask can be seen.
     """
-    rows = np.arange(len(photo.annotations))
+    rows = np.arange(len(image.annotations))
     if len(rows) > most:
-        scores = [-annotation.get("predicted_iou", 0.0) for annotation in photo.annotations]
+        scores = [-annotation.get("predicted_iou", 0.0) for annotation in image.annotations]
         rows = np.sort(np.argsort(scores, kind="stable")[:most])
-        job.tally.left_out += len(photo.annotations) - most
-    codes = photo.codes
-    labels = label_map([codes[row] for row in rows], photo.size)
+        job.fidelity.left_out += len(image.annotations) - most
+    codes = image.codes
+    labels = label_map([codes[row] for row in rows], image.size)
     seen = np.bincount(labels.ravel(), minlength=len(rows) + 1)
     for number, row in enumerate(rows.tolist(), 1):
-        annotation = photo.annotations[row]
+        annotation = image.annotations[row]
         part = int(seen[number]) / int(annotation["area"])
-        job.tally.add(part, photo.name, int(annotation.get("id", row)))
+        job.fidelity.add(part, image.name, int(annotation.get("id", row)))
     return labels

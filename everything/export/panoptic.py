@@ -15,27 +15,30 @@ from scipy import ndimage
 
 from everything.export.coco import CATEGORY, HEAD, about
 from everything.export.overlap_free import flattened
-from everything.export.writer import Job, Labelled, json_lists
+from everything.export.writer import ExportJob, LabelledImage, json_lists
 
 
-def write(photos: Iterable[Labelled], job: Job) -> None:
-    """Write one PNG a photo and one JSON file; hidden masks are in neither."""
+def write(images: Iterable[LabelledImage], job: ExportJob) -> None:
+    """Write one PNG per image and one JSON file; hidden masks are in neither."""
     head = HEAD | {"categories": [CATEGORY | {"isthing": 1}]}
-    with json_lists(job.file("panoptic.json"), head, "images", "annotations") as (images, rows):
-        for photo in photos:
-            labels = flattened(photo, job)
-            images.append(about(photo))
-            rows.append(
+    with json_lists(job.file("panoptic.json"), head, "images", "annotations") as (
+        image_records,
+        image_rows,
+    ):
+        for image in images:
+            labels = flattened(image, job)
+            image_records.append(about(image))
+            image_rows.append(
                 {
-                    "image_id": photo.number,
-                    "file_name": f"{photo.stem}.png",
+                    "image_id": image.number,
+                    "file_name": f"{image.stem}.png",
                     "segments_info": _segments(labels),
                 }
             )
             colours = np.stack([labels >> shift & 0xFF for shift in (0, 8, 16)], -1)
-            path = job.file(f"panoptic/{photo.stem}.png")
+            path = job.file(f"panoptic/{image.stem}.png")
             Image.fromarray(colours.astype(np.uint8)).save(path)
-            job.place(photo, f"images/{photo.name}")
+            job.place(image, f"images/{image.name}")
 
 
 def _segments(labels: NDArray[np.int32]) -> list[dict[str, Any]]:

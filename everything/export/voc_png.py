@@ -1,7 +1,7 @@
 """Pascal VOC's segmentation: SegmentationObject/STEM.png, SegmentationClass/STEM.png, labelmap.txt.
 
 A pixel has one mask: the smallest there. Its palette holds 254 objects (255 stands for "void"):
-of more masks in one photo the best by predicted IoU are kept and the others counted.
+of more masks in one image the best by predicted IoU are kept and the others counted.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from everything.export.overlap_free import flattened
-from everything.export.writer import CLASS, Job, Labelled
+from everything.export.writer import CLASS, ExportJob, LabelledImage
 
 MOST = 254
 
 
-def write(photos: Iterable[Labelled], job: Job) -> None:
-    """Write two PNGs a photo, and the list of photos."""
+def write(images: Iterable[LabelledImage], job: ExportJob) -> None:
+    """Write two PNGs per image, and the list of images."""
     red, green, blue = palette()[1].tolist()
     job.file("labelmap.txt").write_text(
         f"# label:color_rgb:parts:actions\nbackground:0,0,0::\n{CLASS}:{red},{green},{blue}::\n"
     )
     with job.file("ImageSets/Segmentation/default.txt").open("w", encoding="utf-8") as names:
-        for photo in photos:
-            objects = flattened(photo, job, MOST).astype(np.uint8)
-            _save(objects, job, f"SegmentationObject/{photo.stem}.png")
-            _save((objects > 0).astype(np.uint8), job, f"SegmentationClass/{photo.stem}.png")
-            names.write(f"{photo.stem}\n")
-            suffix = PurePosixPath(photo.name).suffix
-            job.place(photo, f"JPEGImages/{photo.stem}{suffix}")
+        for image in images:
+            objects = flattened(image, job, MOST).astype(np.uint8)
+            _save(objects, job, f"SegmentationObject/{image.stem}.png")
+            _save((objects > 0).astype(np.uint8), job, f"SegmentationClass/{image.stem}.png")
+            names.write(f"{image.stem}\n")
+            suffix = PurePosixPath(image.name).suffix
+            job.place(image, f"JPEGImages/{image.stem}{suffix}")
 
 
 def palette() -> NDArray[np.uint8]:
@@ -44,7 +44,7 @@ def palette() -> NDArray[np.uint8]:
     return colours
 
 
-def _save(labels: NDArray[np.uint8], job: Job, name: str) -> None:
+def _save(labels: NDArray[np.uint8], job: ExportJob, name: str) -> None:
     image = Image.fromarray(labels).convert("P")
     image.putpalette(palette().tobytes())
     image.save(job.file(name))

@@ -1,4 +1,4 @@
-"""What every export is given: photos with their masks one after the other, and where to write."""
+"""What every exporter is given: images with their masks one after the other, and an ExportJob."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from everything.core.geometry import Size
 from everything.core.mask_hierarchy import levels_of
 from everything.core.sa1b import Annotation
 from everything.errors import ImageError, InputError
-from everything.export.fidelity import Tally
+from everything.export.fidelity import Fidelity
 from everything.io.images.decode import Limits
 from everything.io.images.fetch import read_source
 from everything.io.images.sources import Source
 from everything.io.results.reader import Result, Results
 
-Placing = Literal["none", "link", "copy"]
-CLASS = "object"  # the only one: masks have no names
+ImagePlacement = Literal["none", "link", "copy"]
+CLASS = "object"  # the only class: masks have no class names
 
 
 class Piece(NamedTuple):
-    """A mask bool (h, w) of at least one pixel inside its box, at `corner` (x, y) of its photo."""
+    """A mask bool (h, w) of at least one pixel inside its box, at `corner` (x, y) of its image."""
 
     id: int
     annotation: Annotation
@@ -42,12 +42,16 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """A photo with its masks.
+class LabelledImage:
+    """An image with its masks.
 
-    number: 1 for the first one. name: relative, one line of valid Unicode. stem: the name without
-    suffix, or with more where two would be equal. size: (H, W) px. annotations: those with at
-    least one pixel. find: returns where the photo is, or None.
+    Args:
+        number: Number of the image, from 1.
+        name: Relative file name, one line of valid Unicode.
+        stem: The name without its suffix, or with more where two would be equal.
+        size: Height and width, px.
+        annotations: SA-1B annotations of the masks with at least one pixel.
+        find: Returns where the image file is, or None if it is not found.
     """
 
     number: int
@@ -59,86 +63,100 @@ class Labelled:
 
     @property
     def codes(self) -> list[rle.Rle]:
-        """The masks."""
+        """Return the masks as COCO run-length codes."""
         return [annotation["segmentation"] for annotation in self.annotations]
 
     def pieces(self) -> Iterator[Piece]:
-        """Yield each mask inside its box."""
+        """Yield each mask, cropped to its box."""
         for row, annotation in enumerate(self.annotations):
             mask, corner = rle.cut(annotation["segmentation"])
             yield Piece(int(annotation.get("id", row)), annotation, mask, corner)
 
 
 @dataclass(frozen=True)
-class Job:
-    """Where an export goes and how.
+class ExportJob:
+    """Where an export is written, and with which options.
 
-    out: an empty folder. photos: whether they are placed beside the labels. polygons: instead of
-    run lengths where the format has both. tolerance: px by which polygons may differ to have fewer
-    corners. url: what stands before a photo's name for tools that load photos by URL.
+    Args:
+        out: An empty folder.
+        images: Whether the images are placed in the export.
+        polygons: Write polygons instead of run-length codes, where the format has both.
+        tolerance: How far polygons may deviate from the outline to have fewer corners, px.
+        url: Prefix of image names for tools that load images by URL.
+        fidelity: Counts what the export holds of the masks; each exporter adds to it.
     """
 
     out: Path
-    photos: Placing = "none"
+    images: ImagePlacement = "none"
     polygons: bool = False
     tolerance: float = 0.0
     url: str = ""
-    tally: Tally = field(default_factory=Tally)
+    fidelity: Fidelity = field(default_factory=Fidelity)
 
     def file(self, name: str) -> Path:
-        """Return where a file goes, with its folder made."""
+        """Return the path of a file of the export; its folder is created."""
         path = self.out / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def place(self, photo: Labelled, name: str) -> None:
-        """Put a photo under a name of the export, as a link or a copy, if photos are wanted.
+    def place(self, image: LabelledImage, name: str) -> None:
+        """Link or copy an image to a file of the export, unless images are not wanted.
 
-        One in a bucket or an archive is always copied.
+        Images in a bucket or an archive are always copied.
         """
-        if self.photos == "none":
+        if self.images == "none":
             return
-        source = photo.find()
+        source = image.find()
         if source is None:
-            self.tally.lost_photos += 1
+            self.fidelity.images_not_found += 1
             return
         place = source.location
-        if self.photos == "link" and source.start is None and isinstance(place, Path):
+        if self.images == "link" and source.start is None and isinstance(place, Path):
             self.file(name).symlink_to(place.resolve())
             return
         try:
             self.file(name).write_bytes(read_source(source, Limits()))
         except ImageError:
-            self.tally.lost_photos += 1
+            self.fidelity.images_not_found += 1
 
 
 class Write(Protocol):
-    """Writes one format; photos come once, and only one of them is to be held."""
+    """Writes one format. Images come one at a time; exporters must not keep them."""
 
-    def __call__(self, photos: Iterable[Labelled], job: Job) -> None:
-        """Write all photos below `job.out`, and count what was kept in `job.tally`."""
+    def __call__(self, images: Iterable[LabelledImage], job: ExportJob) -> None:
+        """Write all images below `job.out`, and count every mask in `job.fidelity`."""
 
 
-def labelled(results: Results, tally: Tally, level: Level = "all") -> Iterator[Labelled]:
-    """Yield what a label folder has, only masks of a level, and count what is left out.
+def labelled_images(
+    results: Results, fidelity: Fidelity, level: Level = "all"
+) -> Iterator[LabelledImage]:
+    """Yield the images of a results folder.
 
-    Raises InputError for annotations that cannot be read.
+    Args:
+        results: The folder.
+        fidelity: Counts the images, and the masks that are left out.
+        level: Only masks of this level.
+
+    Raises:
+        InputError: If annotations cannot be read.
     """
     stems = _stems([printable(key) for key in results.files])
     for number, key in enumerate(results.files, 1):
         result = results.read(key)
         if not is_inside(result.name):
             where = results.where(key)
-            raise InputError(f"{where}: its photo's name leads out of the folder: rename it")
+            raise InputError(f"{where}: the image's name leads out of the folder: rename it")
         found = _with_pixels(result)
         if level != "all":
             scores = [float(one.get("predicted_iou", 1.0)) for one in found]
             levels = levels_of([one["segmentation"] for one in found], scores)
             found = [one for one, its in zip(found, levels, strict=True) if its == level]
-        tally.left_out += len(result.annotations) - len(found)
-        tally.photos += 1
+        fidelity.left_out += len(result.annotations) - len(found)
+        fidelity.images += 1
         find = partial(results.photo, key, result.name)
-        yield Labelled(number, printable(result.name), stems[number - 1], result.size, found, find)
+        yield LabelledImage(
+            number, printable(result.name), stems[number - 1], result.size, found, find
+        )
 
 
 def _with_pixels(result: Result) -> list[Annotation]:
@@ -160,14 +178,14 @@ def _stems(names: list[str]) -> list[str]:
 
 
 class JsonList:
-    """A list in a JSON file, written item by item."""
+    """Writes the items of a JSON list to a file, one at a time."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
         self._between = ""
 
     def append(self, item: Any) -> None:
-        """Write one more item."""
+        """Write one item."""
         # Not json.dump, which writes in thousands of small pieces what C code makes in one.
         text = json.dumps(item, separators=(",", ":"), allow_nan=False)
         self._file.write(self._between + text)
@@ -176,7 +194,16 @@ class JsonList:
 
 @contextmanager
 def json_lists(path: Path, head: dict[str, Any], *names: str) -> Iterator[list[JsonList]]:
-    """Give lists to be filled at the same time, which then follow `head` in one JSON file."""
+    """Write lists that are filled at the same time to one JSON file.
+
+    Args:
+        path: The file.
+        head: What comes before the lists.
+        names: Keys of the lists.
+
+    Yields:
+        The lists, in the order of their names.
+    """
     parts = [path.with_name(f"{path.name}.{name}") for name in names]
     with ExitStack() as stack:
         yield [JsonList(stack.enter_context(part.open("w", encoding="ascii"))) for part in parts]

@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 from everything.cli.main import app
 from everything.config import Level
 from everything.errors import ConfigError, InputError, StoreError
-from everything.export import EXPORTERS, export
+from everything.export import EXPORTERS
+from everything.export.run import export
 from everything.export.voc_png import MOST
-from everything.export.writer import Labelled
+from everything.export.writer import ExportJob, LabelledImage
 from everything.io.results.reader import Results
 from tests.export.handed import write_handed
 from tests.labelled import disc, records, write_labels
@@ -38,7 +39,7 @@ def test_an_export_is_all_there_or_not_at_all(labels: Results, tmp_path: Path, t
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert json.loads((out / "export.json").read_bytes())["format"] == to
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    with pytest.raises(StoreError, match=r"out: holds an export: .*--overwrite"):
+    with pytest.raises(StoreError, match=r"out: holds an earlier export: .*--overwrite"):
         export(labels.root, to, out)
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     export(labels.root, to, out, overwrite=True)
@@ -64,24 +65,24 @@ def test_what_stops_on_the_way_leaves_what_was_there(labels: Results, tmp_path: 
 @pytest.mark.parametrize("to", FORMATS)
 def test_photos_without_masks_and_no_photos(tmp_path: Path, to: str):
     write_labels(tmp_path / "l", tmp_path / "p", {"x.png": [np.zeros((5, 7), bool)]})
-    tally = export(tmp_path / "l", to, tmp_path / "out")
-    assert (tally.photos, tally.masks, tally.left_out) == (1, 0, 1)
+    fidelity = export(tmp_path / "l", to, tmp_path / "out")
+    assert (fidelity.images, fidelity.masks, fidelity.left_out) == (1, 0, 1)
     (tmp_path / "none").mkdir()
-    assert export(tmp_path / "none", to, tmp_path / "nothing").photos == 0
+    assert export(tmp_path / "none", to, tmp_path / "nothing").images == 0
 
 
 def test_nothing_else_is_ever_replaced(labels: Results, tmp_path: Path):
     (tmp_path / "mine.txt").write_text("mine")
     for overwrite in (False, True):
-        with pytest.raises(StoreError, match="is not empty and no export"):
+        with pytest.raises(StoreError, match="not empty and not an export"):
             export(labels.root, "coco", tmp_path, overwrite=overwrite)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_wrong_settings(labels: Results, tmp_path: Path):
-    with pytest.raises(ConfigError, match=r"xml: no such format: take one of coco,"):
+    with pytest.raises(ConfigError, match=r"xml: unknown format: choose one of coco,"):
         export(labels.root, "xml", tmp_path / "out")
-    with pytest.raises(ConfigError, match="leave --polygons out"):
+    with pytest.raises(ConfigError, match="coco only, not to cvat: drop it"):
         export(labels.root, "cvat", tmp_path / "out", polygons=True)
     with pytest.raises(ConfigError, match="give 0 or more"):
         export(labels.root, "yolo-seg", tmp_path / "out", tolerance=-1)
@@ -105,14 +106,14 @@ def test_fewer_corners_cost_and_say_what(labels: Results, tmp_path: Path, to: st
 
 @pytest.mark.parametrize(("level", "count"), [("whole", 4), ("part", 6), ("subpart", 0)])
 def test_only_a_level(labels: Results, tmp_path: Path, level: Level, count: int):
-    tally = export(labels.root, "coco", tmp_path / "out", level=level)
-    assert (tally.masks, tally.left_out) == (count, 11 - count)
+    fidelity = export(labels.root, "coco", tmp_path / "out", level=level)
+    assert (fidelity.masks, fidelity.left_out) == (count, 11 - count)
 
 
 def test_photos_that_are_gone_are_counted(tmp_path: Path):
     write_labels(tmp_path / "l", tmp_path / "p", {"x.png": [disc((9, 9), (4, 4), 3)]})
     (tmp_path / "p" / "x.png").unlink()
-    assert export(tmp_path / "l", "yolo-seg", tmp_path / "out").lost_photos == 1
+    assert export(tmp_path / "l", "yolo-seg", tmp_path / "out").images_not_found == 1
 
 
 @pytest.mark.parametrize("to", FORMATS)
@@ -129,8 +130,8 @@ def test_names_that_break_other_formats(tmp_path: Path):
     names = ["<a>&\"'.png", "line\nbreak.png", "\udcff.png", "a b.PNG", "a b.png"]
     write_labels(tmp_path / "l", tmp_path / "p", {n: [disc((9, 9), (4, 4), 3)] for n in names})
     for to in FORMATS:
-        tally = export(tmp_path / "l", to, tmp_path / to, photos="link")
-        assert (tally.masks, tally.lost_photos) == (5, 0)
+        fidelity = export(tmp_path / "l", to, tmp_path / to, photos="link")
+        assert (fidelity.masks, fidelity.images_not_found) == (5, 0)
     texts = [p for p in (tmp_path / "yolo-seg" / "labels").rglob("*") if p.is_file()]
     photos = [p for p in (tmp_path / "yolo-seg" / "images").rglob("*") if p.is_file()]
     assert {p.stem for p in texts} == {p.stem for p in photos}
@@ -143,23 +144,21 @@ def test_vocs_palette_holds_the_best_254(tmp_path: Path):
         masks[row].flat[row : row + 2] = True
     scores = [row / 300 for row in range(300)]
     write_labels(tmp_path / "l", tmp_path / "p", {"x.png": list(masks)}, scores=scores)
-    tally = export(tmp_path / "l", "voc-png", tmp_path / "out")
-    assert (tally.masks, tally.left_out) == (MOST, 300 - MOST)
+    fidelity = export(tmp_path / "l", "voc-png", tmp_path / "out")
+    assert (fidelity.masks, fidelity.left_out) == (MOST, 300 - MOST)
     found = np.array(Image.open(tmp_path / "out" / "SegmentationObject" / "x.png"))
     assert (found.flat[300 - MOST] == 1, found.flat[299 - MOST]) == (True, 0)
 
 
 @pytest.mark.parametrize("to", FORMATS)
 def test_memory_does_not_grow_with_the_photos(to: str, tmp_path: Path):
-    from everything.export import writer as jobs
-
     masks = records([disc((60, 80), (40, 30), r) for r in (3, 5, 7, 9)] * 4, [0.5] * 16)
 
     def peak(count: int) -> int:
-        job = jobs.Job(tmp_path / f"{count}")
+        job = ExportJob(tmp_path / f"{count}")
         job.out.mkdir()
         photos = (
-            Labelled(n, f"{n}.png", f"{n}", (60, 80), masks, None) for n in range(1, count + 1)
+            LabelledImage(n, f"{n}.png", f"{n}", (60, 80), masks, None) for n in range(1, count + 1)
         )
         tracemalloc.start()
         EXPORTERS[to].load()(photos, job)
@@ -181,5 +180,5 @@ def test_the_command(labels: Results, tmp_path: Path):
     again = run.invoke(app, command)
     assert (again.exit_code, "--overwrite" in again.output) == (1, True)
     table = run.invoke(app, [*command, "--overwrite"])
-    assert "IoU with the masks, mean" in table.stdout
+    assert "mean IoU with the masks" in table.stdout
     assert run.invoke(app, [*command[:3], "tfrecord", *command[4:]]).exit_code == 2

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from everything.export import export
+from everything.export.run import export
 from everything.io.results.reader import Results
 from tests.export.handed import write_handed, written_masks
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools.coco import COCO
 
-from everything.export import export
+from everything.export.run import export
 from everything.io.results.reader import Results
 from tests.export.handed import iou, write_handed, written_masks
 
@@ -33,7 +33,7 @@ def coco(path: Path) -> COCO:
 
 @pytest.mark.parametrize("polygons", [False, True])
 def test_coco_by_pycocotools(labels: Results, tmp_path: Path, polygons: bool):
-    tally = export(labels.root, "coco", tmp_path / "out", polygons=polygons, photos="link")
+    fidelity = export(labels.root, "coco", tmp_path / "out", polygons=polygons, photos="link")
     read = coco(tmp_path / "out")
     assert [image["file_name"] for image in read.dataset["images"]] == list(labels.files)
     for image in read.dataset["images"]:
@@ -47,7 +47,7 @@ def test_coco_by_pycocotools(labels: Results, tmp_path: Path, polygons: bool):
             x, y, w, h = annotation["bbox"]
             assert [x, x + w - 1] == np.flatnonzero(mask.any(0))[[0, -1]].tolist()
             assert [y, y + h - 1] == np.flatnonzero(mask.any(1))[[0, -1]].tolist()
-    assert (tally.masks, tally.left_out, tally.total) == (10, 1, 10)
+    assert (fidelity.masks, fidelity.left_out, fidelity.total) == (10, 1, 10)
 
 
 def test_panoptic_from_its_description(labels: Results, tmp_path: Path):
@@ -81,8 +81,8 @@ def test_yolo_seg_by_ultralytics_loader(labels: Results, tmp_path: Path):
     from ultralytics.utils import LOGGER
 
     LOGGER.setLevel("ERROR")
-    tally = export(labels.root, "yolo-seg", tmp_path / "out", photos="copy")
-    assert tally.least > 0.9
+    fidelity = export(labels.root, "yolo-seg", tmp_path / "out", photos="copy")
+    assert fidelity.least > 0.9
     dataset = YOLODataset(
         img_path=str(tmp_path / "out" / "images"),
         imgsz=160,
@@ -104,7 +104,7 @@ def test_yolo_seg_by_ultralytics_loader(labels: Results, tmp_path: Path):
         if key == "a/four.png":  # 160 px wide, so it is not resized; padded above and below
             found = found[:, 20:140]
             ious = sorted(max(iou(mask, other) for other in found) for mask in expected)
-            assert ious[0] == pytest.approx(tally.least, abs=0.01)
+            assert ious[0] == pytest.approx(fidelity.least, abs=0.01)
             assert ious[1:] == [1.0] * (len(ious) - 1)
 
 

@@ -21,7 +21,7 @@ from everything.cli.main import app
 from everything.core import rle
 from everything.errors import InputError, StoreError
 from everything.evaluation.mask_scores import evaluate
-from everything.export import export
+from everything.export.run import export
 from everything.io.datasets.coco_stream import photos_of
 from everything.io.images.sources import Source
 from everything.io.results.reader import Results

@@ -13,7 +13,7 @@ from rich.console import Console
 from everything.config import Output
 from everything.errors import InputError
 from everything.evaluation.mask_scores import evaluate
-from everything.export import export
+from everything.export.run import export
 from everything.io.images.listing import list_photos
 from everything.io.images.sources import Source
 from everything.io.results.original_image import photo_of
