@@ -83,7 +83,7 @@ class Discs:
         time.sleep(self.seconds)
         return view
 
-    def encode_together(self, views: Sequence[View]) -> list[View]:
+    def encode_batch(self, views: Sequence[View]) -> list[View]:
         return [self.encode(view) for view in views]
 
     def propose(self, embedding: View, prompts: Prompts, multimask_output: bool) -> PlainCandidates:

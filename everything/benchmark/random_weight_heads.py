@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from everything.config import Decoding
 from everything.core.geometry import View
 from everything.decoding.reference import PlainDecoder, PlainImage
 from everything.decoding.sam2 import PlainSam2Image
@@ -72,8 +73,8 @@ def watched(model: Model, see: Callable[[Tensor], None]) -> AbstractContextManag
 def encoded(model: Model, view: View) -> PlainImage | PlainSam2Image:
     """Return a view for the plain decoder, whose heads may change."""
     if isinstance(model, Sam2StillModel):
-        model.decode_plainly()
-        image = model.encode(view)
+        plain = Decoding(decoder="plain")
+        image = Sam2StillModel(model.network, decoding=plain).encode(view)
         assert isinstance(image, PlainSam2Image)
         return image
     features = model.network.image_encoder(model.pixels(view))

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from everything.config import Compute
+from everything.config import Compute, Decoding
 from everything.errors import ConfigError
 
+ON_CPU, DEFAULT_DECODING = Compute(device="cpu"), Decoding()
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 

@@ -1,24 +1,22 @@
-"""The protocols: what a variant must do, and what a sampler must do."""
+"""The protocols of a model and of the candidate masks that it proposes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from torch import Tensor
 
-from everything.config import Compute
 from everything.core.geometry import Frame, Size, View
 from everything.core.prompts import Prompts
-
-if TYPE_CHECKING:
-    pass
 
 
 class Candidates(Protocol):
     """Candidate masks whose scores are known before any of them is drawn.
 
-    N rows, ordered by prompt, then by level. Of rows with equal `identity` one is drawn. What is
-    known of them is on the processor, where it is decided which to draw; what draws is not.
+    N rows, ordered by prompt, then by level. Of rows with equal `identity` only one is drawn. The
+    columns are on the CPU, where it is decided which rows to draw; the masks are drawn on the
+    model's device.
     """
 
     @property
@@ -33,7 +31,7 @@ class Candidates(Protocol):
 
     @property
     def level(self) -> Tensor:
-        """Which of the prompt's answers, int64 (N,)."""
+        """Which of the prompt's masks, from 0, int64 (N,)."""
         ...
 
     @property
@@ -42,33 +40,49 @@ class Candidates(Protocol):
         ...
 
     def draw(self, rows: Tensor) -> Tensor:
-        """Return logits float32 (K, hl, wl) over the canvas of the rows int64 (K,), in order, where
-        the model computes."""
+        """Draw some rows.
+
+        Args:
+            rows: int64 (K,).
+
+        Returns:
+            Logits float32 (K, hl, wl) over the canvas, in the order of `rows`, on the model's
+            device.
+        """
         ...
 
 
 class Model(Protocol):
-    """A variant with its weights: it sees a view once and answers prompts about it."""
+    """A variant with its weights, on its device: it encodes an image and answers prompts about it.
 
-    def place(self, compute: Compute) -> None:
-        """Go where the settings say, once, before anything else; raises ConfigError if that is
-        not here or not for this variant."""
-        ...
+    A view is an image, or the part of one that is encoded by itself (a crop, a tile). Every method
+    is called in inference mode.
+    """
 
     def frame(self, view: Size) -> Frame:
         """Return where a view of (h, w) px lies on the model's canvas."""
         ...
 
     def encode(self, view: View) -> Any:
-        """Return what the model knows of a view; only its own `propose` can read it."""
+        """Return the embedding of a view; only the same model can read it."""
+        ...
+
+    def encode_batch(self, views: Sequence[View]) -> list[Any]:
+        """Return the embedding of each view, in order; a model whose image encoder takes batches
+        runs it once."""
         ...
 
     def features(self, embedding: Any) -> Tensor:
-        """Return feature maps (1, C, h, w) over the canvas, for networks that grow on this one
-        (samplers/auto_ppn.py)."""
+        """Return feature maps float32 (1, C, h, w) over the canvas, for networks that build on this
+        one (samplers/auto_ppn.py)."""
         ...
 
     def propose(self, embedding: Any, prompts: Prompts, multimask_output: bool) -> Candidates:
-        """Return the answers to prompts (P rows, px of the canvas that `frame` describes): three
-        to each with multimask_output, one without."""
+        """Return the candidate masks of prompts.
+
+        Args:
+            embedding: From `encode` or `encode_batch`.
+            prompts: P prompts, in px of the canvas that `frame` describes.
+            multimask_output: Three candidates for each prompt instead of one.
+        """
         ...

@@ -1,6 +1,8 @@
-"""Which decoder a pair of modules gets: by their structure, never by a name."""
+"""The choice of a decoder for a pair of modules, by their structure."""
 
 from __future__ import annotations
+
+from contextlib import suppress
 
 from torch import nn
 
@@ -8,7 +10,6 @@ from everything.decoding.decoder_parts import UnlikeSAM
 from everything.decoding.protocols import Decoder
 from everything.decoding.reference import PlainDecoder
 from everything.decoding.shared_image import SharedImageDecoder
-from everything.kernels.loader import INSTRUCTIONS
 
 
 def choose(
@@ -17,16 +18,20 @@ def choose(
     plain: bool = False,
     kernels: str = "auto",
     compile: bool = False,
-) -> tuple[Decoder, str]:
-    """Return the shared-image decoder where the modules' structure allows it, else the plain one,
-    and a sentence that says which it is and why, for reports. plain: always the plain one.
-    kernels, compile: see Compute. Raises ConfigError as SharedImageDecoder.of does.
+) -> Decoder:
+    """Return the shared-image decoder if the modules' structure allows it, else the plain one.
+
+    Args:
+        prompt_encoder: SAM's, or one with its interface.
+        mask_decoder: SAM's, or one with its interface.
+        plain: Always return the plain decoder.
+        kernels: See `Compute.kernels`.
+        compile: See `Compute.compile`.
+
+    Raises:
+        ConfigError: If the kernels are not available, as `SharedImageDecoder.of` does.
     """
-    if plain:
-        return PlainDecoder(prompt_encoder, mask_decoder), "plain decoder: asked for"
-    try:
-        shared = SharedImageDecoder.of(prompt_encoder, mask_decoder, kernels, compile)
-    except UnlikeSAM as error:
-        return PlainDecoder(prompt_encoder, mask_decoder), f"plain decoder: {error}"
-    by = f"{INSTRUCTIONS[0]} kernels" if shared.fused else "torch"
-    return shared, f"shared-image decoder, exact, {by}"
+    if not plain:
+        with suppress(UnlikeSAM):
+            return SharedImageDecoder.of(prompt_encoder, mask_decoder, kernels, compile)
+    return PlainDecoder(prompt_encoder, mask_decoder)

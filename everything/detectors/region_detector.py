@@ -66,7 +66,7 @@ def find(scene: Scene, *, conf: float, iou: float, max_det: int) -> RegionsFound
 @cache
 def _embedded() -> UcmModel:
     path = VARIANTS["ucm"].weights.path()
-    return UcmModel(blueprint().load(read_state(path), str(path)), GLANCE)
+    return UcmModel(blueprint().load(read_state(path), str(path)), looks=GLANCE)
 
 
 def _distinct(regions: Regions, best: Ints, iou: float, count: int) -> Ints:

@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 class EncoderQueue:
     """The views that a model is going to be asked about, in that order.
 
-    model: with `encode_together` if more than one view is to be encoded `together`. What is known
+    model: with `encode_batch` if more than one view is to be encoded `together`. What is known
     of views that were not asked for yet is held: that many embeddings at most.
     """
 
@@ -53,7 +53,7 @@ class EncoderQueue:
         with timer.stage("encode"):
             if self._together == 1:
                 return self._model.encode(view)
-            return self._model.encode_together([view] * self._together)[0]
+            return self._model.encode_batch([view] * self._together)[0]
 
     def _encode_from(self, view: View, timer: StageTimer) -> None:
         waiting = [each for key, each in self._coming.items() if key not in self._known]
@@ -63,7 +63,7 @@ class EncoderQueue:
         try:
             with timer.shared("encode", [other for _, other in batch]):
                 full = views + views[:1] * (self._together - len(views))
-                found = self._model.encode_together(full)[: len(views)]
+                found = self._model.encode_batch(full)[: len(views)]
         except Overtime:
             raise  # of this photo alone: the others wait for the next batch
         except Exception as error:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from everything.config import Recipe
-from everything.errors import ConfigError
 from everything.pipeline.pipeline import Pipeline
 from everything.recipes.provenance import check_files
 from everything.recipes.resolve import resolve, sampler_record, variant_record
@@ -45,31 +44,22 @@ def load(
 
 
 def build(recipe: Recipe) -> Pipeline:
-    """Return the model, its weights loaded, and the sampler of a recipe.
+    """Build the pipeline of a recipe: the model with its weights on its device, and the sampler.
 
-    Raises WeightsError, also if a file is not the recipe's, as it can be on another machine, and
-    ConfigError for a decoder or batches of photos that the variant does not have, or a device that
-    is not here.
+    Raises:
+        WeightsError: If a file is missing or is not the one that the recipe was made with, as can
+            happen on another machine.
+        ConfigError: If the device is not available, or the variant has no such decoder or cannot
+            encode batches of images.
     """
     record = variant_record(recipe.variant)
     own = recipe.checkpoint
     path = staged(own, recipe.weights) if own else record.weights.path()
     check_files(recipe, record, path)
-    module = record.network_module()
     state = completed(read_state(path), record)
-    model = module.build(state, str(path), **record.options)
-    model.place(recipe.compute)
-    if recipe.decoding.decoder == "plain":
-        if not hasattr(model, "decode_plainly"):
-            raise ConfigError(
-                f"decoding.decoder = 'plain': {recipe.variant} has no other decoder: leave it out"
-            )
-        model.decode_plainly()
-    if recipe.compute.images_per_batch > 1 and not hasattr(model, "encode_together"):
-        raise ConfigError(
-            f"compute.images_per_batch = {recipe.compute.images_per_batch}: {recipe.variant} sees "
-            f"one photo at a time: leave it out"
-        )
+    model = record.network_module().build(
+        state, str(path), recipe.compute, recipe.decoding, **record.options
+    )
     settings = {key: value for key, value in recipe.sampler.items() if key != "name"}
     sampler = sampler_record(recipe.sampler["name"]).load()(**settings)
     return Pipeline(model, sampler, recipe)

@@ -4,7 +4,7 @@ To add one here: a record in records/ and, if no module in networks/ builds its 
 module with these two functions:
 
 - `blueprint(**options) -> Blueprint`: the network, and the names of its tensors in the checkpoint.
-- `build(state, path, **options) -> Model`: the model, ready on its device.
+- `build(state, path, compute, decoding, **options) -> Model`: the model, ready on its device.
 
 To add one from another package: an entry point of the group `everything.variants` that names a
 VariantRecord (everything/core/plugins.py).

@@ -8,6 +8,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from everything.config import Compute, Decoding
+from everything.errors import ConfigError
 from everything.variants.checkpoints.reader import Weights
 
 PADDED = "longest side to 1024 px, padded"
@@ -16,6 +18,23 @@ PADDED_512 = "longest side to 512 px, padded; prompts at 1024 px"
 APACHE = "Apache-2.0"
 GITHUB = "https://github.com"
 HUGGING_FACE = "https://huggingface.co"
+
+
+def check_supported(name: str, compute: Compute, decoding: Decoding) -> None:
+    """Raise ConfigError for settings that only variants with SAM's own modules support.
+
+    Args:
+        name: The variant, for the message.
+        compute: Must not ask for batches of images.
+        decoding: Must not ask for the plain decoder.
+    """
+    if decoding.decoder == "plain":
+        raise ConfigError(f"decoding.decoder = 'plain': {name} has no other decoder: leave it out")
+    if compute.images_per_batch > 1:
+        raise ConfigError(
+            f"compute.images_per_batch = {compute.images_per_batch}: {name} encodes one image at a "
+            f"time: leave it out"
+        )
 
 
 @dataclass(frozen=True)

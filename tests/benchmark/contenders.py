@@ -21,10 +21,7 @@ from tests.blob_sam import blob_sam
 
 def build_blobs(recipe: Recipe) -> Pipeline:
     """Take the place of loading.build: whatever the variant, it is the small SAM."""
-    model = SamModel(blob_sam())
-    model.place(recipe.compute)
-    if recipe.decoding.decoder == "plain":
-        model.decode_plainly()
+    model = SamModel(blob_sam(), recipe.compute, recipe.decoding)
     return Pipeline(model, Grid(), recipe)
 
 

@@ -22,8 +22,7 @@ def view() -> View:
 
 
 def embedding(view: View, compute: Compute) -> torch.Tensor:
-    model = SamModel(blob_sam())
-    model.place(compute)
+    model = SamModel(blob_sam(), compute)
     with torch.inference_mode():
         return model.features(model.encode(view))
 

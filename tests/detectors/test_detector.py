@@ -65,7 +65,9 @@ def test_another_variant_gets_the_regions_that_the_embedded_one_sees_at_a_glance
     image = photo("chelsea", 120)
     model = load("ucm").model
     assert isinstance(model, UcmModel)
-    glancing = Scene(UcmModel(model.network, GLANCE), whole(image), resolve("ucm"), StageTimer())
+    glancing = Scene(
+        UcmModel(model.network, looks=GLANCE), whole(image), resolve("ucm"), StageTimer()
+    )
     scene = Scene(SamModel(blob_sam()), whole(image), resolve("sam-vit-b"), StageTimer())
     own, other = (
         region_detector.find(s, conf=0.1, iou=0.9, max_det=300) for s in (glancing, scene)

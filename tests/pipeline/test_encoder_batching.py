@@ -43,9 +43,9 @@ class Model:
         self.saw: list[list[View]] = []
 
     def encode(self, view: View) -> View:
-        return self.encode_together([view])[0]
+        return self.encode_batch([view])[0]
 
-    def encode_together(self, views: Sequence[View]) -> list[View]:
+    def encode_batch(self, views: Sequence[View]) -> list[View]:
         self.saw.append(list(views))
         if any(view is self.fails for view in views):
             raise self.error
@@ -105,9 +105,8 @@ def test_memory_that_runs_out_ends_the_batches(caplog: pytest.LogCaptureFixture)
 @torch.inference_mode()
 def test_together_is_as_alone(name: str):
     model = build_variant(name)
-    model.place(Compute(device="cpu"))
     alone = [model.features(model.encode(view)) for view in VIEWS[:2]]
-    found = [model.features(known) for known in model.encode_together(VIEWS[:2])]
+    found = [model.features(known) for known in model.encode_batch(VIEWS[:2])]
     for one, other in zip(alone, found, strict=True):
         torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-4 * float(one.abs().max()))
 
@@ -154,7 +153,7 @@ def test_a_job_whose_photos_are_seen_together(tmp_path: Path, workers: int):
 
 @pytest.mark.parametrize("variant", ["ucm", "nano"])
 def test_who_sees_one_photo_at_a_time_says_so(variant: str):
-    with pytest.raises(ConfigError, match=f"{variant} sees one photo at a time"):
+    with pytest.raises(ConfigError, match=f"{variant} encodes one image at a time"):
         build(resolve(variant, flags={"images_per_batch": 2}))
 
 

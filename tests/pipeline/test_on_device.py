@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from everything.config import Compute
+from everything.config import Compute, Decoding
 from everything.core.geometry import padded_frame, stretched_frame, whole
 from everything.core.prompts import Prompts
 from everything.core.segments import Segments
@@ -36,6 +36,7 @@ FAMILIES = (
 )
 PHOTO = photo("chelsea", 160)
 VIEW = whole(PHOTO)
+PLAIN = Decoding(decoder="plain")
 CLICKS = Prompts.clicks(torch.tensor([[30.0, 20.0], [90.0, 60.0], [5.0, 99.0]]))
 BOXES = Prompts.boxes(torch.tensor([[10.0, 10.0, 90.0, 80.0], [0.0, 0.0, 160.0, 106.0]]))
 MIXED = Prompts(torch.cat([BOXES.points, CLICKS.points[:2]], 1), torch.tensor([[2, 3, 0]] * 2))
@@ -92,11 +93,10 @@ def questions(name: str) -> list[tuple[Prompts, bool]]:
 @pytest.mark.parametrize("name", FAMILIES)
 @torch.inference_mode()
 def test_every_family_answers_as_on_a_processor(name: str):
-    model = build(name)
-    model.place(Compute(device="cpu", precision="fp32", kernels="torch"))
+    model = build(name, compute=Compute(device="cpu", precision="fp32", kernels="torch"))
     expected = [answers(model, *question) for question in questions(name)]
     with switched_on() as gpu:
-        model.place(Compute(device="cuda:0", precision="fp32"))
+        model = build(name, compute=Compute(device="cuda:0", precision="fp32"))
         for question, (candidates, logits) in zip(questions(name), expected, strict=True):
             with gpu.counting() as waits:
                 found, drawn = answers(model, *question)
@@ -114,12 +114,10 @@ def test_every_family_answers_as_on_a_processor(name: str):
 @pytest.mark.parametrize("name", ["sam-vit-b", "sam2-hiera-t"])
 @torch.inference_mode()
 def test_the_plain_decoder_does_it_too(name: str):
-    model = build(name)
-    model.decode_plainly()
+    model = build(name, decoding=PLAIN)
     _, expected = answers(model, CLICKS, True)
     with switched_on() as gpu:
-        model.place(Compute(device="cuda:0"))
-        model.decode_plainly()
+        model = build(name, compute=Compute(device="cuda:0"), decoding=PLAIN)
         with gpu.counting() as waits:
             _, drawn = answers(model, CLICKS, True)
         assert waits["copy to host"] == 1
@@ -141,8 +139,7 @@ def test_the_plain_decoder_does_it_too(name: str):
 def test_a_lower_precision_ends_at_the_encoder(name: str, precision: str):
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     with switched_on() as gpu:
-        model = build(name)
-        model.place(Compute(device="cuda:0", precision=precision))
+        model = build(name, compute=Compute(device="cuda:0", precision=precision))
         with gpu.counting() as waits:
             embedding = model.encode(VIEW)
         assert not waits

@@ -62,9 +62,8 @@ def ours(
     recipe = resolve("sam-vit-b", sampler="grid", flags=settings | {"decoder": decoder})
     # The other side goes on with segment_anything's own attention.
     own = sam if isinstance(sam.image_encoder, Remembering) else copy.deepcopy(sam)
-    model, grid = SamModel(own), Grid(points_per_side=settings["points_per_side"])
-    if decoder == "plain":
-        model.decode_plainly()
+    model = SamModel(own, decoding=recipe.decoding)
+    grid = Grid(points_per_side=settings["points_per_side"])
     return segment(image, Pipeline(model, grid, recipe)).to_sa1b()
 
 

@@ -100,8 +100,7 @@ def ours(
     # As the reference does: what is compared is the sampler.
     plain = {"decoder": "plain"}
     recipe = resolve("sam-vit-b", sampler="hierarchical", flags=FILTERS | plain | flags)
-    timer, model = StageTimer(), SamModel(sam)
-    model.decode_plainly()
+    timer, model = StageTimer(), SamModel(sam, decoding=recipe.decoding)
     return segment(image, Pipeline(model, sampler, recipe), timer), timer
 
 

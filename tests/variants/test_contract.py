@@ -14,7 +14,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from everything.config import Compute, Decoding
 from everything.core import rle
+from everything.core.device import DEFAULT_DECODING, ON_CPU
 from everything.core.geometry import Frame, Size, View, whole
 from everything.core.prompts import Prompts
 from everything.core.protocols import Candidates, Model
@@ -50,13 +52,19 @@ SAMPLER_SETTINGS: dict[str, dict[str, object]] = {
 SIZES = {"landscape": (213, 320), "portrait": (320, 213), "square": (200, 200), "strip": (30, 640)}
 
 
-def build(name: str, small: bool = True) -> Any:
+def build(
+    name: str,
+    small: bool = True,
+    compute: Compute = ON_CPU,
+    decoding: Decoding = DEFAULT_DECODING,
+) -> Any:
     """A variant with synthetic weights, or one that was trained here, with its own."""
     if VARIANTS[name].family == "embedded":
-        return load_whole(resolve(name)).model
+        recipe = resolve(name).model_copy(update={"compute": compute, "decoding": decoding})
+        return load_whole(recipe).model
     module = VARIANTS[name].network_module()
     state = checkpoint(blueprint(name, small))
-    return module.build(state, "synthetic.pth", **options(name, small))
+    return module.build(state, "synthetic.pth", compute, decoding, **options(name, small))
 
 
 @dataclass

@@ -21,7 +21,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from everything.core.device import sent
+from everything.config import Compute, Decoding
+from everything.core.device import DEFAULT_DECODING, ON_CPU, sent
 from everything.core.geometry import Frame, Size, View, stretched_frame
 from everything.core.prompts import BOTTOM_RIGHT, INSIDE, PADDING, TOP_LEFT
 from everything.variants.checkpoints.key_mapping import Blueprint
@@ -203,6 +204,12 @@ def blueprint(*, embed_dim: int, heads: int, depth: int = 12, side: int = CANVAS
     return Blueprint(Sam(encoder, prompts, decoder, list(PIXEL_MEAN), list(PIXEL_STD)), NAMES)
 
 
-def build(state: State, path: str, **options: Any) -> EfficientSamModel:
-    """Return the model with the weights of `state`; raises WeightsError, which names `path`."""
-    return EfficientSamModel(blueprint(**options).load(state, path))
+def build(
+    state: State,
+    path: str,
+    compute: Compute = ON_CPU,
+    decoding: Decoding = DEFAULT_DECODING,
+    **options: Any,
+) -> EfficientSamModel:
+    """Build the model: see `sam.build`. The options are those of `blueprint`."""
+    return EfficientSamModel(blueprint(**options).load(state, path), compute, decoding)

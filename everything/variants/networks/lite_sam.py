@@ -18,6 +18,8 @@ from segment_anything.modeling.common import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from everything.config import Compute, Decoding
+from everything.core.device import DEFAULT_DECODING, ON_CPU
 from everything.variants.checkpoints.key_mapping import Blueprint
 from everything.variants.checkpoints.reader import State
 from everything.variants.networks.sam import SamModel, joined
@@ -130,6 +132,12 @@ def blueprint(side: int = SIDE) -> Blueprint[Sam]:
     return Blueprint(joined(encoder, side))
 
 
-def build(state: State, path: str, **options: Any) -> SamModel:
-    """Return the model with the weights of `state`; raises WeightsError, which names `path`."""
-    return SamModel(blueprint(**options).load(state, path))
+def build(
+    state: State,
+    path: str,
+    compute: Compute = ON_CPU,
+    decoding: Decoding = DEFAULT_DECODING,
+    **options: Any,
+) -> SamModel:
+    """Build the model: see `sam.build`. The options are those of `blueprint`."""
+    return SamModel(blueprint(**options).load(state, path), compute, decoding)

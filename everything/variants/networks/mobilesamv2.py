@@ -11,6 +11,8 @@ from typing import Any
 
 from segment_anything.modeling import Sam
 
+from everything.config import Compute, Decoding
+from everything.core.device import DEFAULT_DECODING, ON_CPU
 from everything.variants import VARIANTS
 from everything.variants.checkpoints.key_mapping import Blueprint
 from everything.variants.checkpoints.reader import State
@@ -30,6 +32,12 @@ def blueprint(encoder: str, **options: Any) -> Blueprint[Sam]:
     return Blueprint(base.network, (*base.names, *NAMES))
 
 
-def build(state: State, path: str, encoder: str, **options: Any) -> SamModel:
-    """Return the model with the weights of `state`; raises WeightsError, which names `path`."""
-    return SamModel(blueprint(encoder, **options).load(state, path))
+def build(
+    state: State,
+    path: str,
+    compute: Compute = ON_CPU,
+    decoding: Decoding = DEFAULT_DECODING,
+    **options: Any,
+) -> SamModel:
+    """Build the model: see `sam.build`. The options are those of `blueprint`."""
+    return SamModel(blueprint(**options).load(state, path), compute, decoding)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -13,14 +14,15 @@ from torch.nn import functional as F
 
 from everything.bundled.boundary_net import STRIDE
 from everything.bundled.nano import SIDE, Nano, Seen
-from everything.config import Compute
-from everything.core.device import device_of, sent, settle
+from everything.config import Compute, Decoding
+from everything.core.device import DEFAULT_DECODING, ON_CPU, device_of, sent, settle
 from everything.core.geometry import Frame, Size, View, padded_frame
 from everything.core.prompts import Prompts
 from everything.core.protocols import Candidates
 from everything.decoding import SharedImage, SharedImageDecoder
 from everything.variants.checkpoints.key_mapping import Blueprint
 from everything.variants.checkpoints.reader import State
+from everything.variants.spec import check_supported
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,8 @@ class NanoModel:
     """nano behind this program's protocol. Its canvas is a square of 512 px: the view's longest
     side fills it, the rest is padding, which the encoder skips."""
 
-    def __init__(self, network: Nano) -> None:
+    def __init__(self, network: Nano, compute: Compute = ON_CPU) -> None:
         self.network = network.eval().requires_grad_(False)
-        self.decoder = SharedImageDecoder.of(network.prompt_encoder, network.mask_decoder)
-        self.device = torch.device("cpu")
-
-    def place(self, compute: Compute) -> None:
-        """Go to a device; the image encoder takes on a precision."""
         self.device = device_of(compute)
         self.network.to(self.device)
         parts = self.network.prompt_encoder, self.network.mask_decoder
@@ -65,6 +62,10 @@ class NanoModel:
         side = self.decoder.prepare(seen.embedding, seen.cells, skip)
         encode = partial(self.network.prompt_encoder.tokens, seen)
         return NanoImage(seen, replace(side, encode=encode))
+
+    def encode_batch(self, views: Sequence[View]) -> list[NanoImage]:
+        """Return what `encode` does of each view, one after the other."""
+        return [self.encode(view) for view in views]
 
     def features(self, embedding: NanoImage) -> Tensor:
         """Return the image encoder's embedding, float32 (1, 128, 32, 32) over the canvas."""
@@ -89,9 +90,13 @@ def blueprint() -> Blueprint[Nano]:
     return Blueprint(Nano())
 
 
-def build(state: State, path: str) -> NanoModel:
-    """Return nano with the weights of `state`.
+def build(
+    state: State, path: str, compute: Compute = ON_CPU, decoding: Decoding = DEFAULT_DECODING
+) -> NanoModel:
+    """Build the model: see `sam.build`.
 
-    Raises WeightsError, which names `path`, if they do not fit.
+    Raises:
+        ConfigError: Also for the plain decoder and for batches of images.
     """
-    return NanoModel(blueprint().load(state, path))
+    check_supported("nano", compute, decoding)
+    return NanoModel(blueprint().load(state, path), compute)

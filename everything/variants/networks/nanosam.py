@@ -19,6 +19,8 @@ from PIL import Image
 from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
+from everything.config import Compute, Decoding
+from everything.core.device import DEFAULT_DECODING, ON_CPU
 from everything.core.geometry import Frame, Size, truncated_frame
 from everything.variants.checkpoints.key_mapping import Blueprint
 from everything.variants.checkpoints.reader import State
@@ -76,6 +78,12 @@ def blueprint(side: int = CANVAS) -> Blueprint[Sam]:
     return Blueprint(joined(encoder, side), NAMES)
 
 
-def build(state: State, path: str, **options: Any) -> NanoSamModel:
-    """Return the model with the weights of `state`; raises WeightsError, which names `path`."""
-    return NanoSamModel(blueprint(**options).load(state, path))
+def build(
+    state: State,
+    path: str,
+    compute: Compute = ON_CPU,
+    decoding: Decoding = DEFAULT_DECODING,
+    **options: Any,
+) -> NanoSamModel:
+    """Build the model: see `sam.build`. The options are those of `blueprint`."""
+    return NanoSamModel(blueprint(**options).load(state, path), compute, decoding)

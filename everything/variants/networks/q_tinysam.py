@@ -12,7 +12,8 @@ import torch
 from segment_anything.modeling import Sam
 from torch import nn
 
-from everything.config import Compute
+from everything.config import Compute, Decoding
+from everything.core.device import DEFAULT_DECODING, ON_CPU
 from everything.errors import ConfigError
 from everything.variants.checkpoints.key_mapping import Blueprint
 from everything.variants.checkpoints.reader import State
@@ -22,15 +23,21 @@ from everything.variants.networks.tinyvit import TinyVitEncoder
 
 
 class IntegerSamModel(SamModel):
-    """SAM with an encoder of integers, which runs on CPUs alone."""
+    """SAM with an image encoder in 8-bit integers, which runs on CPUs only.
 
-    def place(self, compute: Compute) -> None:
-        """Stay where it is. Raises ConfigError for what integers cannot do."""
+    Raises:
+        ConfigError: If another device or a floating-point precision is asked for.
+    """
+
+    def __init__(
+        self, network: Sam, compute: Compute = ON_CPU, decoding: Decoding = DEFAULT_DECODING
+    ) -> None:
         if compute.device not in ("auto", "cpu") or compute.precision in ("bf16", "fp16"):
             raise ConfigError(
                 f"compute.device = {compute.device!r}, compute.precision = {compute.precision!r}: "
                 f"q-tinysam computes in integers on a CPU: take tinysam there"
             )
+        super().__init__(network, ON_CPU, decoding)
 
 
 def reduced(encoder: nn.Module) -> None:
@@ -48,8 +55,14 @@ def blueprint(side: int = CANVAS) -> Blueprint[Sam]:
     return Blueprint(joined(encoder, side))
 
 
-def build(state: State, path: str, **options: Any) -> IntegerSamModel:
-    """Return the model with the weights of `state`; raises WeightsError, which names `path`."""
+def build(
+    state: State,
+    path: str,
+    compute: Compute = ON_CPU,
+    decoding: Decoding = DEFAULT_DECODING,
+    **options: Any,
+) -> IntegerSamModel:
+    """Build the model: see `sam.build`. The options are those of `blueprint`."""
     network = blueprint(**options).load(state, path)
     pack(network.image_encoder)
-    return IntegerSamModel(network)
+    return IntegerSamModel(network, compute, decoding)

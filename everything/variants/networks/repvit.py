@@ -18,8 +18,9 @@ from segment_anything.modeling import Sam
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from everything.config import Compute, Decoding
 from everything.core import mask_ops
-from everything.core.device import sent
+from everything.core.device import DEFAULT_DECODING, ON_CPU, sent
 from everything.core.geometry import View
 from everything.core.prompts import Prompts
 from everything.core.protocols import Candidates
@@ -158,7 +159,15 @@ def blueprint(body: str, side: int = CANVAS) -> Blueprint[Sam]:
     return Blueprint(joined(encoder, side), names(encoder.body))
 
 
-def build(state: State, path: str, body: str, **options: Any) -> SamModel:
-    """Return the model with the weights of `state`; raises WeightsError, which names `path`."""
-    sam = blueprint(body, **options).load(state, path)
-    return EdgeSamModel(sam) if body == EDGESAM else SamModel(sam)
+def build(
+    state: State,
+    path: str,
+    compute: Compute = ON_CPU,
+    decoding: Decoding = DEFAULT_DECODING,
+    *,
+    body: str,
+    **options: Any,
+) -> SamModel:
+    """Build the model: see `sam.build`. The options are those of `blueprint`."""
+    kind = EdgeSamModel if body == EDGESAM else SamModel
+    return kind(blueprint(body, **options).load(state, path), compute, decoding)

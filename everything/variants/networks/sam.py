@@ -20,12 +20,12 @@ from segment_anything.modeling.common import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from everything.config import Compute
-from everything.core.device import device_of, sent, settle
+from everything.config import Compute, Decoding
+from everything.core.device import DEFAULT_DECODING, ON_CPU, device_of, sent, settle
 from everything.core.geometry import Frame, Size, View, padded_frame
 from everything.core.prompts import Prompts
 from everything.core.protocols import Candidates
-from everything.decoding import PlainDecoder, PreparedImage, choose, content_cells
+from everything.decoding import PreparedImage, choose, content_cells
 from everything.variants.checkpoints.hf_keys import HUGGING_FACE
 from everything.variants.checkpoints.key_mapping import Blueprint
 from everything.variants.checkpoints.reader import State
@@ -40,26 +40,35 @@ class SamModel:
     """A network of segment_anything's class `Sam` behind this program's protocol.
 
     Its canvas is the square that prompts are given in, `prompt_encoder.input_image_size`: the
-    view's longest side fills it, the rest is padding, zero after normalisation. The encoder sees
-    that canvas at its own resolution, `image_encoder.img_size`.
+    view's longest side fills it, the rest is padding, zero after normalisation. The image encoder
+    gets that canvas at its own resolution, `image_encoder.img_size`.
+
+    Args:
+        network: With its weights; it is moved to the device and frozen.
+        compute: Device, the image encoder's precision, and kernels.
+        decoding: With decoder "plain" the model runs as the authors' code does: a copy of the
+            image's tokens for each prompt, and a matrix of all pairs of tokens in the image
+            encoder's attention.
     """
 
     resampling = Image.Resampling.BILINEAR  # of Pillow: antialiased, on bytes, as SAM was trained
 
-    def __init__(self, network: Sam) -> None:
+    def __init__(
+        self, network: Sam, compute: Compute = ON_CPU, decoding: Decoding = DEFAULT_DECODING
+    ) -> None:
+        plain = decoding.decoder == "plain"
         self.network = network.eval().requires_grad_(False)
-        if isinstance(network.image_encoder, ImageEncoderViT):
-            fuse(network.image_encoder)
-        self.decoder, self.decoder_note = choose(network.prompt_encoder, network.mask_decoder)
-
-    def place(self, compute: Compute) -> None:
-        """Go to a device; the image encoder takes on a precision."""
         self.network.to(device_of(compute))
-        parts = self.network.prompt_encoder, self.network.mask_decoder
-        self.decoder, self.decoder_note = choose(
-            *parts, kernels=compute.kernels, compile=compute.compile
+        if isinstance(network.image_encoder, ImageEncoderViT):
+            (unfuse if plain else fuse)(network.image_encoder)
+        self.decoder = choose(
+            network.prompt_encoder,
+            network.mask_decoder,
+            plain=plain,
+            kernels=compute.kernels,
+            compile=compute.compile,
         )
-        settle(self.network.image_encoder, compute)
+        settle(network.image_encoder, compute)
 
     def frame(self, view: Size) -> Frame:
         """Return where a view of (h, w) px lies on the canvas."""
@@ -69,22 +78,14 @@ class SamModel:
         """Return where a view of (h, w) px lies on a canvas of `side` px."""
         return padded_frame(view, side)
 
-    def decode_plainly(self) -> None:
-        """Run as the authors' code does: a copy of the image's tokens for each prompt, and a
-        matrix of all pairs of tokens in the encoder's attention."""
-        if isinstance(self.network.image_encoder, ImageEncoderViT):
-            unfuse(self.network.image_encoder)
-        self.decoder = PlainDecoder(self.network.prompt_encoder, self.network.mask_decoder)
-        self.decoder_note = "plain decoder: asked for"
-
     def encode(self, view: View) -> PreparedImage:
         """Return the decoder's image side of a view."""
-        return self.encode_together([view])[0]
+        return self.encode_batch([view])[0]
 
-    def encode_together(self, views: Sequence[View]) -> list[PreparedImage]:
-        """Return the decoder's image side of each view, its encoder run once for all of them."""
-        seen = self.network.image_encoder(torch.cat([self.pixels(view) for view in views]))
-        pairs = zip(seen.split(1), views, strict=True)
+    def encode_batch(self, views: Sequence[View]) -> list[PreparedImage]:
+        """Return the decoder's image side of each view, with one run of the image encoder."""
+        embeddings = self.network.image_encoder(torch.cat([self.pixels(view) for view in views]))
+        pairs = zip(embeddings.split(1), views, strict=True)
         return [self.prepared(embedding, view) for embedding, view in pairs]
 
     def prepared(self, embedding: Tensor, view: View) -> PreparedImage:
@@ -114,12 +115,27 @@ class SamModel:
         return F.pad(normalised, (0, side - width, 0, side - height))[None]
 
 
-def build(state: State, path: str, **options: Any) -> SamModel:
-    """Return SAM with a plain ViT of the given shape and the weights of `state`.
+def build(
+    state: State,
+    path: str,
+    compute: Compute = ON_CPU,
+    decoding: Decoding = DEFAULT_DECODING,
+    **options: Any,
+) -> SamModel:
+    """Build SAM with a plain ViT, with its weights, on its device.
 
-    Raises WeightsError, which names `path`, if they do not fit.
+    Args:
+        state: Tensors of the checkpoint by name.
+        path: File of the checkpoint, for error messages.
+        compute: Device and precision.
+        decoding: Which decoder to use.
+        options: Those of `blueprint`.
+
+    Raises:
+        WeightsError: If the weights do not fit the network.
+        ConfigError: If the device or the kernels are not available.
     """
-    return SamModel(blueprint(**options).load(state, path))
+    return SamModel(blueprint(**options).load(state, path), compute, decoding)
 
 
 def blueprint(

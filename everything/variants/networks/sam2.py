@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from everything.config import Compute
-from everything.core.device import device_of, sent, settle
+from everything.config import Compute, Decoding
+from everything.core.device import DEFAULT_DECODING, ON_CPU, device_of, sent, settle
 from everything.core.geometry import Frame, Size, View, stretched_frame
 from everything.core.prompts import BOTTOM_RIGHT, TOP_LEFT, Prompts
 from everything.core.protocols import Candidates
@@ -82,43 +82,43 @@ class Sam2StillModel:
     """transformers' `Sam2Model` behind this program's protocol.
 
     A view is stretched to the square canvas. Predicted IoU is in [0, 1], unlike SAM's.
+
+    Args:
+        network: With its weights; it is moved to the device and frozen.
+        compute: Device, the image encoder's precision, and kernels.
+        decoding: With decoder "plain" the authors' code decodes, with a copy of the image's tokens
+            for each prompt.
     """
 
-    def __init__(self, network: Any) -> None:
+    def __init__(
+        self, network: Any, compute: Compute = ON_CPU, decoding: Decoding = DEFAULT_DECODING
+    ) -> None:
         self.network = network.eval().requires_grad_(False)
-        self.side = network.prompt_encoder.input_image_size
-        self.decoder = SharedSam2Decoder.of(*self._decoder_parts())
-        self.plain = False
-
-    def place(self, compute: Compute) -> None:
-        """Go to a device; the image encoder takes on a precision."""
         self.network.to(device_of(compute))
-        self.decoder = SharedSam2Decoder.of(
-            *self._decoder_parts(), compute.kernels, compute.compile
-        )
-        settle(self.network.vision_encoder, compute)
+        self.side = network.prompt_encoder.input_image_size
+        self.decoder = None
+        if decoding.decoder != "plain":
+            parts = self._decoder_parts()
+            self.decoder = SharedSam2Decoder.of(*parts, compute.kernels, compute.compile)
+        settle(network.vision_encoder, compute)
 
     def frame(self, view: Size) -> Frame:
         """Return where a view of (h, w) px lies on the canvas: all over it."""
         return stretched_frame(view, self.side)
 
-    def decode_plainly(self) -> None:
-        """Decode as the authors' code does, with a copy of the image's tokens for each prompt."""
-        self.plain = True
-
     def encode(self, view: View) -> PreparedImage:
         """Return the decoder's image side of a view."""
-        return self.encode_together([view])[0]
+        return self.encode_batch([view])[0]
 
-    def encode_together(self, views: Sequence[View]) -> list[PreparedImage]:
-        """Return the decoder's image side of each view, its encoder run once for all of them."""
+    def encode_batch(self, views: Sequence[View]) -> list[PreparedImage]:
+        """Return the decoder's image side of each view, with one run of the image encoder."""
         pixels = torch.cat([self.pixels(view) for view in views])
         scales = self.network.get_image_embeddings(pixels)
         each = zip(*(maps.split(1) for maps in scales), strict=True)
         return [self._prepared(*maps) for maps in each]
 
     def _prepared(self, fine: Tensor, middle: Tensor, embedding: Tensor) -> PreparedImage:
-        if self.plain:
+        if self.decoder is None:
             return PlainSam2Image(*self._decoder_parts(), embedding, (fine, middle))
         return self.decoder.prepare(embedding, (fine, middle))
 
@@ -206,10 +206,16 @@ def blueprint(
         return Blueprint(Sam2Model(config), NAMES, UNUSED, (HUGGING_FACE,))
 
 
-def build(state: State, path: str, **options: Any) -> Sam2StillModel:
-    """Return the model with the weights of `state`.
+def build(
+    state: State,
+    path: str,
+    compute: Compute = ON_CPU,
+    decoding: Decoding = DEFAULT_DECODING,
+    **options: Any,
+) -> Sam2StillModel:
+    """Build the model: see `sam.build`. The options are those of `blueprint`.
 
-    Raises WeightsError, which names `path`, if they do not fit, and ConfigError if transformers
-    is not installed.
+    Raises:
+        ConfigError: Also if transformers is not installed.
     """
-    return Sam2StillModel(blueprint(**options).load(state, path))
+    return Sam2StillModel(blueprint(**options).load(state, path), compute, decoding)

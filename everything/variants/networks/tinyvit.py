@@ -13,6 +13,8 @@ import torch
 from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
+from everything.config import Compute, Decoding
+from everything.core.device import DEFAULT_DECODING, ON_CPU
 from everything.variants.checkpoints.key_mapping import Blueprint
 from everything.variants.checkpoints.reader import State
 from everything.variants.networks.sam import CANVAS, SamModel, joined, neck
@@ -58,6 +60,12 @@ def blueprint(side: int = CANVAS) -> Blueprint[Sam]:
     return Blueprint(joined(encoder, side), NAMES)
 
 
-def build(state: State, path: str, **options: Any) -> SamModel:
-    """Return the model with the weights of `state`; raises WeightsError, which names `path`."""
-    return SamModel(blueprint(**options).load(state, path))
+def build(
+    state: State,
+    path: str,
+    compute: Compute = ON_CPU,
+    decoding: Decoding = DEFAULT_DECODING,
+    **options: Any,
+) -> SamModel:
+    """Build the model: see `sam.build`. The options are those of `blueprint`."""
+    return SamModel(blueprint(**options).load(state, path), compute, decoding)

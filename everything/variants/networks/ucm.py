@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,14 +16,15 @@ from everything.bundled.click_regions import Clicks
 from everything.bundled.region_masks import draw
 from everything.bundled.region_tree import Ints
 from everything.bundled.ucm import LOOKS, Looks, RegionEmbedding, Ucm, score, understand
-from everything.config import Compute
-from everything.core.device import PRECISIONS
+from everything.config import Compute, Decoding
+from everything.core.device import DEFAULT_DECODING, ON_CPU, PRECISIONS
 from everything.core.geometry import Frame, Size, View
 from everything.core.prompts import INSIDE, OUTSIDE, Prompts
 from everything.core.protocols import Candidates
 from everything.errors import ConfigError
 from everything.variants.checkpoints.key_mapping import Blueprint
 from everything.variants.checkpoints.reader import State
+from everything.variants.spec import check_supported
 
 CANVAS = 640  # px; longer views are reduced to this
 
@@ -45,21 +47,27 @@ class RegionCandidates:
 
 class UcmModel:
     """The region tree behind this program's protocol. Its canvas is the view itself, reduced to
-    640 px on its longest side where that is longer. looks: see everything.bundled.ucm."""
+    640 px on its longest side where that is longer.
 
-    def __init__(self, network: Ucm, looks: Looks = LOOKS) -> None:
+    Args:
+        network: With its weights.
+        compute: Precision of the boundary network; the device is the CPU.
+        looks: See everything/bundled/ucm.py.
+
+    Raises:
+        ConfigError: For another device and for torch.compile: its region trees are built on the
+            CPU and gain nothing from either.
+    """
+
+    def __init__(self, network: Ucm, compute: Compute = ON_CPU, looks: Looks = LOOKS) -> None:
+        if compute.device not in ("auto", "cpu") or compute.compile:
+            raise ConfigError(
+                "the bundled model ucm runs on the CPU and is not compiled: "
+                "drop --device and --compile, or choose a SAM variant"
+            )
         self.looks = looks
         self.network = network.eval().requires_grad_(False)
         self.network.to(memory_format=torch.channels_last)
-        self.precision: torch.dtype | None = None
-
-    def place(self, compute: Compute) -> None:
-        """Take on a precision. Raises ConfigError for what its region trees, which are built on
-        the CPU, gain nothing from."""
-        if compute.device not in ("auto", "cpu") or compute.compile:
-            raise ConfigError(
-                "ucm runs on the CPU and is not compiled: leave compute.device and compile out"
-            )
         self.precision = PRECISIONS.get(compute.precision)
 
     def frame(self, view: Size) -> Frame:
@@ -76,6 +84,10 @@ class UcmModel:
             image = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
             pixels = np.asarray(image)
         return understand(self.network, pixels, self.precision, self.looks)
+
+    def encode_batch(self, views: Sequence[View]) -> list[RegionEmbedding]:
+        """Return what `encode` does of each view, one after the other."""
+        return [self.encode(view) for view in views]
 
     def features(self, embedding: RegionEmbedding) -> Tensor:
         """Return the boundary network's features, float32 (1, 72, h', w') over the canvas."""
@@ -147,9 +159,13 @@ def blueprint() -> Blueprint[Ucm]:
     return Blueprint(Ucm())
 
 
-def build(state: State, path: str) -> UcmModel:
-    """Return the model with the weights of `state`.
+def build(
+    state: State, path: str, compute: Compute = ON_CPU, decoding: Decoding = DEFAULT_DECODING
+) -> UcmModel:
+    """Build the model: see `sam.build`.
 
-    Raises WeightsError, which names `path`, if they do not fit.
+    Raises:
+        ConfigError: Also for the plain decoder and for batches of images.
     """
-    return UcmModel(blueprint().load(state, path))
+    check_supported("ucm", compute, decoding)
+    return UcmModel(blueprint().load(state, path), compute)

@@ -17,8 +17,7 @@ from tests.variants.synthetic import options
 LOAD = """
 import sys
 from pathlib import Path
-from everything.config import Compute
-from everything.variants import sam
+from everything.variants.networks import sam
 from everything.variants.checkpoints.reader import read_state
 def peak():  # of this process alone: getrusage's is inherited
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -27,7 +26,6 @@ given = eval(sys.argv[2])
 sam.blueprint(**given)  # what is imported on the way
 before = peak()
 model = sam.build(read_state(Path(sys.argv[1])), sys.argv[1], **given)
-model.place(Compute(device="cpu"))
 touched = sum(float(p.sum()) for p in model.network.parameters())
 print(peak() - before)
 """

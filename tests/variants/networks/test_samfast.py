@@ -31,8 +31,9 @@ def test_a_shrunk_sam_h_runs_under_it() -> None:
     given = options("sam-vit-h", small=True) | {"embed_dim": 160}
     state = checkpoint(sam.blueprint(**given))
     view = whole(photo("chelsea", 160))
-    exact, fast = (sam.build(dict(state), "synthetic", **given) for _ in range(2))
-    fast.place(resolve(config="samfast-h").compute)
+    exact = sam.build(dict(state), "synthetic", **given)
+    compute = resolve(config="samfast-h").compute
+    fast = sam.build(dict(state), "synthetic", compute, **given)
     with torch.inference_mode():
         expected, found = (model.features(model.encode(view)) for model in (exact, fast))
     assert found.dtype == torch.float32
