@@ -1,4 +1,4 @@
-"""The boundary network: where, in a photo, one region ends and another begins."""
+"""The boundary network: where, in a image, one region ends and another begins."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def draw(regions: Regions, nodes: list[int]) -> Tensor:
 def _steps(inside: Mask) -> NDArray[np.uint8]:
     """How many steps each place of a mask (h, w) is from being REACH px outside, uint8 (h, w).
 
-    Beyond the photo all goes on as at its edge, so that regions there have no contour.
+    Beyond the image all goes on as at its edge, so that regions there have no contour.
     """
     steps = inside.astype(np.uint8)
     outer, rest = inside, ~inside

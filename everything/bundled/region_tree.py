@@ -1,4 +1,4 @@
-"""The region tree of a photo: its ultrametric contour map, with what is known of every region.
+"""The region tree of a image: its ultrametric contour map, with what is known of every region.
 
 Basins of the boundary map are merged two by two, the pair with the weakest mean boundary first
 (Arbeláez, Maire, Fowlkes and Malik, PAMI 2011, section 3). Every region that ever existed is a
@@ -115,7 +115,7 @@ def partition(boundary: Floats) -> Partition:
 
 @lru_cache(maxsize=8)
 def _grid(height: int, width: int) -> Any:
-    """Pixels and their 4-neighbours; a job's photos have few sizes, and higra is slow here."""
+    """Pixels and their 4-neighbours; a job's images have few sizes, and higra is slow here."""
     return hg.get_4_adjacency_graph((height, width))
 
 

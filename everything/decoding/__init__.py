@@ -2,8 +2,8 @@
 
     decoder = SharedImageDecoder.of(prompt_encoder, mask_decoder)   # or PlainDecoder(...)
     image = decoder.prepare(embedding)                               # once for each image
-    drafts = image.propose(points, labels, multimask_output=True)    # scores, nothing drawn
-    logits = drafts.draw(rows)                                       # only what is wanted
+    candidates = image.propose(points, labels, multimask_output=True)    # scores, nothing drawn
+    logits = candidates.draw(rows)                                       # only what is wanted
 
 `structure` reads a decoder's parts, `fold` what follows from its weights, `image` what follows
 from an image; `tokens`, `rank`, `passes` and `solve` run the transformer for prompts, `upscale`

@@ -15,7 +15,7 @@ from everything.decoding.prompt_encoding import encode_sam
 
 @dataclass(frozen=True)
 class PlainCandidates:
-    """Candidates whose masks are all drawn already: see model.Drafts for the fields."""
+    """Candidates whose masks are drawn already: see `Candidates` for the fields."""
 
     scores: Tensor
     prompt: Tensor
@@ -71,7 +71,7 @@ class PlainDecoder:
 
 def numbered(scores: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return scores (P, M) as those of P M candidates, with their prompts, levels and numbers,
-    int64 (P M,): model.Drafts' fields. A device is waited for once, here."""
+    int64 (P M,): the fields of `Candidates`. This is the only place that waits for the device."""
     prompts, levels = scores.shape
     number = torch.arange(prompts * levels)
     return scores.flatten().cpu(), number // max(1, levels), number % max(1, levels), number

@@ -92,13 +92,13 @@ class PlainSam2Image:
         """Return the answers to P prompts; arguments are those of `encode_sam2`."""
         sparse, dense = encode_sam2(self.prompt_encoder, points, labels, masks)
         if masks is None:
-            return _drafts(*self._ask(sparse[None], dense[:1], multimask_output))
+            return _candidates(*self._ask(sparse[None], dense[:1], multimask_output))
         # The module takes one dense embedding for all prompts of a call.
         answers = [
             self._ask(sparse[None, p : p + 1], dense[p : p + 1], multimask_output)
             for p in range(len(sparse))
         ]
-        return _drafts(*(torch.cat(each) for each in zip(*answers, strict=True)))
+        return _candidates(*(torch.cat(each) for each in zip(*answers, strict=True)))
 
     def _ask(self, sparse: Tensor, dense: Tensor, multimask: bool) -> tuple[Tensor, Tensor]:
         """Logits (P, M, 4 h, 4 w) and scores (P, M)."""
@@ -174,7 +174,7 @@ class SharedSam2Decoder:
         return SharedImage(self.parts, self.folded, image, encode, plain, side)
 
 
-def _drafts(logits: Tensor, scores: Tensor) -> PlainCandidates:
+def _candidates(logits: Tensor, scores: Tensor) -> PlainCandidates:
     return PlainCandidates(*numbered(scores), logits.flatten(0, 1))
 
 

@@ -68,7 +68,7 @@ class SharedImage:
             return self.answer(sparse, range(1, count))
         if self.parts.single_by_looks is None:
             return self.answer(sparse, range(1))
-        return ChosenDrafts.of(self.answer(sparse, range(count)), self.parts.single_by_looks)
+        return ChosenCandidates.of(self.answer(sparse, range(count)), self.parts.single_by_looks)
 
     @torch.no_grad()
     def answer(self, sparse: Tensor, slots: range) -> SharedCandidates:
@@ -92,7 +92,7 @@ class SharedImage:
 
 @dataclass(frozen=True)
 class SharedCandidates:
-    """Candidates that are scored but not drawn: see model.Drafts for the fields.
+    """Candidates that are scored but not drawn: see `Candidates` for the fields.
 
     Holds some 60 kB for each prompt; drawing repeats what it needs of the transformer's image
     side, which is cheaper than keeping it. slots: the mask token of each level.
@@ -160,8 +160,8 @@ class SharedCandidates:
 
 
 @dataclass(frozen=True)
-class ChosenDrafts:
-    """One answer to each prompt, chosen among several: see model.Drafts for the fields.
+class ChosenCandidates:
+    """One answer to each prompt, chosen among several: see `Candidates` for the fields.
 
     rows int64 (P,): of the answers `among` which each is chosen.
     """
@@ -174,7 +174,7 @@ class ChosenDrafts:
     rows: Tensor
 
     @classmethod
-    def of(cls, among: SharedCandidates, looks: tuple[float, float]) -> ChosenDrafts:
+    def of(cls, among: SharedCandidates, looks: tuple[float, float]) -> ChosenCandidates:
         """Return the first answer where its stability suffices once it is drawn, else the best of
         the others by score (SAM 2). looks: see Parts. An empty mask is stable."""
         offset, enough = looks

@@ -1,4 +1,4 @@
-"""What there is to choose from: models, samplers, recipes, and every setting with its meaning."""
+"""Lists for users: models, samplers, recipe files, and every setting with its meaning."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Record = dict[str, Any]
 
 def variants() -> list[Record]:
     """Return one record for each variant: name, family, parameters, input rule, licence, source,
-    status; then those of the survey that are none, with the reason as their status."""
+    status; then models of the survey that are not available, with the reason as status."""
     found = [record.row(name) for name, record in VARIANTS.items()]
     return found + [record.row(name) for name, record in UNAVAILABLE.items()]
 

@@ -1,4 +1,4 @@
-"""The files that decide masks beside a variant's own checkpoint."""
+"""SHA-256 of the files that decide masks, besides the variant's own checkpoint."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def other_files(
 
 
 def check_files(recipe: Recipe, record: VariantRecord, path: Path) -> None:
-    """Raise WeightsError if a file is not the one that the recipe was made with: a path can be
-    another file on another machine, or later.
+    """Raise WeightsError if a file is not the one that the recipe was made with: the same path
+    can be another file on another machine, or later.
 
     path: of the variant's weights.
     """

@@ -1,4 +1,4 @@
-"""From names and settings to objects: the only file that sees both registries."""
+"""Recipes from names and settings: the defaults of variant and sampler, YAML files, flags."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from everything.config import Recipe
 from everything.core.file_names import printable
 from everything.core.safe_yaml import parse_yaml
-from everything.errors import ConfigError
+from everything.errors import ConfigError, reason_of
 from everything.recipes.provenance import other_files
 from everything.recipes.suggest import nearest
 from everything.samplers import SAMPLERS, SamplerRecord, pair
@@ -124,7 +124,7 @@ def _read_yaml(config: Path | str) -> Tree:
         hint = nearest(str(config), named)
         raise ConfigError(f"{config}: no such file or named config{hint}") from error
     except (OSError, ValueError) as error:
-        reason = printable(" ".join(str(error).split()))
+        reason = printable(reason_of(error))
         raise ConfigError(f"{config}: not a readable YAML file ({reason})") from error
     if tree is not None and not isinstance(tree, dict):
         raise ConfigError(f"{config}: a recipe is a mapping of names to settings")

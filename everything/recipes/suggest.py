@@ -1,4 +1,4 @@
-"""Which name was meant, where one is not known."""
+"""The nearest known name for one that is not known."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean NAME?" of a known name that begins like it or is similar, or "".
+    """Return "; did you mean NAME?" with a known name that starts the same or is similar, or "".
 
-    Upper and lower case, "_" and "-" are the same here.
+    Case is ignored, and "_" is the same as "-".
     """
     wanted = _plain(name[:100])
     names = {_plain(each): each for each in known}

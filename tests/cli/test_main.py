@@ -200,7 +200,7 @@ def test_settings_are_listed_with_what_presets_made_of_them() -> None:
 
 def test_models_are_listed_by_how_they_come() -> None:
     lines = everything("variants").splitlines()
-    assert lines[0].strip() == "comes with the program"
+    assert lines[0].strip() == "bundled"
     assert lines[1].split()[:3] == ["ucm", "2.3", "M"]
     downloaded = [line.strip() for line in lines].index("downloaded at first use")
     assert lines[downloaded + 1].startswith("sam-vit-b ")

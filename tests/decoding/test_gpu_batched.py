@@ -14,7 +14,7 @@ from tests.decoding.test_shared_image import KINDS, SHAPES, prompts
 
 
 def both(ex: Any, question: Any, compiled: bool = False, **prepared: Any) -> list[Any]:
-    """Drafts one prompt after the other, and in batches."""
+    """Candidate masks one prompt after the other, and in batches."""
     decoder = SharedImageDecoder.of(ex.prompt_encoder, ex.mask_decoder, "torch")
     image = decoder.prepare(ex.embedding, **prepared)
     side = BatchedSide(image.folded, image.parts.upscaling, image.image, compiled)

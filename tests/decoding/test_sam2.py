@@ -13,7 +13,7 @@ from everything.core import mask_ops
 from everything.decoding import SharedCandidates, UnlikeSAM
 from everything.decoding.gpu_batched import BatchedSide
 from everything.decoding.sam2 import PlainSam2Image, SharedSam2Decoder, read_sam2
-from everything.decoding.shared_image import ChosenDrafts
+from everything.decoding.shared_image import ChosenCandidates
 
 LABELS = {"point": [1], "box": [2, 3], "box and points": [2, 3, 1, 0]}
 
@@ -98,7 +98,7 @@ def test_single_answers(sam2: Sam2, enough: float | str | None, kind: str) -> No
         decoder.dynamic_multimask_stability_thresh = enough
     found, logits = ask(sam2.shared(), kind, False)
     expected, truth = ask(sam2.plain(), kind, False)
-    assert isinstance(found, SharedCandidates if enough is None else ChosenDrafts)
+    assert isinstance(found, SharedCandidates if enough is None else ChosenCandidates)
     torch.testing.assert_close(logits, truth, rtol=0, atol=1e-12)
     torch.testing.assert_close(found.scores, expected.scores, rtol=0, atol=1e-12)
     for name in ("prompt", "level", "identity"):

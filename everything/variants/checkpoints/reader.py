@@ -1,4 +1,4 @@
-"""Weights: where they come from, checked, and read without running anything in them."""
+"""Weights: download, check, and read them without running code from the file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WRAPPERS = ("model", "state_dict")
 
 @dataclass(frozen=True)
 class Weights:
-    """Where weights come from, and how far that goes without the user.
+    """Where weights come from, and whether the program can download them.
 
     source: "package:FILE" (embedded), or a URL. sha256: of the file at the URL, "" where nobody
     has published it. file: its name in the cache, the URL's last part if "". by_hand: why no
@@ -42,9 +42,9 @@ class Weights:
 
     @property
     def status(self) -> str:
-        """How one gets them, in a few words."""
+        """How to get them, in a few words."""
         if self.source.startswith(PACKAGED):
-            return "comes with the program"
+            return "bundled"
         return f"with --checkpoint: {self.by_hand}" if self.by_hand else "downloaded at first use"
 
     @property

@@ -5,7 +5,7 @@ points, missing ones stand at (-1, -1) with an embedding of their own; a backgro
 embedding besides its position; there is no mask prompt; self-attention always keeps a residual,
 positions included; norms are over the whole map, activations GELU.
 
-Compared with the official network at d525f62 on the same seeded weights and photo, for clicks,
+Compared with the official network at d525f62 on the same seeded weights and image, for clicks,
 boxes and both: embeddings and full-size mask logits differ by at most 4e-6, scores by 4e-7.
 """
 

@@ -1,4 +1,4 @@
-"""Layers in 8-bit integers: weights, and what comes into them, by ranges that photos have shown.
+"""Layers in 8-bit integers: weights, and what comes into them, by ranges that images have shown.
 
 A layer's input x is rounded to q = x / s + z in [0, 127]; weights have a scale for each output.
 Products of integers are summed as integers by oneDNN's kernels for CPUs, the ones that compiled

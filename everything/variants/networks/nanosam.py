@@ -6,7 +6,7 @@ names, so that it cannot be loaded here. What can: a checkpoint that their train
 
 Compared with the official code at 6536336 on the same seeded weights: pixels, embeddings and
 enlarged masks differ by 0. Points differ by less than a canvas pixel: there both axes have the
-longer side's scale, here each has its own, which is where the picture's pixels are.
+longer side's scale, here each has its own, which is where the image's pixels are.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _convolution(channels: int, to: int) -> tuple[nn.Module, nn.Module]:
 
 
 class NanoSamModel(SamModel):
-    """NanoSAM: pictures are resized with Pillow's default filter, masks in one step."""
+    """NanoSAM: images are resized with Pillow's default filter, masks in one step."""
 
     resampling = Image.Resampling.BICUBIC
 

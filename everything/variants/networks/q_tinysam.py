@@ -1,7 +1,7 @@
 """Q-TinySAM: TinySAM (Shu et al., 2023) whose image encoder computes in 8-bit integers.
 
 The authors' checkpoint is a pickled module that computes in floats; here the encoder is quantised
-from TinySAM's on photos of one's own (`everything quantize`), and computes in integers.
+from TinySAM's on images of one's own (`everything quantize`), and computes in integers.
 """
 
 from __future__ import annotations

@@ -79,11 +79,11 @@ class FusedRepVitEncoder(nn.Module):
 
 
 @dataclass(frozen=True)
-class StableDrafts:
-    """Drafts whose score is their stability at the decoder's own resolution.
+class StabilityScoredCandidates:
+    """Candidate masks whose score is their stability at the decoder's own resolution.
 
     EdgeSAM did not distil the token that predicts IoU, so its mask generator puts stability in
-    its place. logits: float32 (N, hl, wl) over the canvas; the other fields as of model.Drafts.
+    its place. logits: float32 (N, hl, wl) over the canvas; the other fields as of `Candidates`.
     """
 
     logits: Tensor
@@ -93,8 +93,8 @@ class StableDrafts:
     identity: Tensor
 
     @classmethod
-    def of(cls, candidates: Candidates) -> StableDrafts:
-        """Return the same drafts, all drawn and scored anew."""
+    def of(cls, candidates: Candidates) -> StabilityScoredCandidates:
+        """Return the same candidates, all drawn and scored anew."""
         logits = candidates.draw(torch.arange(len(candidates.scores)))
         # A mask without any pixel has no stability (0 / 0): it is worth nothing.
         scores = mask_ops.stability(logits, STABILITY_OFFSET).nan_to_num(0.0).cpu()
@@ -114,9 +114,9 @@ class EdgeSamModel(SamModel):
 
     def propose(
         self, embedding: PreparedImage, prompts: Prompts, multimask_output: bool
-    ) -> StableDrafts:
+    ) -> StabilityScoredCandidates:
         """Return the answers to prompts (P rows, canvas px)."""
-        return StableDrafts.of(super().propose(embedding, prompts, multimask_output))
+        return StabilityScoredCandidates.of(super().propose(embedding, prompts, multimask_output))
 
 
 def names(body: Any) -> Table:

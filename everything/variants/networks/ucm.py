@@ -31,7 +31,7 @@ CANVAS = 640  # px; longer views are reduced to this
 
 @dataclass(frozen=True)
 class RegionCandidates:
-    """Regions that answer prompts: see everything.core.protocols.Drafts. identity: int64 (N,), the
+    """Regions that answer prompts: see `Candidates`. identity: int64 (N,), the
     node."""
 
     embedding: RegionEmbedding

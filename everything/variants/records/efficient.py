@@ -38,7 +38,7 @@ def _efficientsam(size: str, parameters: int, file: str, width: int, heads: int)
     return VariantRecord(
         module="everything.variants.networks.efficientsam",
         family="EfficientSAM",
-        summary=f"ViT-{size} taught by SAM's features, own decoder (Xiong et al., 2023)",
+        summary=f"ViT-{size} trained on SAM's features, own decoder (Xiong et al., 2023)",
         parameters=parameters,
         input_rule=STRETCHED,
         licence=APACHE,

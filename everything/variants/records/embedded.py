@@ -9,12 +9,12 @@ EMBEDDED: dict[str, VariantRecord] = {
     "ucm": VariantRecord(
         module="everything.variants.networks.ucm",
         family="embedded",
-        summary="boundary network and region tree, trained here, needs no download",
+        summary="bundled: boundary network and region tree; needs no download",
         parameters=2_306_688,
         input_rule="longest side to at most 640 px",
         licence="weights: non-commercial research (BSDS500)",
         weights=Weights("package:ucm.safetensors"),
-        # People mark few of the regions that a photo has: .23 keeps about 150 masks of one.
+        # People mark few of the regions that a image has: .23 keeps about 150 masks of one.
         preset={
             "decoding": {"points_per_batch": 4096},
             "filters": {"pred_iou_thresh": 0.23, "stability_score_thresh": 0.0},
@@ -26,7 +26,7 @@ EMBEDDED: dict[str, VariantRecord] = {
     "nano": VariantRecord(
         module="everything.variants.networks.nano",
         family="embedded",
-        summary="a tiny SAM grown on ucm's boundary network, trained here, needs no download",
+        summary="bundled: a tiny SAM on ucm's boundary network; needs no download",
         parameters=3_182_192,
         input_rule="longest side to 512 px, padded",
         licence="weights: non-commercial research (BSDS500, COCO, CamVid)",
@@ -36,7 +36,7 @@ EMBEDDED: dict[str, VariantRecord] = {
             "filters": {"pred_iou_thresh": 0.25, "stability_score_thresh": 0.4},
             "nms": {"kind": "mask", "box_nms_thresh": 0.75, "crop_nms_thresh": 0.75},
         },
-        # Its logits reach about 8, TinySAM has 8.5: this asks .57 of grid-32 on training photos.
+        # Its logits reach about 8, TinySAM has 8.5: this asks .57 of grid-32 on training images.
         samplers={"hierarchical": {"high_score_thresh": 4.5}},
     ),
 }

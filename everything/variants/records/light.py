@@ -1,4 +1,4 @@
-"""Light encoders in the place of SAM's, with its prompt encoder and decoder."""
+"""Variants with a light image encoder and SAM's prompt encoder and mask decoder."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _mobilesamv2(encoder: str, parameters: int, input_rule: str = PADDED) -> Var
     return VariantRecord(
         module="everything.variants.networks.mobilesamv2",
         family="MobileSAMv2",
-        summary=f"{encoder}'s encoder, decoder trained on with boxes (Zhang et al., 2023)",
+        summary=f"{encoder}'s encoder, decoder fine-tuned with boxes (Zhang et al., 2023)",
         parameters=parameters,
         input_rule=input_rule,
         licence=APACHE,
@@ -73,14 +73,14 @@ LIGHT: dict[str, VariantRecord] = {
     "q-tinysam": VariantRecord(
         module="everything.variants.networks.q_tinysam",
         family="TinySAM",
-        summary="TinySAM with an encoder of 8-bit integers (Shu et al., 2023)",
+        summary="TinySAM with an image encoder in 8-bit integers (Shu et al., 2023)",
         parameters=9_804_036,
         input_rule=PADDED,
         licence=APACHE,
         weights=Weights(
             f"{GITHUB}/xinghaochen/TinySAM",
             file="q_tinysam.safetensors",
-            by_hand="made of TinySAM's by `everything quantize PHOTOS`; the authors' file is a "
+            by_hand="made from TinySAM by `everything quantize IMAGES`; the authors' file is a "
             "pickled module, which would run code, and computes in floats",
         ),
     ),
@@ -123,10 +123,10 @@ LIGHT: dict[str, VariantRecord] = {
     "lite-sam": VariantRecord(
         module="everything.variants.networks.lite_sam",
         family="Lite-SAM",
-        summary="LiteViT as far as it is described (Fu et al., 2024); its AutoPPN is auto-ppn",
+        summary="LiteViT as described in the paper (Fu et al., 2024); its AutoPPN is auto-ppn",
         parameters=5_216_240,
         input_rule="longest side to 512 px, padded",
-        licence="none stated; of weights, that of the photos they were trained on",
+        licence="none stated; of weights, that of the images they were trained on",
         weights=Weights(
             "https://arxiv.org/abs/2407.08965",
             file="lite_sam.safetensors",

@@ -66,7 +66,7 @@ UNAVAILABLE: dict[str, Unavailable] = {
     "fastsam3d": Unavailable(
         "FastSAM3D",
         "volumes of 128 x 128 x 128 voxels (Shen et al., 2024)",
-        "segments volumes, not photos",
+        "segments volumes, not images",
         APACHE,
     ),
 }
