@@ -34,7 +34,7 @@ from everything.io.images.sources import Source
 from everything.io.results.manifest import Manifest, Row
 from everything.io.results.writer import Store
 from everything.io.storage.local import Folder
-from everything.jobs.label import Job, label
+from everything.jobs.label import LabelJob, label
 from everything.jobs.ray_cluster import Cluster, connected
 from everything.jobs.summary import Summary
 from everything.pipeline.pipeline import Pipeline
@@ -228,7 +228,7 @@ def resume(images: int = 1_000_000) -> None:
             times = [time.monotonic()]
             summary = Summary(photos, images=sum(1 for _ in listing()))
             times.append(time.monotonic())
-            left = sum(1 for _ in Job(store, listing, summary).tasks())
+            left = sum(1 for _ in LabelJob(store, listing, summary).tasks())
             times.append(time.monotonic())
         if left:
             raise JobError(f"{left} photos would be done again: what was made up is no manifest")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 
 STAGES = ("read", "encode", "propose", "decode", "select", "finish", "write")
@@ -25,15 +25,20 @@ class StageTimer:
     synchronise: called at each change of stage, to let a GPU finish what it was given; without
     it the stages of a GPU run are those of launching. limit: seconds, after which no stage begins:
     each batch of prompts is decoded in one of its own, so that this is soon.
+    unlimited: stages that begin after the limit, too.
     """
 
     def __init__(
-        self, synchronise: Callable[[], None] | None = None, limit: float | None = None
+        self,
+        synchronise: Callable[[], None] | None = None,
+        limit: float | None = None,
+        unlimited: Container[str] = (),
     ) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self.counts: Counter[str] = Counter()
         self._synchronise = synchronise
         self.limit = limit
+        self._unlimited = unlimited
         self._total = 0.0
         self._open: list[str] = []
         self._since = 0.0
@@ -42,7 +47,7 @@ class StageTimer:
     def stage(self, name: str) -> Iterator[None]:
         """Count the time spent inside under `name`, whatever way it is left; raises Overtime."""
         self._settle()
-        if self.limit is not None and self._total > self.limit:
+        if self.limit is not None and self._total > self.limit and name not in self._unlimited:
             raise Overtime(name)
         self._open.append(name)
         try:

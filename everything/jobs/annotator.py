@@ -35,11 +35,11 @@ from everything.pipeline.tiling import segment_tiles
 
 @dataclass(frozen=True)
 class Task:
-    """A photo to be done. attempt: 1 for the first try. deaths: of processes that had it."""
+    """A photo to be done. attempt: 1 for the first try. crashes: of processes that had it."""
 
     source: Source
     attempt: int = 1
-    deaths: int = 0
+    crashes: int = 0
 
 
 @dataclass
@@ -80,7 +80,7 @@ class Annotator:
 
     def read(self, task: Task) -> ImageState:
         """Read and decode the photo."""
-        visit = ImageState(task, time.time(), StageTimer(limit=self.limits.max_seconds))
+        visit = ImageState(task, time.time(), _timer(self.limits))
         with visit.timer.stage("read"):
             self._guarded(visit, self._read)
         return visit
@@ -102,7 +102,6 @@ class Annotator:
     def write(self, visit: ImageState) -> Row:
         """Write its result, and return its row; raises StoreError if nothing can be written."""
         row = _row(visit, self.store.digest)
-        visit.timer.limit = None  # what was found is kept, however slow the disk
         if visit.error is None:
             with visit.timer.stage("write"):
                 self._guarded(visit, lambda visit: self._write(visit, row))
@@ -271,6 +270,11 @@ def row_of(document: dict[str, Any], source: Source, source_bytes: int | None, s
         mtime_ns=None if stamp is None else stamp.mtime_ns,
         notes=document.get("notes", []),
     )
+
+
+def _timer(limits: Limits) -> StageTimer:
+    """A timer with the time limit; masks found in time are kept, however slow the disk."""
+    return StageTimer(limit=limits.max_seconds, unlimited=("write",))
 
 
 def _row(visit: ImageState, digest: str) -> Row:

@@ -98,9 +98,8 @@ def label(
     if executor is None:
         _tell_of_idle_cores(workers * threads, summary.images)
     with store.opened(overwrite):
-        job = Job(store, photos, summary, after_death)
-        with progress_of(summary, console or Console(stderr=True)) as grown:
-            job.grown = grown
+        with progress_of(summary, console or Console(stderr=True)) as on_update:
+            job = LabelJob(store, photos, summary, on_update, after_death)
             try:
                 tasks, count = job.tasks(), job.count
                 make = partial(_annotator, build, recipe, out, limits, store.folder.permit)
@@ -134,14 +133,23 @@ def _annotator(
     return Annotator(build(recipe), Store(out, recipe, permit), limits)
 
 
-class Job:
-    """What is to be done and what has been done."""
+class LabelJob:
+    """The images of a job: those still to do, and the rows of those that are done.
+
+    Args:
+        store: where the results go.
+        photos: lists the images.
+        summary: counts what is done.
+        on_update: called after each change of the summary.
+        after_death: whether an earlier job in this folder was killed.
+    """
 
     def __init__(
         self,
         store: Store,
         photos: Callable[[], Iterable[Source]],
         summary: Summary,
+        on_update: Callable[[], None] = lambda: None,
         after_death: bool = False,
     ) -> None:
         self._store, self._photos, self.summary = store, photos, summary
@@ -154,7 +162,7 @@ class Job:
         self._state = JobState(summary.images, time.time(), after_death=after_death)
         write_state(store.folder, self._state)
         store.cache_listing()
-        self.grown: Callable[[], None] = lambda: None
+        self._on_update = on_update
 
     def _found(self) -> int:
         """Append rows of the results in shards that no row tells of; return how many."""
@@ -179,7 +187,7 @@ class Job:
             known = self._known.get(as_text(source.name))
             if self._is_done(source, known):
                 self.summary.skipped += 1
-                self.grown()
+                self._on_update()
                 continue
             # Whatever is there is of another photo, another recipe or broken.
             if self._store.stamp(source.name) is not None:
@@ -191,7 +199,7 @@ class Job:
         self.manifest.append(*rows)
         for row in rows:
             self.summary.count(row)
-        self.grown()
+        self._on_update()
 
     def end(self) -> None:
         """Put the manifest in order."""

@@ -20,18 +20,18 @@ ATTEMPTS = "attempts"
 
 
 class Attempts:
-    """The notes of one block of photos: how many deaths of workers each has been through."""
+    """The notes of one block of photos: how many crashes of workers each has been through."""
 
     def __init__(self, folder: Folder | Bucket, tasks: Sequence[Task]) -> None:
         self._folder = folder
-        self.deaths = {task.source.name: task.deaths for task in tasks}
-        content = "\0".join(self.deaths).encode("utf-8", "surrogateescape")
+        self.crashes = {task.source.name: task.crashes for task in tasks}
+        content = "\0".join(self.crashes).encode("utf-8", "surrogateescape")
         self._note = f"{ATTEMPTS}/{hashlib.sha256(content).hexdigest()[:32]}.json"
 
     def begin(self) -> bool:
         """Note that the block is begun, and say whether a worker died with it before."""
         before = _read(self._folder, self._note)
-        self.deaths |= before
+        self.crashes |= before
         self._write(None)
         return bool(before)
 
@@ -46,33 +46,33 @@ class Attempts:
         self._folder.delete(self._note)
 
     def _write(self, on_trial: str | None) -> None:
-        note = {"deaths": self.deaths, "on_trial": on_trial}
+        note = {"deaths": self.crashes, "on_trial": on_trial}
         self._folder.write(self._note, [json.dumps(note).encode("ascii")])
 
 
-def is_given_up(deaths: int) -> bool:
+def is_given_up(crashes: int) -> bool:
     """Say whether a photo has taken enough workers with it."""
-    return deaths > RETRIES
+    return crashes > RETRIES
 
 
 def left_behind(folder: Folder | Bucket) -> dict[str, int]:
-    """Return the deaths of each photo that a killed job had in hand, and delete its notes."""
-    deaths: dict[str, int] = {}
+    """Return the crashes of each photo that a killed job had in hand, and delete its notes."""
+    crashes: dict[str, int] = {}
     for note in folder.list(ATTEMPTS, ".json"):
-        deaths |= _read(folder, note)
+        crashes |= _read(folder, note)
     folder.remove(ATTEMPTS)
-    return deaths
+    return crashes
 
 
 def _read(folder: Folder | Bucket, note: str) -> dict[str, int]:
-    """The deaths of a note's photos, with the one that ended it: of the photo that was on trial,
+    """The crashes of a note's photos, with the one that ended it: of the photo that was on trial,
     or of all of them if they were done together."""
     try:
         content = json.loads(folder.read(note) or b"null")
         if content is None:
             return {}
-        deaths, on_trial = dict(content["deaths"]), content["on_trial"]
-        guilty = deaths if on_trial is None else {on_trial}
-        return {name: int(count) + (name in guilty) for name, count in deaths.items()}
+        crashes, on_trial = dict(content["deaths"]), content["on_trial"]
+        guilty = crashes if on_trial is None else {on_trial}
+        return {name: int(count) + (name in guilty) for name, count in crashes.items()}
     except (ValueError, TypeError, KeyError):
         return {}

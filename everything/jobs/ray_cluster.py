@@ -21,7 +21,8 @@ from everything.io.images.decode import Limits
 from everything.io.results.writer import Store
 from everything.jobs.annotator import Annotator, Task
 from everything.jobs.ray_attempts import ATTEMPTS, left_behind
-from everything.jobs.ray_worker import Worker, block_of, rows_in
+from everything.jobs.ray_blocks import block_of_tasks, rows_in
+from everything.jobs.ray_worker import Worker
 from everything.kernels import loader
 
 GIB = 2**30
@@ -33,7 +34,7 @@ _UNCOMPILED = (
     "them, and --working-dir leaves out what git ignores: submit without it where the program is "
     "installed"
 )
-_DEATHS_LOADING = 8  # of workers in a row: what kills every worker is to end the job
+_CRASHES_LOADING = 8  # of workers in a row: what kills every worker is to end the job
 _BLOCKS_EACH = 8  # at least, so that no worker is alone with the end of the job
 _log = logging.getLogger(__name__)
 
@@ -83,8 +84,8 @@ class Cluster:
             _log.warning("%s", _UNCOMPILED)
         with connected(self.address):
             fits = self._fits()
-            deaths = left_behind(store.folder)
-            blocks = list(_blocks(tasks, deaths, self.block, fits))
+            crashes = left_behind(store.folder)
+            blocks = list(_blocks(tasks, crashes, self.block, fits))
             if blocks:
                 self._run(blocks, make, emit, fits)
                 store.folder.remove(ATTEMPTS)
@@ -146,7 +147,7 @@ class Cluster:
 
 
 def _blocks(
-    tasks: Iterator[Task], deaths: dict[str, int], most: int, workers: int
+    tasks: Iterator[Task], crashes: dict[str, int], most: int, workers: int
 ) -> Iterator[Any]:
     """The tasks as blocks: small ones where there are few, of a few kilobytes in any case."""
     first = list(islice(tasks, most * workers * _BLOCKS_EACH))
@@ -154,11 +155,13 @@ def _blocks(
     pending = iter(first)
     for source in (pending, tasks):
         while group := list(islice(source, size)):
-            yield block_of([_charged(task, deaths.get(task.source.name, 0)) for task in group])
+            yield block_of_tasks(
+                [_charged(task, crashes.get(task.source.name, 0)) for task in group]
+            )
 
 
-def _charged(task: Task, deaths: int) -> Task:
-    return replace(task, deaths=deaths, attempt=task.attempt + deaths)
+def _charged(task: Task, crashes: int) -> Task:
+    return replace(task, crashes=crashes, attempt=task.attempt + crashes)
 
 
 @contextmanager
@@ -188,7 +191,7 @@ def _settle(context: Any) -> None:
     # No block comes back for half an hour where a photo takes a minute, or machines are awaited.
     context.execution_no_progress_timeout_s = -1
     # A machine that is lost while its workers load their models is not the end of the job.
-    context.max_consecutive_actor_init_deaths = _DEATHS_LOADING
+    context.max_consecutive_actor_init_deaths = _CRASHES_LOADING
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler):
             handler.setLevel(logging.CRITICAL)

@@ -2,7 +2,7 @@
 
 A process can die of one photo (a decoder's crash, memory). Its other photos must not suffer, and
 the one at fault must not be tried for ever: photos that were in a process that died are tried
-again, each alone in its process, and given up after RETRIES more deaths.
+again, each alone in its process, and given up after RETRIES more crashes.
 
 A time limit for photos is kept by the processes themselves (everything/core/stage_timer.py),
 between steps. One that hangs within a step, in code that no thread can be stopped in, is ended
@@ -66,7 +66,7 @@ class _Worker:
         return (
             self.ready
             and len(self.tasks) < self.in_hand
-            and not any(task.deaths for task in self.tasks)
+            and not any(task.crashes for task in self.tasks)
         )
 
 
@@ -192,7 +192,7 @@ class _Pool:
                 raise JobError(f"{reason}: use fewer --workers")
         _log.warning("a worker process %s; its photos are tried again", how)
         for task in worker.tasks:
-            if task.deaths == RETRIES:
+            if task.crashes == RETRIES:
                 reason = f"its process {how}, and so did {RETRIES} before it: {ALONE}"
                 self._emit(lost(task, self._digest, reason))
             else:
@@ -243,7 +243,7 @@ def _started(arguments: tuple[object, ...]) -> ForkServerProcess:
 
 
 def _once_more(task: Task) -> Task:
-    return replace(task, attempt=task.attempt + 1, deaths=task.deaths + 1)
+    return replace(task, attempt=task.attempt + 1, crashes=task.crashes + 1)
 
 
 def _send(worker: _Worker, task: Task | None) -> None:

@@ -15,7 +15,8 @@ from everything.core.geometry import View
 from everything.io.results.manifest import Row
 from everything.io.results.writer import Store
 from everything.jobs.annotator import Annotator, Task
-from everything.jobs.ray_worker import Worker, block_of, rows_in
+from everything.jobs.ray_blocks import block_of_tasks, rows_in
+from everything.jobs.ray_worker import Worker
 from everything.pipeline.pipeline import Pipeline
 from everything.samplers.grid import Grid
 from tests import fakes
@@ -98,7 +99,7 @@ def in_one_worker(
     block = list(tasks)
     one = Worker(make, 1)
     for at in range(0, len(block), 2):
-        for row in rows_in(one(block_of(block[at : at + 2]))):
+        for row in rows_in(one(block_of_tasks(block[at : at + 2]))):
             emit(row)
 
 

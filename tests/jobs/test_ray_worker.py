@@ -20,7 +20,14 @@ from everything.io.storage.local import Folder
 from everything.jobs.annotator import Annotator, Task
 from everything.jobs.label import label
 from everything.jobs.ray_attempts import ATTEMPTS, Attempts, left_behind
-from everything.jobs.ray_worker import Worker, block_of, rows_in, tasks_in
+from everything.jobs.ray_blocks import (
+    block_of_error,
+    block_of_rows,
+    block_of_tasks,
+    rows_in,
+    tasks_in,
+)
+from everything.jobs.ray_worker import Worker
 from tests.fakes import POISON, RECIPE, build, build_nothing, save_photo
 from tests.jobs.clusters import in_one_worker
 
@@ -41,12 +48,30 @@ def tasks(folder: Path, count: int = 4) -> list[Task]:
 
 
 def do(out: Path, block: list[Task], recipe: Recipe = RECIPE) -> dict[str, Row]:
-    return {row.name: row for row in rows_in(worker(out, recipe)(block_of(block)))}
+    return {row.name: row for row in rows_in(worker(out, recipe)(block_of_tasks(block)))}
 
 
 def test_tasks_go_through_a_block() -> None:
     given = [Task(Source("s3://b", "a.jpg", 7, "s3://b/x.tar", 512), 2, 1), Task(Source("/a", "b"))]
-    assert tasks_in(block_of(given)) == given
+    assert tasks_in(block_of_tasks(given)) == given
+
+
+def test_names_that_are_not_utf_8_go_through_a_block() -> None:
+    given = [Task(Source("/a", name)) for name in ("\udcff.jpg", "\ud800.jpg", "ä.jpg")]
+    assert tasks_in(block_of_tasks(given)) == given
+    assert tasks_in(block_of_tasks([])) == []
+
+
+def test_rows_go_through_a_block_with_their_types() -> None:
+    full = Row(
+        "\udcff.jpg", "done", 2**53 - 1, "d", "host", 2, 1.5, 2.5, "/a", "s3://b/x.tar", 512, 64,
+        48, {"read": 0.25}, {"masks": 3}, 100, 200, 2**60, "s.tar", None, ["a note", "\udcff"],
+    )  # fmt: skip
+    failed = Row("b", "failed", 1, "d", "host", 1, 0.0, 0.0, error="b: broken")
+    block = block_of_rows([full, failed])
+    assert list(rows_in(block)) == [full, failed]
+    assert block.schema.field("mtime_ns").type == "int64"
+    assert block.schema == block_of_error(WeightsError("x"), "host").schema
 
 
 def test_a_block_is_done_and_leaves_no_note(tmp_path: Path) -> None:
@@ -92,7 +117,7 @@ def test_notes_outlive_a_job(tmp_path: Path) -> None:
     folder.create()
     assert left_behind(folder) == {}
     Attempts(folder, block).begin()
-    Attempts(folder, [replace(block[0], deaths=1)]).begin()
+    Attempts(folder, [replace(block[0], crashes=1)]).begin()
     (tmp_path / "out" / ATTEMPTS / "torn.json").write_bytes(b"{")
     assert left_behind(folder) in ({"0.jpg": 2, "1.jpg": 1}, {"0.jpg": 1, "1.jpg": 1})
     assert left_behind(folder) == {}
@@ -104,7 +129,7 @@ def test_what_stops_a_worker_is_told(tmp_path: Path) -> None:
 
     stopped = Worker(make, 1)
     with pytest.raises(WeightsError, match=r"discs\.pth"):
-        list(rows_in(stopped(block_of([]))))
+        list(rows_in(stopped(block_of_tasks([]))))
 
 
 @pytest.mark.parametrize("form", ["parquet", "tar"])

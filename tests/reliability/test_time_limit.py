@@ -20,10 +20,11 @@ from everything.io.images.decode import Limits
 from everything.io.images.sources import list_inputs
 from everything.io.results.writer import Store
 from everything.io.storage.local import Folder
-from everything.jobs import ray_worker as on_ray
 from everything.jobs import worker_pool
 from everything.jobs.annotator import Annotator, Task
 from everything.jobs.label import label
+from everything.jobs.ray_blocks import block_of_tasks, rows_in
+from everything.jobs.ray_worker import Worker
 from everything.jobs.summary import Summary
 from tests.fakes import HANGS, RECIPE, SLOW, build, save_photo
 
@@ -75,14 +76,14 @@ def annotator(out: Path, recipe: Recipe = ONE_BY_ONE) -> Annotator:
 
 def block_on_ray(out: Path, block: object, rows: Path) -> None:
     worker_pool._LATE = 1.0
-    done = on_ray.Worker(partial(annotator, out), 1)(block)
-    rows.write_text(json.dumps({row.name: row.error for row in on_ray.rows_in(done)}))
+    done = Worker(partial(annotator, out), 1)(block)
+    rows.write_text(json.dumps({row.name: row.error for row in rows_in(done)}))
 
 
 def test_on_ray_a_worker_dies_of_what_hangs_and_the_next_one_knows(tmp_path: Path) -> None:
     folder, out = photos(tmp_path / "photos", SLOW, HANGS), tmp_path / "out"
     Folder(out).create()
-    block = on_ray.block_of([Task(source) for source in list_inputs([folder])])
+    block = block_of_tasks([Task(source) for source in list_inputs([folder])])
     context = multiprocessing.get_context("forkserver")
     codes = []
     for _ in range(2):  # Ray runs the block of a worker that died in another one
