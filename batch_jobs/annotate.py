@@ -1,9 +1,9 @@
-"""Label photos on a Ray cluster: the same recipe, code path and bytes as `everything label`.
+"""Label images on a Ray cluster, with the same recipe, code and output as `everything label`.
 
 ray job submit --working-dir . -- python -m everything.batch_jobs.annotate \
     --input s3://bucket/photos --out s3://bucket/labels --config configs/sa-1b.yaml
 
-The same command again continues a job that was stopped. docs/cluster.md has the whole story.
+Rerun the same command to resume. See docs/cluster.md.
 """
 
 from __future__ import annotations
@@ -24,29 +24,73 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def annotate(
-    inputs: Annotated[list[str], typer.Option("--input", help="As of everything label.")],
-    out: Annotated[str, typer.Option("--out", help="A bucket, or a folder all machines share.")],
-    config: Annotated[str | None, typer.Option(help="A recipe.")] = None,
-    variant: Annotated[str | None, typer.Option(help="The model.")] = None,
-    checkpoint: Annotated[str | None, typer.Option(help="Its weights, or their URL.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="Where to prompt.")] = None,
-    sets: Annotated[list[str] | None, typer.Option("--set", help="A.B=C, any setting.")] = None,
-    address: Annotated[str | None, typer.Option(help="RAY_ADDRESS if not given.")] = None,
-    cpus: Annotated[float, typer.Option(min=0, help="Of each worker.")] = 1,
-    gpus: Annotated[float, typer.Option(min=0, help="Of each worker: 1, or 0.25.")] = 0,
-    memory: Annotated[float, typer.Option(min=0.5, help="Of each worker, GiB.")] = 2,
-    min_workers: Annotated[int, typer.Option(min=1, help="The pool's least size.")] = 1,
-    max_workers: Annotated[int | None, typer.Option(min=1, help="Its greatest.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Of torch in each worker.")] = 1,
-    block: Annotated[int, typer.Option(min=1, help="Photos handed out together, at most.")] = 32,
-    time_limit: Annotated[
-        float | None, typer.Option(min=0.001, help="Of work on a photo, s; longer ones fail.")
+    inputs: Annotated[
+        list[str],
+        typer.Option(
+            "--input",
+            help="An input of everything label; repeatable.",
+        ),
+    ],
+    out: Annotated[
+        str, typer.Option("--out", help="Bucket URL, or a folder that all machines share.")
+    ],
+    config: Annotated[
+        str | None, typer.Option(help="A recipe: a path or a bundled name.", show_default="none")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many photos.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    variant: Annotated[
+        str | None, typer.Option(help="Model that finds the masks.", show_default="ucm")
+    ] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights for the variant: a path or a URL.", show_default="its official weights"
+        ),
+    ] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="How prompts are chosen.", show_default="grid-32")
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Set any setting: A.B=C; repeatable.", show_default="none"),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of the cluster.", show_default="RAY_ADDRESS, or a cluster started here"
+        ),
+    ] = None,
+    cpus: Annotated[float, typer.Option(min=0, help="CPU cores per worker.")] = 1,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs per worker, for example 1 or 0.25.")] = 0,
+    memory: Annotated[float, typer.Option(min=0.5, help="Memory per worker (GiB).")] = 2,
+    min_workers: Annotated[int, typer.Option(min=1, help="Minimum number of workers.")] = 1,
+    max_workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Maximum number of workers.", show_default="as many as fit"),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="PyTorch threads per worker.")] = 1,
+    block: Annotated[int, typer.Option(min=1, help="Maximum number of images in a block.")] = 32,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            help="Maximum seconds per image; a slower image fails.",
+            show_default="no limit",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Label only the first N images.", show_default="all")
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", help="Delete existing results and start over.", show_default="off"
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the summary as JSON.", show_default="off")
+    ] = False,
 ) -> None:
-    """Label photos on a Ray cluster."""
+    """Label images on a Ray cluster."""
     with exit_on_error():
         from everything.jobs.label import label
         from everything.jobs.progress import log_to

@@ -1,11 +1,11 @@
-"""Samplers x variants, timed on the machines of a Ray cluster, as one table.
+"""Time samplers x variants on the machines of a Ray cluster, and report one table.
 
 python -m everything.batch_jobs.compare --input s3://bucket/photos --variants ucm,mobilesam \
     --samplers grid-32,hierarchical --out comparison
 
-Each pair is a row of Ray Data's, measured by everything/benchmark in a process of its own with as
-many cores as it uses threads. Times are comparable where the machines are alike, which the notes
-below the table tell.
+Each pair is one row of Ray Data, measured by everything/benchmark in a separate process with as
+many cores as it uses threads. Times are comparable if the machines are alike; the notes below the
+table list them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from everything.benchmark import bench
 from everything.benchmark.output.report_files import save
 from everything.benchmark.output.report_tables import print_to
 from everything.benchmark.report import Report
-from everything.errors import InputError, JobError
+from everything.errors import InputError, JobError, reason_of
 from everything.io.images.decode import Limits
 from everything.io.images.fetch import read_source
 from everything.io.images.listing import list_photos
@@ -49,27 +49,39 @@ def compare(
     sets: Sequence[str] = (),
     address: str | None = None,
 ) -> Report:
-    """Return one report of every variant with every sampler, each measured on some machine.
+    """Return one report of every variant with every sampler, each pair measured on some machine.
 
-    repeats, threads, sets: as of everything.benchmark.bench. gpus: of each process. A pair that
-    cannot be measured is a note. Raises InputError without photos, and JobError if nothing could
-    be measured.
+    A pair that cannot be measured becomes a note.
+
+    Args:
+        photos: images to measure on.
+        variants: names of models.
+        samplers: names of samplers.
+        repeats: timed rounds over all images.
+        threads: PyTorch threads, and cores, per process.
+        gpus: GPUs per process.
+        sets: settings, as "group.key=value".
+        address: of the cluster; None for RAY_ADDRESS or a new cluster on this machine.
+
+    Raises:
+        InputError: if there are no images.
+        JobError: if nothing could be measured.
     """
     if not photos:
-        raise InputError("no photos to measure with: name some")
+        raise InputError("no images to measure on: give some")
     how = {
         "repeats": repeats,
         "thread_count": threads,
         "sets": tuple(sets),
         "memory": False,
-        "apart": True,  # a pair that dies of its memory is a note, and not tried for ever
+        "apart": True,  # a pair that runs out of memory becomes a note, and is not retried for ever
     }
     pairs = [{"variant": v, "sampler": s} for v, s in product(variants, samplers)]
     with connected(address):
         import ray
 
         cells = ray.data.from_items(pairs, override_num_blocks=len(pairs)).map(
-            _Cell,  # type: ignore[arg-type]  # a class is made once in each process
+            _Cell,  # type: ignore[arg-type]  # one instance per process
             fn_constructor_args=(list(photos), how),
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=len(pairs)),
             num_cpus=threads,
@@ -80,7 +92,7 @@ def compare(
 
 
 class _Cell:
-    """Measures pairs, one after the other."""
+    """Measures pairs of variant and sampler, one after the other."""
 
     def __init__(self, photos: list[Source], how: dict[str, Any]) -> None:
         self._folder = TemporaryDirectory(prefix="everything-compare-")
@@ -88,28 +100,28 @@ class _Cell:
         self._how = how
 
     def __call__(self, pair: dict[str, str]) -> dict[str, str]:
-        """Return the machine and the report of a pair, or why there is none."""
+        """Return the host and the report of a pair as JSON, or why it has none."""
         import socket
 
         try:
             report = bench(self._photos, [pair["variant"]], [pair["sampler"]], **self._how)
             text = report.to_json()
         except Exception as error:
-            # One pair that cannot be, of whatever reason, must not cost the others.
-            reason = " ".join(str(error).split())
+            # A pair that fails, for whatever reason, must not stop the others.
+            reason = reason_of(error)
             text = json.dumps({"failed": f"{pair['variant']} {pair['sampler']}: {reason}"})
         return {"host": socket.gethostname(), "report": text}
 
 
 def merged(found: Sequence[tuple[str, str]], order: Sequence[str]) -> Report:
-    """Return the reports of single pairs, as JSON with their machines' names, as one.
+    """Merge the reports of single pairs, as (host, JSON), into one.
 
-    order: of variants and samplers in the table. Raises JobError if each of them failed.
+    order: of variants and samplers in the table. Raises JobError if all of them failed.
     """
     failed = [json.loads(text)["failed"] for _, text in found if '"failed"' in text[:12]]
     reports = [Report.from_json(text) for _, text in found if '"failed"' not in text[:12]]
     if not reports:
-        raise JobError(f"nothing could be measured: {failed[0]}: mend that and run it again")
+        raise JobError(f"nothing could be measured: {failed[0]}: fix that and rerun")
     hosts = Counter(host for host, _ in found)
     where = ", ".join(f"{host} ({count})" for host, count in sorted(hosts.items()))
     processors = {str(report.machine["cpu"]) for report in reports}
@@ -125,7 +137,7 @@ def merged(found: Sequence[tuple[str, str]], order: Sequence[str]) -> Report:
 
 
 def _fetched(photo: Source, folder: Path) -> Source:
-    """The photo as a file of this machine, where it is none yet."""
+    """Return the image as a local file, downloaded if it is not one."""
     if photo.file is None and isinstance(photo.location, Path):
         return photo
     target = folder / photo.name
@@ -136,18 +148,34 @@ def _fetched(photo: Source, folder: Path) -> Source:
 
 @app.command()
 def main(
-    inputs: Annotated[list[str], typer.Option("--input", help="As of everything label.")],
-    variants: Annotated[str, typer.Option(metavar="A,B", help="Models.")] = "ucm",
-    samplers: Annotated[str, typer.Option(metavar="A,B", help="Of everything samplers.")] = (
+    inputs: Annotated[
+        list[str],
+        typer.Option("--input", help="An input of everything label; repeatable."),
+    ],
+    variants: Annotated[str, typer.Option(metavar="A,B", help="Models to time.")] = "ucm",
+    samplers: Annotated[str, typer.Option(metavar="A,B", help="Samplers to time.")] = (
         "grid-16,grid-32,hierarchical"
     ),
-    limit: Annotated[int, typer.Option(min=1, help="Only the first so many photos.")] = 20,
-    repeats: Annotated[int, typer.Option(min=1, help="Rounds over all photos.")] = 3,
-    threads: Annotated[int, typer.Option(min=1, help="Of torch, and cores.")] = 1,
-    gpus: Annotated[float, typer.Option(min=0, help="Of each process.")] = 0,
-    sets: Annotated[list[str] | None, typer.Option("--set", help="A.B=C, any setting.")] = None,
-    address: Annotated[str | None, typer.Option(help="RAY_ADDRESS if not given.")] = None,
-    out: Annotated[Path | None, typer.Option(help="For tables, JSON, CSV and plots.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Use only the first N images.")] = 20,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed rounds over all images.")] = 3,
+    threads: Annotated[
+        int, typer.Option(min=1, help="PyTorch threads, and cores, per process.")
+    ] = 1,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs per process.")] = 0,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Set any setting: A.B=C; repeatable.", show_default="none"),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of the cluster.", show_default="RAY_ADDRESS, or a cluster started here"
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for tables, JSON, CSV and plots.", show_default="none"),
+    ] = None,
 ) -> None:
     """Time every variant with every sampler on a Ray cluster."""
     with exit_on_error():

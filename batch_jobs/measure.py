@@ -1,6 +1,6 @@
-"""What a job costs beyond the model, measured on this machine; docs/cluster.md has the figures.
+"""Measure the overhead of a job beyond the model, on this machine; docs/cluster.md has figures.
 
-python -m everything.batch_jobs.measure throughput PHOTOS --variant nano  # Ray or local?
+python -m everything.batch_jobs.measure throughput PHOTOS --variant nano  # Ray or local
 python -m everything.batch_jobs.measure overhead --images 100000  # a model that takes 1 ms
 python -m everything.batch_jobs.measure resume --images 1000000  # listing, nothing to do
 """
@@ -52,25 +52,25 @@ def throughput(
     variant: str = "ucm",
     sampler: str = "grid-16",
     workers: int = 2,
-    rounds: Annotated[int, typer.Option(min=1, help="Of both, in turns.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of both, in turns.")] = 1,
 ) -> None:
-    """Images/s of a job on Ray against as many local processes, in turns.
+    """Compare images/s of a job on Ray with as many local processes, in turns.
 
-    Of the whole command, with loading the model in each process (Ray runs already); from the
-    first photo's start to the last one's end; and once a quarter of the photos is done, when all
-    processes surely work.
+    Three rates: of the whole command, including loading the model in each process (Ray already
+    runs); from the start of the first image to the end of the last; and after a quarter of the
+    images, when all processes are surely busy.
     """
     recipe = resolve.resolve(variant, sampler=sampler)
     listing = partial(list_photos, photos)
     cluster = Cluster(cpus=1, max_workers=workers, min_workers=workers)
-    ways: dict[str, dict[str, Any]] = {
+    modes: dict[str, dict[str, Any]] = {
         "local": _QUIET | {"workers": workers},
         "ray": _QUIET | {"executor": cluster.run},
     }
-    rates: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
+    rates: dict[str, list[dict[str, float]]] = {name: [] for name in modes}
     with connected(None):
         for _ in range(rounds):
-            for name, how in ways.items():
+            for name, how in modes.items():
                 rates[name].append(_rates(partial(label, listing, recipe=recipe, **how)))
                 print(json.dumps({name: rates[name][-1]}))
     ratios = {
@@ -104,12 +104,12 @@ def _median(rates: list[dict[str, float]], kind: str) -> float:
 
 @app.command()
 def overhead(images: int = 100_000, workers: int = 2, milliseconds: float = 1.0) -> None:
-    """Core time of all processes of a job, per image, beyond a model that sleeps so long."""
+    """Measure the CPU time per image of all processes of a job, with a model that only sleeps."""
     with TemporaryDirectory() as folder:
         names = _same_photo(Path(folder), images)
-        with connected(None), _Watched() as seen:
+        with connected(None), _ResourceSampler() as seen:
             summary = _run(names, Path(folder), workers, milliseconds)
-    # Its sleep takes no core time, so what all processes took is what is not the model's.
+    # Sleeping takes no CPU time, so all CPU time is overhead.
     per_image = sum(seen["core_seconds"].values()) / images
     print(json.dumps({
         "images": summary.done,
@@ -132,7 +132,7 @@ def _run(
 
 
 def build(recipe: Recipe) -> Pipeline:
-    """Take the place of loading.build: a model that takes its time and finds nothing."""
+    """Stand in for recipes.build.build: a model that sleeps and finds nothing."""
 
     def sampler(scene: Scene) -> Iterator[Masks]:
         time.sleep(recipe.sampler["ms"] / 1000)
@@ -143,7 +143,7 @@ def build(recipe: Recipe) -> Pipeline:
 
 
 def _same_photo(folder: Path, images: int) -> Callable[[], Iterator[Source]]:
-    """One photo under many names, so that a disk of a million files is not what is measured."""
+    """List one image under many names, so that the disk is not what is measured."""
     photo = folder / "photo.jpg"
     Image.fromarray(np.full((48, 64, 3), 99, np.uint8)).save(photo)
     size = photo.stat().st_size
@@ -155,9 +155,9 @@ def _same_photo(folder: Path, images: int) -> Callable[[], Iterator[Source]]:
     return listing
 
 
-class _Watched:
-    """Memory of the driver and of the largest worker, MB, at each tenth of the time, and the core
-    seconds of the driver, of the workers, and of Ray's own processes."""
+class _ResourceSampler:
+    """Samples memory (MB) of the driver and of the largest worker at each tenth of the time, and
+    CPU seconds of the driver, of the workers, and of Ray's own processes."""
 
     def __enter__(self) -> dict[str, Any]:
         self._stop, self._cores = Event(), dict[tuple[str, int], float]()
@@ -213,16 +213,16 @@ def _rss(process: psutil.Process) -> int:
 
 @app.command()
 def resume(images: int = 1_000_000) -> None:
-    """Seconds and peak memory to list photos on disk that are all done, and to find that out."""
+    """Measure seconds and peak memory to resume a finished job: list its images, find them done."""
     with TemporaryDirectory() as folder:
         store = Store(Path(folder, "out"), Recipe(variant="-", sampler={}, version="1", weights=""))
         photos = Path(folder, "photos")
-        # In a process of its own: what that takes for a million rows would hide what is measured.
+        # In a separate process: its memory for a million rows would hide what is measured.
         made = spawn.Process(target=_as_if_done, args=(photos, store, images))
         made.start()
         made.join()
         listing = partial(list_photos, [photos])
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew: Linux only
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak; Linux only
         before = resident()
         with store.opened():
             times = [time.monotonic()]
@@ -231,7 +231,9 @@ def resume(images: int = 1_000_000) -> None:
             left = sum(1 for _ in LabelJob(store, listing, summary).tasks())
             times.append(time.monotonic())
         if left:
-            raise JobError(f"{left} photos would be done again: what was made up is no manifest")
+            raise JobError(
+                f"{left} images would be done again: the manifest that was made up is wrong"
+            )
         listed, compared = np.diff(times).round(1).tolist()
         peak = peak_resident()
         print(json.dumps({
@@ -244,10 +246,10 @@ def resume(images: int = 1_000_000) -> None:
 
 
 def _as_if_done(photos: Path, store: Store, images: int) -> None:
-    """A folder of photos and its results, each of them one of few files under many names."""
+    """Make a folder of images and its results: few files, under many names each."""
     store.folder.create()
     annotations = Path(store.folder.root, "annotations")
-    rows, ledger = list[Row](), Manifest(store.folder)
+    rows, manifest = list[Row](), Manifest(store.folder)
     for number in range(images):
         name = f"{number // 1000:04}/{number:07}.jpg"
         if number % 1000 == 0:
@@ -264,9 +266,9 @@ def _as_if_done(photos: Path, store: Store, images: int) -> None:
         row.bytes, row.mtime_ns = stamp.st_size, stamp.st_mtime_ns
         rows.append(row)
         if len(rows) == 1000 or number == images - 1:
-            ledger.append(*rows)
+            manifest.append(*rows)
             rows.clear()
-    ledger.compact()
+    manifest.compact()
 
 
 if __name__ == "__main__":

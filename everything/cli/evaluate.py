@@ -77,12 +77,12 @@ def evaluate(
     """
     with exit_on_error():
         from everything.errors import InputError
-        from everything.jobs.progress import counted
+        from everything.jobs.progress import show_count
 
         if prompts == (labels is not None):
             raise InputError("give a results folder, or --prompts and a --variant")
         result: Any
-        with counted("images", Console(stderr=True)) as show:
+        with show_count("images", Console(stderr=True)) as show:
             if labels is not None:
                 from everything.evaluation.mask_scores import evaluate as score
                 from everything.io.storage.locations import located
@@ -138,19 +138,19 @@ def report(
     """
     with exit_on_error():
         from everything.io.storage.locations import located
-        from everything.jobs.progress import counted
+        from everything.jobs.progress import show_count
         from everything.report.build import REPORT, write_report
 
         folders, home = [located(folder) for folder in labels], located(photos) if photos else None
         console = Console(stderr=True)
-        with counted("images", console) as show:
+        with show_count("images", console) as show:
             page = write_report(folders, out, photos=home, limit=limit, progress=show)
         if overlays:
             from everything.report.overlay import write_overlays
 
             for folder in folders:
                 place = None if isinstance(folder, Path) else out
-                with counted("overlays", console) as show:
+                with show_count("overlays", console) as show:
                     write_overlays(folder, place, home, show)
     if as_json:
         tables = json.loads(page.with_name(REPORT).read_bytes())

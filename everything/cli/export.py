@@ -73,9 +73,9 @@ def export(
     with exit_on_error():
         from everything.export.run import export as write
         from everything.io.storage.locations import located
-        from everything.jobs.progress import counted
+        from everything.jobs.progress import show_count
 
-        with counted("images", Console(stderr=True)) as show:
+        with show_count("images", Console(stderr=True)) as show:
             fidelity = write(
                 located(labels),
                 to,
@@ -119,10 +119,10 @@ def import_(
     with exit_on_error():
         from everything.io.storage.locations import located
         from everything.jobs.import_labels import import_labels
-        from everything.jobs.progress import counted
+        from everything.jobs.progress import show_count
 
         console = Console(stderr=True)
-        with counted("bytes", console) as show:
+        with show_count("bytes", console) as show:
             done = import_labels(sources, located(out), photos, show)
     if as_json:
         typer.echo(json.dumps(done.to_json(), indent=2))

@@ -1,7 +1,7 @@
-"""One photo, from its file to its result and its row. Every kind of job runs this.
+"""Annotate one image, from its file to its result and its row. Every kind of job runs this.
 
-A photo passes through read, segment and write, so that a thread can read the next one and another
-can write the last one while the model works. An error travels along and ends in the row.
+The steps are read, segment and write, so that one thread can read the next image and another one
+can write the previous result while the model works. An error is kept and ends up in the row.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from everything.core.geometry import View
 from everything.core.raster import Pixels
 from everything.core.segments import Segments
 from everything.core.stage_timer import COUNTS, STAGES, Overtime, StageTimer
-from everything.errors import EverythingError, StoreError
+from everything.errors import EverythingError, StoreError, reason_of
 from everything.io.images.decode import Limits, Photo, decode_image
 from everything.io.images.fetch import read_source
 from everything.io.images.sources import Source
 from everything.io.images.tiff_regions import Tiff, open_tiff
 from everything.io.results.manifest import Row
 from everything.io.results.writer import Store
-from everything.jobs.background_thread import Aside
+from everything.jobs.background_thread import BackgroundThread
 from everything.pipeline.adaptive_batch_size import is_out_of_memory
 from everything.pipeline.pipeline import Pipeline, looks_at, segment_views
 from everything.pipeline.scene import NotFinite
@@ -35,7 +35,7 @@ from everything.pipeline.tiling import segment_tiles
 
 @dataclass(frozen=True)
 class Task:
-    """A photo to be done. attempt: 1 for the first try. crashes: of processes that had it."""
+    """An image to annotate. attempt: 1 for the first. crashes: of workers that had it."""
 
     source: Source
     attempt: int = 1
@@ -44,7 +44,7 @@ class Task:
 
 @dataclass
 class ImageState:
-    """A photo on its way; `error` is set at the first step that fails."""
+    """An image between the steps; `error` is set by the first step that fails."""
 
     task: Task
     started: float
@@ -54,13 +54,13 @@ class ImageState:
     raster: Tiff | None = None
     size: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
-    looks: list[View] = field(default_factory=list)
+    views: list[View] = field(default_factory=list)
     segments: Segments | None = None
     error: str | None = None
 
 
 class Annotator:
-    """A pipeline, where its results go, and what is read at most."""
+    """Annotates images with a pipeline and writes the results to a store."""
 
     def __init__(self, pipeline: Pipeline, store: Store, limits: Limits | None = None) -> None:
         self._pipeline = pipeline
@@ -68,122 +68,122 @@ class Annotator:
         self.limits = limits or Limits()
 
     @property
-    def together(self) -> int:
-        """How many photos the model sees at once."""
+    def batch_size(self) -> int:
+        """Number of images in a batch of the image encoder."""
         return self._pipeline.recipe.compute.images_per_batch
 
     def __call__(self, task: Task) -> Row:
-        """Do all of a photo and return its row; raises StoreError if nothing can be written."""
-        visit = self.read(task)
-        self.expect(visit)
-        return self.write(self.segment(visit))
+        """Annotate an image and return its row; raises StoreError if nothing can be written."""
+        state = self.read(task)
+        self.expect(state)
+        return self.write(self.segment(state))
 
     def read(self, task: Task) -> ImageState:
-        """Read and decode the photo."""
-        visit = ImageState(task, time.time(), _timer(self.limits))
-        with visit.timer.stage("read"):
-            self._guarded(visit, self._read)
-        return visit
+        """Read and decode the image."""
+        state = ImageState(task, time.time(), _timer(self.limits))
+        with state.timer.stage("read"):
+            self._guarded(state, self._read)
+        return state
 
-    def expect(self, visit: ImageState) -> None:
-        """Let the model know that `segment` is going to be asked for a photo that was read."""
-        if visit.photo is not None and not self._in_tiles(visit.photo):
-            visit.looks = looks_at(visit.photo.pixels, self._pipeline.recipe)
-            self._pipeline.encoder_queue.expect(visit.looks, visit.timer)
+    def expect(self, state: ImageState) -> None:
+        """Queue an image that was read for the image encoder, so that it can encode batches."""
+        if state.photo is not None and not self._in_tiles(state.photo):
+            state.views = looks_at(state.photo.pixels, self._pipeline.recipe)
+            self._pipeline.encoder_queue.expect(state.views, state.timer)
 
-    def segment(self, visit: ImageState) -> ImageState:
-        """Find its segments; afterwards the pixels are no longer held."""
-        if visit.error is None:
-            self._guarded(visit, self._segment)
-        visit.photo = visit.raster = None
-        visit.looks = []
-        return visit
+    def segment(self, state: ImageState) -> ImageState:
+        """Segment the image; afterwards its pixels are released."""
+        if state.error is None:
+            self._guarded(state, self._segment)
+        state.photo = state.raster = None
+        state.views = []
+        return state
 
-    def write(self, visit: ImageState) -> Row:
-        """Write its result, and return its row; raises StoreError if nothing can be written."""
-        row = _row(visit, self.store.digest)
-        if visit.error is None:
-            with visit.timer.stage("write"):
-                self._guarded(visit, lambda visit: self._write(visit, row))
-        timing = visit.timer.timing()
+    def write(self, state: ImageState) -> Row:
+        """Write the result and return its row; raises StoreError if nothing can be written."""
+        row = _row(state, self.store.digest)
+        if state.error is None:
+            with state.timer.stage("write"):
+                self._guarded(state, lambda state: self._write(state, row))
+        timing = state.timer.timing()
         row.seconds.update({name: float(timing[name]) for name in (*STAGES, "total")})
-        row.counts.update({name: int(value) for name, value in visit.timer.counts.items()})
+        row.counts.update({name: int(value) for name, value in state.timer.counts.items()})
         row.finished = time.time()
-        if visit.error is not None:
-            row.fail(visit.error)
+        if state.error is not None:
+            row.fail(state.error)
         return row
 
-    def _read(self, visit: ImageState) -> None:
-        source = visit.task.source
+    def _read(self, state: ImageState) -> None:
+        source = state.task.source
         if (side := self._pipeline.recipe.tiles.tile_side) and source.start is None:
-            visit.raster = open_tiff(source.location, side)
-            if visit.raster is not None:
-                visit.size, visit.source_bytes = visit.raster.size, visit.raster.bytes
+            state.raster = open_tiff(source.location, side)
+            if state.raster is not None:
+                state.size, state.source_bytes = state.raster.size, state.raster.bytes
                 return
         data = read_source(source, self.limits)
-        visit.source_bytes = len(data)
-        visit.photo = decode_image(data, source.printable, self.limits)
-        visit.size = (visit.photo.height, visit.photo.width)
-        visit.notes = visit.photo.notes
+        state.source_bytes = len(data)
+        state.photo = decode_image(data, source.printable, self.limits)
+        state.size = (state.photo.height, state.photo.width)
+        state.notes = state.photo.notes
 
-    def _segment(self, visit: ImageState) -> None:
-        if visit.raster is not None:
-            with closing(visit.raster):
-                visit.segments = segment_tiles(visit.raster, self._pipeline, visit.timer)
+    def _segment(self, state: ImageState) -> None:
+        if state.raster is not None:
+            with closing(state.raster):
+                state.segments = segment_tiles(state.raster, self._pipeline, state.timer)
             return
-        assert visit.photo is not None
-        if self._in_tiles(visit.photo):
-            raster = Pixels(visit.photo.pixels)
-            visit.segments = segment_tiles(raster, self._pipeline, visit.timer)
+        assert state.photo is not None
+        if self._in_tiles(state.photo):
+            raster = Pixels(state.photo.pixels)
+            state.segments = segment_tiles(raster, self._pipeline, state.timer)
         else:
-            visit.segments = segment_views(visit.looks, self._pipeline, visit.timer)
+            state.segments = segment_views(state.views, self._pipeline, state.timer)
 
     def _in_tiles(self, photo: Photo) -> bool:
         return 0 < self._pipeline.recipe.tiles.tile_side < max(photo.height, photo.width)
 
-    def _write(self, visit: ImageState, row: Row) -> None:
-        assert visit.segments is not None
-        assert visit.size is not None
-        name, timer = visit.task.source.name, visit.timer
+    def _write(self, state: ImageState, row: Row) -> None:
+        assert state.segments is not None
+        assert state.size is not None
+        name, timer = state.task.source.name, state.timer
         output = self.store.recipe.output
         if output.label_map:
-            label_map = visit.segments.label_map(visit.size, output.label_map_full)
+            label_map = state.segments.label_map(state.size, output.label_map_full)
             self.store.put_label_map(name, label_map)
 
         def timing() -> dict[str, float | int]:
-            with timer.stage("write"):  # what the outer stage has taken so far is added up
+            with timer.stage("write"):  # adds the time of the outer stage so far
                 return timer.timing()
 
-        records = visit.segments.to_sa1b(output.parents)
-        stamp = self.store.put(name, visit.size, records, timing, visit.notes)
+        records = state.segments.to_sa1b(output.parents)
+        stamp = self.store.put(name, state.size, records, timing, state.notes)
         row.bytes, row.mtime_ns = stamp.size, stamp.mtime_ns
         if not self.store.holds:
-            settle([row], self.store)
+            flush_results([row], self.store)
 
-    def _guarded(self, visit: ImageState, step: Callable[[ImageState], None]) -> None:
+    def _guarded(self, state: ImageState, step: Callable[[ImageState], None]) -> None:
         try:
-            step(visit)
+            step(state)
         except StoreError:
             raise
         except EverythingError as error:
-            visit.error = str(error)
+            state.error = str(error)
         except Exception as error:
-            # Whatever one photo brings about, millions of others wait: it becomes its row.
-            visit.error = f"{visit.task.source.printable}: {self._reason(error)}"
+            # Whatever goes wrong with one image must not stop millions of others: it fails alone.
+            state.error = f"{state.task.source.printable}: {self._reason(error)}"
 
     def _reason(self, error: Exception) -> str:
         if isinstance(error, Overtime):
-            return overtime(self.limits.max_seconds, f"{error.stage} was next")
+            return timeout_reason(self.limits.max_seconds, f"{error.stage} was next")
         if isinstance(error, NotFinite):
             return str(error)
         if is_out_of_memory(error):
             return "not enough memory to segment it: use fewer --workers, or set tiles.tile_side"
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        reason = f"{type(error).__name__}: {reason_of(error)}"
         return f"{printable(reason)}: report it as a bug"
 
 
-def settle(rows: list[Row], store: Store) -> None:
-    """Write the results that the store holds, and note in their rows where they are."""
+def flush_results(rows: list[Row], store: Store) -> None:
+    """Write the results that the store has buffered, and record in their rows where they are."""
     written = store.flush()
     for row in rows:
         if written is not None and row.status == "done" and row.shard is None:
@@ -191,62 +191,65 @@ def settle(rows: list[Row], store: Store) -> None:
 
 
 def run(annotator: Annotator, tasks: Iterator[Task | None], emit: Callable[[Row], None]) -> None:
-    """Do all tasks in order, reading one photo ahead and writing one result behind.
+    """Annotate all tasks in order, while threads read the next image and write the last result.
 
-    tasks: asked for the next one from a thread; None where it would have to wait for one. emit:
-    called with each row, one after the other, from a thread. The pixels of at most two photos are
-    held, or of twice as many as are encoded together. Raises what `emit`, `tasks` and Annotator
-    raise.
+    The pixels of at most two batches of images are held. Raises what `emit`, `tasks` and the
+    annotator raise.
+
+    Args:
+        annotator: does the work.
+        tasks: consumed by a thread; yields None where it would have to wait for the next task.
+        emit: called by a thread with each row, one at a time.
     """
 
     def read_some() -> list[ImageState]:
-        visits: list[ImageState] = []
+        states: list[ImageState] = []
         for task in tasks:
             if task is not None:
-                visits.append(annotator.read(task))
-            if visits and (task is None or len(visits) == annotator.together):
+                states.append(annotator.read(task))
+            if states and (task is None or len(states) == annotator.batch_size):
                 break
-        return visits
+        return states
 
-    def write(visit: ImageState) -> None:
-        emit(annotator.write(visit))
+    def write(state: ImageState) -> None:
+        emit(annotator.write(state))
 
-    reader, writer = Aside("read"), Aside("write")
+    reader, writer = BackgroundThread("read"), BackgroundThread("write")
     try:
         reader.begin(read_some)
         is_writing = False
-        while visits := reader.end():
+        while states := reader.end():
             reader.begin(read_some)
-            for visit in visits:
-                annotator.expect(visit)
-            while visits:
-                visit = annotator.segment(visits.pop(0))
+            for state in states:
+                annotator.expect(state)
+            while states:
+                state = annotator.segment(states.pop(0))
                 if is_writing:
                     writer.end()
-                writer.begin(partial(write, visit))
+                writer.begin(partial(write, state))
                 is_writing = True
         if is_writing:
             writer.end()
     finally:
-        # Not the reader: it may be waiting for a task that never comes.
+        # Do not wait for the reader: its next task may never come.
         reader.stop()
         writer.stop(wait=True)
 
 
-def overtime(limit: float | None, how: str) -> str:
-    """Return why a photo has no result and the way out, where it took longer than the limit, s."""
-    return f"over the time limit of {limit:g} s ({how}): raise --time-limit, or make it smaller"
+def timeout_reason(limit: float | None, how: str) -> str:
+    """Return the error of an image that took longer than the limit (s). how: where it was."""
+    return f"over the time limit of {limit:g} s ({how}): raise --time-limit, or resize the image"
 
 
-def lost(task: Task, digest: str, reason: str) -> Row:
-    """Return the row of a photo that took its process with it; reason: with the way out."""
+def row_of_crash(task: Task, digest: str, reason: str) -> Row:
+    """Return the row of an image that crashed its worker. reason: with the way out."""
     row = _row(ImageState(task, time.time(), StageTimer()), digest)
     row.fail(f"{task.source.printable}: {reason}")
     return row
 
 
 def row_of(document: dict[str, Any], source: Source, source_bytes: int | None, store: Store) -> Row:
-    """Return the row of a result that is there, as far as the result tells."""
+    """Return the row of an existing result, as far as the result has the information."""
     timing, now = document["timing"], time.time()
     stamp = store.stamp(source.name)
     return Row(
@@ -277,23 +280,23 @@ def _timer(limits: Limits) -> StageTimer:
     return StageTimer(limit=limits.max_seconds, unlimited=("write",))
 
 
-def _row(visit: ImageState, digest: str) -> Row:
-    source = visit.task.source
-    height, width = visit.size or (None, None)
+def _row(state: ImageState, digest: str) -> Row:
+    source = state.task.source
+    height, width = state.size or (None, None)
     return Row(
         name=source.name,
         status="done",
         image_id=image_id(source.name),
         digest=digest,
         host=socket.gethostname(),
-        attempt=visit.task.attempt,
-        started=visit.started,
+        attempt=state.task.attempt,
+        started=state.started,
         finished=time.time(),
         folder=source.folder,
         file=source.file,
         start=source.start,
         width=width,
         height=height,
-        source_bytes=visit.source_bytes,
-        notes=list(visit.notes),
+        source_bytes=state.source_bytes,
+        notes=list(state.notes),
     )

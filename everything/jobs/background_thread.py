@@ -1,4 +1,4 @@
-"""A thread beside the model's, for what comes before and after it."""
+"""A background thread that reads or writes while the model works."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from threading import Thread
 from typing import Any
 
 
-class Aside:
-    """A thread that does one thing at a time; to hand one over to an executor takes longer."""
+class BackgroundThread:
+    """A thread that runs one step at a time, with less overhead than an executor has."""
 
     def __init__(self, name: str) -> None:
         self._steps, self._ends = SimpleQueue[Any](), SimpleQueue[Any]()
@@ -17,18 +17,18 @@ class Aside:
         self._thread.start()
 
     def begin(self, step: Callable[[], Any]) -> None:
-        """Let it do a step; its end is to be waited for before the next one begins."""
+        """Start a step; call `end` before the next one."""
         self._steps.put(step)
 
     def end(self) -> Any:
-        """Wait for the step that was begun; returns what it returned, raises what it raised."""
+        """Wait for the step; returns what it returned, raises what it raised."""
         result, error = self._ends.get()
         if error is not None:
             raise error
         return result
 
     def stop(self, wait: bool = False) -> None:
-        """Begin nothing more. wait: for the step that was begun."""
+        """Stop the thread. wait: until the current step has ended."""
         self._steps.put(None)
         if wait:
             self._thread.join()
@@ -37,5 +37,5 @@ class Aside:
         while (step := self._steps.get()) is not None:
             try:
                 self._ends.put((step(), None))
-            except BaseException as error:  # it is the one who waits that it is for
+            except BaseException as error:  # raised by `end`, in the waiting thread
                 self._ends.put((None, error))

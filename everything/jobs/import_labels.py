@@ -1,7 +1,7 @@
-"""Labels of others as a results folder: SA-1B's tars, read as they come, and COCO files.
+"""Import annotations of other tools, SA-1B tars (streamed) and COCO files, into a results folder.
 
-What is not known is not made up: an annotation without a score of its own is certain (1.0) and was
-found by no point. A crowd keeps `iscrowd`, a class its name as `category`.
+An annotation without a score gets 1.0, and one without points an empty list. A crowd keeps
+`iscrowd`, and a class its name as `category`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from everything.core.file_names import image_id, is_inside, printable
 from everything.core.geometry import Size
 from everything.core.rle import compressed
 from everything.core.sa1b import Annotation, size_of
-from everything.errors import EverythingError, InputError, StoreError
+from everything.errors import EverythingError, InputError, StoreError, reason_of
 from everything.io.datasets.coco_stream import photos_of
 from everything.io.results.manifest import Manifest, Row
 from everything.io.results.writer import Store
@@ -40,8 +40,8 @@ _Tree = dict[str, Any]
 Progress = Callable[[int, int], None]
 
 
-class Found(NamedTuple):
-    """A photo with its annotations as they were found, and where the photo lies."""
+class ImportedImage(NamedTuple):
+    """An image with its annotations as they were read, and the folder of the image."""
 
     name: str
     size: Size
@@ -51,7 +51,7 @@ class Found(NamedTuple):
 
 @dataclass
 class Imported:
-    """What has come in. skipped: it was there already. failures: what could not be read and why."""
+    """What was imported. skipped: imported before. failures: what could not be read, and why."""
 
     photos: int = 0
     masks: int = 0
@@ -61,17 +61,17 @@ class Imported:
     failures: list[str] = field(default_factory=list)
 
     def fail(self, reason: str) -> None:
-        """Count what could not be read; the first twenty reasons are kept."""
+        """Count a failure; the first twenty reasons are kept."""
         self.failed += 1
         if len(self.failures) < 20:
             self.failures.append(reason)
 
     def to_json(self) -> _Tree:
-        """Return it for programs."""
+        """Return the counts and failures as JSON."""
         return dict(vars(self))
 
     def table(self) -> Table:
-        """Return it for the terminal."""
+        """Return the counts as a table for the terminal."""
         table = Table(box=None, pad_edge=False)
         counts = {name: f"{value:,}" for name, value in vars(self).items() if name != "failures"}
         for name in counts:
@@ -86,17 +86,31 @@ def import_labels(
     photos: Path | None = None,
     progress: Progress | None = None,
 ) -> Imported:
-    """Bring SA-1B tars, folders of them or COCO files into a results folder, and count.
+    """Import SA-1B tars, folders of them, or COCO files into a results folder.
 
-    photos: where the photos are; those in tars are unpacked there, and nowhere if it is not given.
-    progress: called with bytes read and bytes in all. What cannot be read is counted with its
-    reason and stops nothing; photos that are there already are not read again.
-    Raises InputError if a source does not exist or is neither, StoreError as `label` does.
+    What cannot be read is counted with its reason and stops nothing. Images that were imported
+    before are skipped.
+
+    Args:
+        sources: tars and folders of tars, or COCO files.
+        out: the results folder.
+        photos: folder of the images. Images inside tars are unpacked into it, or not at all if it
+            is not given.
+        progress: called with the number of bytes read and in total.
+
+    Returns:
+        What was imported.
+
+    Raises:
+        InputError: if a source does not exist or is neither kind.
+        StoreError: if results cannot be written, as in `label`.
     """
     files = list(_files(sources))
     tars = [file for file in files if tarfile.is_tarfile(file)]
     if tars and len(tars) < len(files):
-        raise InputError("give tars, or COCO files: one results folder is of one kind")
+        raise InputError(
+            "tars and COCO files cannot share a results folder: import them separately"
+        )
     kind = "sa-1b" if tars else "coco"
     recipe = Recipe(
         variant=kind, sampler={"name": "imported"}, version=version("segevery"), weights=""
@@ -104,24 +118,26 @@ def import_labels(
     store, done, began = Store(out, recipe), Imported(), time.time()
     total, before = sum(file.stat().st_size for file in files), 0
     with store.opened():
-        ledger = Manifest(store.folder)
+        manifest = Manifest(store.folder)
         for file in files:
-            report = _from(before, total, progress)
+            report = _offset(before, total, progress)
             found = _tar(file, photos, done, report) if tars else _coco(file, photos, report)
             try:
                 for photo in found:
-                    _keep(photo, store, ledger, done)
+                    _keep(photo, store, manifest, done)
             except (tarfile.TarError, EOFError, OSError) as error:
-                done.fail(f"{printable(file)}: {printable(str(error))}: get another copy of it")
+                done.fail(
+                    f"{printable(file)}: {printable(reason_of(error))}: get another copy of it"
+                )
             report(file.stat().st_size)
             before += file.stat().st_size
-        ledger.compact()
+        manifest.compact()
         images = done.photos + done.skipped + done.failed
         write_state(store.folder, JobState(images, began, time.time()))
     return done
 
 
-def _from(before: int, total: int, progress: Progress | None) -> Callable[[int], None]:
+def _offset(before: int, total: int, progress: Progress | None) -> Callable[[int], None]:
     def report(read: int) -> None:
         if progress is not None:
             progress(before + read, total)
@@ -142,8 +158,8 @@ def _files(sources: Sequence[Path]) -> Iterator[Path]:
             raise InputError(f"{printable(source)}: no such file: give SA-1B tars or a COCO file")
 
 
-def _keep(photo: Found, store: Store, ledger: Manifest, done: Imported) -> None:
-    """Write a photo's result and row, or count why it cannot be."""
+def _keep(photo: ImportedImage, store: Store, manifest: Manifest, done: Imported) -> None:
+    """Write the result and the row of an image, or count the reason why not."""
     try:
         if not is_inside(photo.name):
             raise InputError(f"{printable(photo.name)}: leads out of the folder: rename it")
@@ -155,7 +171,7 @@ def _keep(photo: Found, store: Store, ledger: Manifest, done: Imported) -> None:
     except StoreError:
         raise
     except (EverythingError, ValueError, TypeError, LookupError, ArithmeticError) as error:
-        done.fail(f"{printable(photo.name)}: {printable(str(error) or type(error).__name__)}")
+        done.fail(f"{printable(photo.name)}: {printable(reason_of(error))}")
         return
     now = time.time()
     row = Row(
@@ -174,7 +190,7 @@ def _keep(photo: Found, store: Store, ledger: Manifest, done: Imported) -> None:
         bytes=stamp.size,
         mtime_ns=stamp.mtime_ns,
     )
-    ledger.append(row)
+    manifest.append(row)
     done.photos += 1
     done.masks += len(records)
 
@@ -199,10 +215,10 @@ def _record(row: int, found: _Tree, size: Size) -> Annotation:
 
 def _tar(
     file: Path, photos: Path | None, done: Imported, report: Callable[[int], None]
-) -> Iterator[Found]:
-    """Go through a tar once, from front to back; only one member is held.
+) -> Iterator[ImportedImage]:
+    """Read a tar once, from front to back, one member at a time.
 
-    Raises tarfile.ReadError at its end if it has been cut off, which tarfile itself may not notice.
+    Raises tarfile.ReadError at its end if the tar is truncated, which tarfile may not notice.
     """
     home = None if photos is None else Folder(photos)
     if home is not None:
@@ -225,13 +241,13 @@ def _tar(
                 done.unpacked += 1
         stream.seek(max(0, file.stat().st_size - 2 * tarfile.BLOCKSIZE))
         if any(stream.read()):
-            raise tarfile.ReadError("it has been cut off")
+            raise tarfile.ReadError("the tar is truncated")
 
 
 def _member(
     content: Any, member: tarfile.TarInfo, done: Imported, photos: Path | None
-) -> Found | None:
-    """The annotations of one JSON file of SA-1B. Photos lie beside it."""
+) -> ImportedImage | None:
+    """Read one SA-1B JSON file, or count why it cannot be read. The image is beside it."""
     try:
         if member.size > _MOST:
             raise ValueError(f"{member.size:,} bytes are over the limit of {_MOST:,}")
@@ -240,24 +256,26 @@ def _member(
         size = size_of(image)
         beside = member.name.removeprefix("./").rpartition("/")[0]
         name = "/".join(part for part in (beside, str(image["file_name"])) if part)
-        return Found(name, size, list(tree["annotations"]), photos)
+        return ImportedImage(name, size, list(tree["annotations"]), photos)
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         reason = printable(f"not SA-1B's JSON ({type(error).__name__}: {error})")
         done.fail(f"{printable(member.name)}: {reason}")
         return None
 
 
-def _coco(file: Path, photos: Path | None, report: Callable[[int], None]) -> Iterator[Found]:
-    """The photos of a COCO file, with where the first one of them is taken for where all are."""
+def _coco(
+    file: Path, photos: Path | None, report: Callable[[int], None]
+) -> Iterator[ImportedImage]:
+    """Yield the images of a COCO file; all are taken to be in the folder of the first."""
     home = photos
     for number, (name, size, masks) in enumerate(photos_of(file, report)):
         if number == 0 and photos is None:
-            home = _beside(file, name)
-        yield Found(name, size, masks, home)
+            home = _folder_beside(file, name)
+        yield ImportedImage(name, size, masks, home)
 
 
-def _beside(file: Path, name: str) -> Path | None:
-    """The folder near a COCO file where its first photo is."""
+def _folder_beside(file: Path, name: str) -> Path | None:
+    """Return the folder near a COCO file that has its first image, or None."""
     if not is_inside(name):
         return None
     near = [file.parent, file.parent / "images", file.parent.parent / "images" / "default"]

@@ -1,4 +1,4 @@
-"""The folder job: every photo annotated once, whatever happens to the job or to a photo."""
+"""Label a folder: every image is annotated once, whatever happens to the job or to an image."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from everything.io.results.manifest import Manifest, PriorResult, Row
 from everything.io.results.writer import Store
 from everything.io.storage.locations import Location
 from everything.jobs.annotator import Annotator, Task, row_of, run
-from everything.jobs.progress import progress_of
-from everything.jobs.status import JobState, has_died, write_state
+from everything.jobs.progress import show_progress
+from everything.jobs.status import JobState, has_crashed, write_state
 from everything.jobs.summary import Summary
 from everything.jobs.worker_pool import run_in_processes
 from everything.pipeline.pipeline import Pipeline
@@ -36,7 +36,7 @@ Build = Callable[[Recipe], Pipeline]
 
 
 class Executor(Protocol):
-    """Other machines that do the tasks, in place of processes of this one."""
+    """Runs the tasks elsewhere, such as on a cluster, instead of in processes of this machine."""
 
     def __call__(
         self,
@@ -45,8 +45,15 @@ class Executor(Protocol):
         tasks: Iterator[Task],
         emit: Callable[..., None],
     ) -> None:
-        """Call `emit` here with the rows of all tasks, one or several at a time: those that are
-        given together are also kept together. make: called there, so it is pickled."""
+        """Run all tasks and call `emit` in this process with their rows, one or several at a time;
+        rows of one call are appended to the manifest at once.
+
+        Args:
+            make: makes the annotator; pickled, and called in each worker.
+            store: where the results go.
+            tasks: the images to annotate.
+            emit: called with rows, in any order.
+        """
 
 
 def label(
@@ -63,19 +70,32 @@ def label(
     build: Build = build_pipeline,
     executor: Executor | None = None,
 ) -> Summary:
-    """Annotate photos into the folder `out` and return what was done.
+    """Annotate images, write the results to `out` and return a summary.
 
-    photos: called twice, to count the photos and to go through them. A photo whose result of this
-    recipe is there is skipped; one that fails has a row and stops nothing. workers: processes, 1
-    is this one. threads: of torch in each process; another number rounds in another order, which
-    can tip a mask, so by default it does not depend on the machine. overwrite: begin anew.
-    preview: write a page that shows the masks. limits: of photos; with one of time even a single
-    worker is a process of its own, since nothing else can be ended, and so it is where a job has
-    died before, perhaps of a photo, which then costs itself only. console: for progress. build:
-    makes the pipeline in each process. elsewhere: does the photos instead of this machine (Ray).
+    Images whose result of this recipe exists are skipped, so the same call resumes a job. An image
+    that fails gets a row and stops nothing. An interrupt (Ctrl-C) ends the job in good order.
 
-    An interrupt (Ctrl-C) ends the job in good order. Raises InputError if there are no photos,
-    WeightsError, and StoreError or JobError if the job cannot begin or go on.
+    Args:
+        photos: lists the images; called twice, to count them and to go through them, so that a
+            million of them need not be held.
+        out: folder or bucket of the results.
+        recipe: all settings.
+        workers: number of processes; 1 is this process, unless there is a time limit or the
+            previous job here was killed: then an image that hangs or crashes must not end the job.
+        threads: PyTorch threads of each process. Another number rounds in another order, which can
+            change masks, so the default does not depend on the machine.
+        overwrite: remove existing results first.
+        preview: write a page that shows the masks.
+        limits: of the images and of the time for each.
+        console: for progress; stderr if not given.
+        build: makes the pipeline in each process.
+        executor: runs the tasks instead of this machine (Ray).
+
+    Raises:
+        InputError: if there are no images.
+        WeightsError: if the model cannot be loaded.
+        StoreError: if results cannot be written.
+        JobError: if the job cannot start or continue.
     """
     if executor is None and recipe.output.form != "json":
         raise ConfigError(
@@ -84,28 +104,28 @@ def label(
     limits = limits or Limits()
     summary = Summary(out, images=sum(1 for _ in photos()))
     if summary.images == 0:
-        raise InputError("no photos in the inputs: photos are files like .jpg, .png, .heic")
+        raise InputError("no images in the inputs: images are files such as .jpg, .png, .heic")
     store = Store(out, recipe)
-    here = workers == 1 and executor is None and limits.max_seconds is None
-    after_death = has_died(store.folder)
-    if here and after_death and store.folder.is_shared:
-        _log.warning("the job before this one did not end: photos are done in a worker process")
-        here = False
-    if not here and executor is None:
+    in_this_process = workers == 1 and executor is None and limits.max_seconds is None
+    after_death = has_crashed(store.folder)
+    if in_this_process and after_death and store.folder.is_shared:
+        _log.warning("the previous job did not end: images are annotated in a worker process")
+        in_this_process = False
+    if not in_this_process and executor is None:
         store.must_be_shared()
-    # Before anything is overwritten, the model must have shown that it loads.
-    pipeline = build(recipe) if here or overwrite else None
+    # Nothing is overwritten before the model is known to load.
+    pipeline = build(recipe) if in_this_process or overwrite else None
     if executor is None:
-        _tell_of_idle_cores(workers * threads, summary.images)
+        _log_idle_cores(workers * threads, summary.images)
     with store.opened(overwrite):
-        with progress_of(summary, console or Console(stderr=True)) as on_update:
+        with show_progress(summary, console or Console(stderr=True)) as on_update:
             job = LabelJob(store, photos, summary, on_update, after_death)
             try:
                 tasks, count = job.tasks(), job.count
                 make = partial(_annotator, build, recipe, out, limits, store.folder.permit)
                 if executor is not None:
                     executor(make, store, tasks, count)
-                elif here and pipeline is not None:
+                elif in_this_process and pipeline is not None:
                     with torch_threads(threads):
                         run(Annotator(pipeline, store, limits), tasks, count)
                 else:
@@ -121,7 +141,7 @@ def label(
     return summary
 
 
-def _tell_of_idle_cores(used: int, images: int) -> None:
+def _log_idle_cores(used: int, images: int) -> None:
     cores = usable_cores()
     if used < cores and images > 1:
         _log.info("%d of %d cores are in use: --workers %d is faster", used, cores, cores)
@@ -154,23 +174,23 @@ class LabelJob:
     ) -> None:
         self._store, self._photos, self.summary = store, photos, summary
         self.manifest = Manifest(store.folder)
-        self.manifest.compact()  # what a killed run has left
-        self._known = self.manifest.known(store.digest)
+        self.manifest.compact()  # rows of a run that was killed
+        self._prior = self.manifest.known(store.digest)
         self._sharded = store.recipe.output.form != "json"
         if self._sharded and self._found():
-            self._known = self.manifest.known(store.digest)
+            self._prior = self.manifest.known(store.digest)
         self._state = JobState(summary.images, time.time(), after_death=after_death)
         write_state(store.folder, self._state)
         store.cache_listing()
         self._on_update = on_update
 
     def _found(self) -> int:
-        """Append rows of the results in shards that no row tells of; return how many."""
+        """Append the missing rows of results in shards; return how many there were."""
         count = 0
-        for shard, stamp, documents in self._store.shards(self._known.shards):
+        for shard, stamp, documents in self._store.shards(self._prior.shards):
             for document in documents:
                 name = document["image"]["file_name"]
-                if self._known.get(name) is None:
+                if self._prior.get(name) is None:
                     row = row_of(document, Source("", name), None, self._store)
                     row.shard, (row.bytes, row.mtime_ns) = shard, stamp.pair
                     self.manifest.append(row)
@@ -179,50 +199,50 @@ class LabelJob:
         return count
 
     def tasks(self) -> Iterator[Task]:
-        """Yield the photos that are not done."""
+        """Yield the images that are still to annotate."""
         for source in self._photos():
             if not is_inside(source.name):
-                yield Task(source)  # reading it says why not
+                yield Task(source)  # reading it fails with the reason
                 continue
-            known = self._known.get(as_text(source.name))
-            if self._is_done(source, known):
+            prior = self._prior.get(as_text(source.name))
+            if self._is_done(source, prior):
                 self.summary.skipped += 1
                 self._on_update()
                 continue
-            # Whatever is there is of another photo, another recipe or broken.
+            # An existing result is of another image or recipe, or broken.
             if self._store.stamp(source.name) is not None:
                 self._store.discard(source.name)
-            yield Task(source, attempt=1 if known is None else known.attempt + 1)
+            yield Task(source, attempt=1 if prior is None else prior.attempt + 1)
 
     def count(self, *rows: Row) -> None:
-        """Keep rows."""
+        """Append rows to the manifest and count them."""
         self.manifest.append(*rows)
         for row in rows:
             self.summary.count(row)
         self._on_update()
 
     def end(self) -> None:
-        """Put the manifest in order."""
+        """Compact the manifest and record the end of the job."""
         self.manifest.compact()
         write_state(self._store.folder, replace(self._state, ended=time.time()))
 
-    def _is_done(self, source: Source, known: PriorResult | None) -> bool:
-        if known is not None and not known.done:
+    def _is_done(self, source: Source, prior: PriorResult | None) -> bool:
+        if prior is not None and not prior.done:
             return False
         source_bytes = _size(source)
-        if known is not None:
-            if known.source_bytes != source_bytes and not (
-                known.shard and known.source_bytes is None
+        if prior is not None:
+            if prior.source_bytes != source_bytes and not (
+                prior.shard and prior.source_bytes is None
             ):
                 return False
-            if known.stamp and self._store.is_untouched(source.name, known.stamp, known.shard):
+            if prior.stamp and self._store.is_untouched(source.name, prior.stamp, prior.shard):
                 return True
         if self._sharded:
             return False
         document = self._store.get(source.name)
         if document is None:
             return False
-        # Its row was lost in a kill, or the results have been copied.
+        # A kill lost its row, or the results have been copied.
         self.manifest.append(row_of(document, source, source_bytes, self._store))
         return True
 
@@ -231,6 +251,6 @@ def _size(source: Source) -> int | None:
     if source.size is not None or source.file is not None:
         return source.size
     with suppress(OSError):
-        # Not of a Path: to make a million of them takes as long as to ask.
+        # Not Path.stat: making a million paths takes as long as the calls themselves.
         return os.stat(f"{source.folder}/{source.name}").st_size  # noqa: PTH116
     return None

@@ -1,5 +1,5 @@
-"""How far a job is: a bar on a terminal, elsewhere a line every few seconds, or once a minute while
-nothing comes."""
+"""Progress of a job: a bar on a terminal; elsewhere a line every few seconds, or once a minute
+while no image is finished."""
 
 from __future__ import annotations
 
@@ -32,45 +32,46 @@ def log_to(console: Console) -> None:
 
 
 @contextmanager
-def progress_of(summary: Summary, console: Console) -> Iterator[Callable[[], None]]:
-    """Show a summary that grows; the function given is to be called when it has grown."""
+def show_progress(summary: Summary, console: Console) -> Iterator[Callable[[], None]]:
+    """Show a summary; call the yielded function after each change of it."""
     if console.is_terminal:
         with _bar(console) as bar:
             bar_id = bar.add_task("", total=summary.images, now="")
             yield lambda: bar.update(bar_id, completed=_finished(summary), now=_line(summary))
     else:
-        with _lines(summary) as grown:
-            yield grown
+        with _lines(summary) as on_update:
+            yield on_update
 
 
 @contextmanager
 def _lines(summary: Summary) -> Iterator[Callable[[], None]]:
     last, stop = time.monotonic(), Event()
 
-    def tell(after: float) -> None:
+    def log(after: float) -> None:
         nonlocal last
         if time.monotonic() - last >= after:
             last = time.monotonic()
             _log.info("%d/%d images, %s", _finished(summary), summary.images, _line(summary))
 
     def watch() -> None:
-        # Of a cluster whole blocks of photos come, which can take long, and models load first.
+        # A cluster returns whole blocks of images, which can take long, and models load first.
         while not stop.wait(_EVERY):
-            tell(_SILENT)
+            log(_SILENT)
 
     watcher = Thread(target=watch, name="progress", daemon=True)
     watcher.start()
     try:
-        yield lambda: tell(_EVERY)
+        yield lambda: log(_EVERY)
     finally:
         stop.set()
         watcher.join()
 
 
 @contextmanager
-def counted(what: str, console: Console) -> Iterator[Callable[[int, int | None], None]]:
-    """Show how much of something is done; the function given is to be called with what is done and
-    what there is in all, of `what`: photos, or bytes; None: nobody knows."""
+def show_count(what: str, console: Console) -> Iterator[Callable[[int, int | None], None]]:
+    """Show how much is done; call the yielded function with the number done and the total.
+
+    what: what is counted, such as "images" or "bytes". A total of None is unknown."""
     if console.is_terminal:
         with _bar(console) as bar:
             bar_id = bar.add_task("", total=None, now=what)
@@ -78,7 +79,7 @@ def counted(what: str, console: Console) -> Iterator[Callable[[int, int | None],
         return
     start = last = time.monotonic()
 
-    def told(done: int, total: int | None) -> None:
+    def update(done: int, total: int | None) -> None:
         nonlocal last
         if (now := time.monotonic()) - last >= _EVERY and done:
             last = now
@@ -88,7 +89,7 @@ def counted(what: str, console: Console) -> Iterator[Callable[[int, int | None],
                 line = f"{done:,} of {total:,} {what}, {left} left"
             console.print(line, highlight=False, markup=False)
 
-    yield told
+    yield update
 
 
 def _bar(console: Console) -> Progress:

@@ -1,8 +1,8 @@
-"""What a worker leaves behind for the one that takes over after its death.
+"""Notes that tell a Ray worker which images may have crashed the previous one.
 
-A worker can die with a photo (a decoder's crash, memory, a lost machine) and Ray runs its block
-again in another one, which must know: before anything of a block is done, a note of it is written
-beside the results, and deleted when the block is done. A note that is found says what was lost.
+An image can crash its worker (a decoder's bug, memory, a lost machine). Ray then runs its block
+again in another worker, which must know: a note is written beside the results before a block is
+begun and deleted when it is done, so a note that is found belongs to a worker that crashed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ATTEMPTS = "attempts"
 
 
 class Attempts:
-    """The notes of one block of photos: how many crashes of workers each has been through."""
+    """The note of one block of images: in how many crashes each of them was involved."""
 
     def __init__(self, folder: Folder | Bucket, tasks: Sequence[Task]) -> None:
         self._folder = folder
@@ -29,20 +29,20 @@ class Attempts:
         self._note = f"{ATTEMPTS}/{hashlib.sha256(content).hexdigest()[:32]}.json"
 
     def begin(self) -> bool:
-        """Note that the block is begun, and say whether a worker died with it before."""
+        """Note that the block is begun; return whether a worker crashed with it before."""
         before = _read(self._folder, self._note)
         self.crashes |= before
         self._write(None)
         return bool(before)
 
     def on_trial(self, tasks: Iterator[Task]) -> Iterator[Task]:
-        """Yield tasks, each noted as the one that is tried when it is asked for."""
+        """Yield tasks, each noted as the one that is being tried."""
         for task in tasks:
             self._write(task.source.name)
             yield task
 
     def end(self) -> None:
-        """The block is done: nothing was lost."""
+        """Delete the note: the block is done."""
         self._folder.delete(self._note)
 
     def _write(self, on_trial: str | None) -> None:
@@ -51,12 +51,12 @@ class Attempts:
 
 
 def is_given_up(crashes: int) -> bool:
-    """Say whether a photo has taken enough workers with it."""
+    """Return whether an image was in too many crashes to be tried again."""
     return crashes > RETRIES
 
 
-def left_behind(folder: Folder | Bucket) -> dict[str, int]:
-    """Return the crashes of each photo that a killed job had in hand, and delete its notes."""
+def take_crash_counts(folder: Folder | Bucket) -> dict[str, int]:
+    """Return the crashes of each image that a killed job was at work on; delete its notes."""
     crashes: dict[str, int] = {}
     for note in folder.list(ATTEMPTS, ".json"):
         crashes |= _read(folder, note)
@@ -65,14 +65,14 @@ def left_behind(folder: Folder | Bucket) -> dict[str, int]:
 
 
 def _read(folder: Folder | Bucket, note: str) -> dict[str, int]:
-    """The crashes of a note's photos, with the one that ended it: of the photo that was on trial,
-    or of all of them if they were done together."""
+    """The crashes of the images of a note, including the one that left it behind: it counts for
+    the image that was being tried alone, or for all of the block."""
     try:
         content = json.loads(folder.read(note) or b"null")
         if content is None:
             return {}
         crashes, on_trial = dict(content["deaths"]), content["on_trial"]
-        guilty = crashes if on_trial is None else {on_trial}
-        return {name: int(count) + (name in guilty) for name, count in crashes.items()}
+        suspects = crashes if on_trial is None else {on_trial}
+        return {name: int(count) + (name in suspects) for name, count in crashes.items()}
     except (ValueError, TypeError, KeyError):
         return {}

@@ -1,9 +1,9 @@
-"""Tasks done by the workers of a Ray cluster.
+"""Run the tasks of a job on a Ray cluster.
 
-The driver's process lists the photos, leaves out those that are done, and counts the rows that come
-back; Ray Data moves blocks of names to actors, which read, segment and write (ray_worker.py). No
-pixel and no mask goes through Ray. Where results and rows live, when a photo is done and what ends
-a job is as in everything/jobs/label.py.
+The driver lists the images, skips those that are done, and counts the rows that come back; Ray
+Data sends blocks of names to actors, which read, segment and write (ray_worker.py). No pixels and
+no masks go through Ray. Where results and rows are, when an image is done and what ends a job is as
+in everything/jobs/label.py.
 """
 
 from __future__ import annotations
@@ -16,37 +16,43 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from everything.errors import JobError
+from everything.errors import JobError, reason_of
 from everything.io.images.decode import Limits
 from everything.io.results.writer import Store
 from everything.jobs.annotator import Annotator, Task
-from everything.jobs.ray_attempts import ATTEMPTS, left_behind
+from everything.jobs.ray_attempts import ATTEMPTS, take_crash_counts
 from everything.jobs.ray_blocks import block_of_tasks, rows_in
 from everything.jobs.ray_worker import Worker
 from everything.kernels import loader
 
 GIB = 2**30
-_IN_FLIGHT = 2  # blocks an actor has: one that it does and one that it will not wait for
+_IN_FLIGHT = 2  # blocks per actor: one in work, and the next one so that it never waits
 _WITHOUT_PHOTOS = GIB  # torch, a small model, and what its masks take
-_BYTES_A_PIXEL = 16  # two photos as read, float copies for the model, full-size masks as they go
+_BYTES_A_PIXEL = 16  # two images as read, float copies for the model, full-size masks
 _UNCOMPILED = (
-    "this copy of the program has no compiled kernels, so photos take longer: git ignores "
+    "this copy of the program has no compiled kernels, so images take longer: git ignores "
     "them, and --working-dir leaves out what git ignores: submit without it where the program is "
     "installed"
 )
-_CRASHES_LOADING = 8  # of workers in a row: what kills every worker is to end the job
-_BLOCKS_EACH = 8  # at least, so that no worker is alone with the end of the job
+_CRASHES_LOADING = 8  # of workers in a row, after which the job ends: all of them would crash
+_BLOCKS_EACH = 8  # at least, so that at the end no worker runs alone for long
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What a job takes of a cluster.
+    """The cluster and the resources that a job uses on it.
 
-    address: of its head; None is RAY_ADDRESS, or else a cluster on this machine. cpus, gpus, memory
-    (bytes): of each worker, also parts of a GPU. min_workers, max_workers: between which the pool
-    grows and shrinks; None is whatever fits. threads: of torch in each worker. block: photos that
-    are handed out together, at most. time_limit: seconds of work on a photo.
+    Args:
+        address: of the head; None for RAY_ADDRESS, or else a new cluster on this machine.
+        cpus: cores per worker.
+        gpus: GPUs per worker, also a fraction of one.
+        memory: bytes per worker.
+        min_workers: minimum size of the pool.
+        max_workers: maximum size of the pool; None for as many as fit.
+        threads: PyTorch threads per worker.
+        block: maximum number of images in a block.
+        time_limit: seconds per image.
     """
 
     address: str | None = None
@@ -61,8 +67,8 @@ class Cluster:
 
     @property
     def limits(self) -> Limits:
-        """The photos that fit into a worker's memory: a larger one is a row that says so, and not
-        the death of its worker."""
+        """Limits for images that fit into a worker's memory: a larger one fails with a message
+        instead of crashing its worker."""
         room = max(0, self.memory - _WITHOUT_PHOTOS) // _BYTES_A_PIXEL
         most = min(Limits().max_pixels, room)
         return Limits(max_pixels=most, max_seconds=self.time_limit)
@@ -74,9 +80,9 @@ class Cluster:
         tasks: Iterator[Task],
         emit: Callable[..., None],
     ) -> None:
-        """Do all tasks on the cluster; see everything.jobs.label.Elsewhere.
+        """Run all tasks on the cluster; see everything.jobs.label.Executor.
 
-        Raises what stopped a worker, such as StoreError, JobError if the cluster did, and
+        Raises what stopped a worker, such as StoreError, JobError if the cluster failed, and
         ConfigError for results in this process's memory.
         """
         store.must_be_shared()
@@ -84,7 +90,7 @@ class Cluster:
             _log.warning("%s", _UNCOMPILED)
         with connected(self.address):
             fits = self._fits()
-            crashes = left_behind(store.folder)
+            crashes = take_crash_counts(store.folder)
             blocks = list(_blocks(tasks, crashes, self.block, fits))
             if blocks:
                 self._run(blocks, make, emit, fits)
@@ -104,7 +110,7 @@ class Cluster:
         pool = ray.data.ActorPoolStrategy(
             min_size=least,
             max_size=most,
-            initial_size=max(least, min(fits, most)),  # it would grow by one at a time
+            initial_size=max(least, min(fits, most)),  # else the pool grows by one at a time
             max_tasks_in_flight_per_actor=_IN_FLIGHT,
         )
         rows = ray.data.from_blocks(blocks).map_batches(
@@ -117,17 +123,19 @@ class Cluster:
             num_gpus=self.gpus,
             memory=self.memory,
             # Ray Data restarts actors (max_restarts) and runs their blocks again (max_task_retries)
-            # for ever, as it should where machines come and go: ray_attempts.py gives photos up.
+            # for ever, as it should where machines come and go; ray_attempts.py gives images up.
         )
         try:
             for block in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
                 emit(*rows_in(block))
         except ray.exceptions.RayError as error:
-            reason = " ".join(str(error).split())[-500:]
-            raise JobError(f"the cluster could not go on ({reason}): run the same again") from error
+            reason = reason_of(error)[-500:]
+            raise JobError(
+                f"the cluster failed ({reason}): rerun the same command to resume"
+            ) from error
 
     def _fits(self) -> int:
-        """How many workers the cluster, as it is now, can hold; at least one is asked for."""
+        """Number of workers that fit on the cluster at the moment; at least 1."""
         import ray
 
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
@@ -135,7 +143,7 @@ class Cluster:
         needs = {name: need for name, need in wanted.items() if need}
         fits = sum(min(int(n.get(name, 0) // need) for name, need in needs.items()) for n in nodes)
         if fits:
-            _log.info("%d workers fit on the cluster as it is now", fits)
+            _log.info("%d workers fit on the cluster at the moment", fits)
         else:
             _log.warning("%s", self._waiting())
         return max(1, fits)
@@ -149,48 +157,48 @@ class Cluster:
 def _blocks(
     tasks: Iterator[Task], crashes: dict[str, int], most: int, workers: int
 ) -> Iterator[Any]:
-    """The tasks as blocks: small ones where there are few, of a few kilobytes in any case."""
+    """Yield the tasks as blocks, smaller ones if there are few tasks; each has a few kilobytes."""
     first = list(islice(tasks, most * workers * _BLOCKS_EACH))
     size = max(1, min(most, -(-len(first) // (workers * _BLOCKS_EACH))))
     pending = iter(first)
     for source in (pending, tasks):
         while group := list(islice(source, size)):
             yield block_of_tasks(
-                [_charged(task, crashes.get(task.source.name, 0)) for task in group]
+                [_with_crashes(task, crashes.get(task.source.name, 0)) for task in group]
             )
 
 
-def _charged(task: Task, crashes: int) -> Task:
+def _with_crashes(task: Task, crashes: int) -> Task:
     return replace(task, crashes=crashes, attempt=task.attempt + crashes)
 
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """Be connected to a cluster, or start one here; raises JobError."""
-    # No telemetry, and no bars that count blocks: progress is told in photos.
+    """Connect to a cluster, or start one on this machine; raises JobError."""
+    # No telemetry, and no bars that count blocks: progress counts images.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     import ray
     import ray.data
 
-    ours = not ray.is_initialized()
+    started_here = not ray.is_initialized()
     try:
-        if ours:
+        if started_here:
             _connect(address)
-        _settle(ray.data.DataContext.get_current())
+        _configure(ray.data.DataContext.get_current())
         yield
     finally:
-        if ours:
+        if started_here:
             ray.shutdown()
 
 
-def _settle(context: Any) -> None:
-    """Let jobs of days go on, and say here only what they say themselves; Ray's own log, in files
-    of its session, has the rest."""
+def _configure(context: Any) -> None:
+    """Set Ray Data up for jobs of days, and keep its messages off the terminal; Ray's own log
+    files have them."""
     context.enable_progress_bars = False
-    # No block comes back for half an hour where a photo takes a minute, or machines are awaited.
+    # No block may come back for half an hour if an image takes a minute, or machines are awaited.
     context.execution_no_progress_timeout_s = -1
-    # A machine that is lost while its workers load their models is not the end of the job.
+    # Losing a machine while its workers load their models must not end the job.
     context.max_consecutive_actor_init_deaths = _CRASHES_LOADING
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler):
@@ -203,5 +211,5 @@ def _connect(address: str | None) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+        reason = reason_of(error)
         raise JobError(f"Ray at {address or 'this machine'}: {reason}: start it first") from error

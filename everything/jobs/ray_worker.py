@@ -1,4 +1,4 @@
-"""What runs on the machines of a cluster: one process, one model, block after block of photos."""
+"""The worker of a Ray cluster: one process with one model, which annotates blocks of images."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import pyarrow as pa
 
 from everything.errors import EverythingError
 from everything.io.results.manifest import Row
-from everything.jobs.annotator import Annotator, Task, lost, row_of, run, settle
+from everything.jobs.annotator import Annotator, Task, flush_results, row_of, row_of_crash, run
 from everything.jobs.ray_attempts import Attempts, is_given_up
 from everything.jobs.ray_blocks import block_of_error, block_of_rows, tasks_in
-from everything.jobs.worker_pool import ALONE, patience, run_in_processes
+from everything.jobs.worker_pool import WAY_OUT, hang_timeout, run_in_processes
 
 _STDERR = 2
-_LOST = "the processes that had it died {crashes} times (a crash, memory, or a lost machine): "
+_CRASHED = "its worker processes died {crashes} times (a crash, memory, or a lost machine): "
 
 
 class Worker:
-    """Annotates blocks of photos; an actor of Ray Data's, with the model loaded once.
+    """Annotates blocks of images: an actor of Ray Data, which loads the model once.
 
-    make: returns the annotator. threads: of torch.
+    make: makes the annotator. threads: PyTorch threads.
     """
 
     def __init__(self, make: Callable[[], Annotator], threads: int) -> None:
@@ -55,39 +55,39 @@ class Worker:
         if attempts.begin():
             tasks = list(self._undone(tasks, attempts, rows))
         fresh = [task for task in tasks if not task.crashes]
-        with self._watched(rows.append) as emit:
+        with self._hang_watchdog(rows.append) as emit:
             run(self._annotator, iter(fresh), emit)
-        settle(rows, self._annotator.store)
-        self._alone([task for task in tasks if task.crashes], attempts, rows)
+        flush_results(rows, self._annotator.store)
+        self._one_by_one([task for task in tasks if task.crashes], attempts, rows)
         attempts.end()
         return rows
 
     @contextmanager
-    def _watched(self, emit: Callable[[Row], None]) -> Iterator[Callable[[Row], None]]:
-        """Die of a photo that hangs where nothing in here can stop it, and say where on stderr:
-        the next worker does the block's photos alone, and ends a process that hangs."""
+    def _hang_watchdog(self, emit: Callable[[Row], None]) -> Iterator[Callable[[Row], None]]:
+        """Exit if an image hangs in code that cannot be interrupted, with a traceback on stderr:
+        the next worker runs the images of the block one by one and kills a process that hangs."""
         limit = self._annotator.limits.max_seconds
         if limit is None:
             yield emit
             return
 
         def wait_again() -> None:
-            faulthandler.dump_traceback_later(patience(limit), exit=True, file=_STDERR)
+            faulthandler.dump_traceback_later(hang_timeout(limit), exit=True, file=_STDERR)
 
-        def emitted(row: Row) -> None:
+        def emit_and_wait(row: Row) -> None:
             emit(row)
             wait_again()
 
         wait_again()
         try:
-            yield emitted
+            yield emit_and_wait
         finally:
             faulthandler.cancel_dump_traceback_later()
 
     def _undone(
         self, tasks: list[Task], attempts: Attempts, rows: list[Row]
     ) -> Iterator[Task]:  # fmt: skip
-        """The tasks of a block that a worker before has not done; of the others, the rows."""
+        """Yield the tasks that a previous worker has not done; append the rows of the others."""
         store = self._annotator.store
         for task in tasks:
             document = store.get(task.source.name)
@@ -99,12 +99,14 @@ class Worker:
                 row = row_of(document, task.source, task.source.size, store)
                 rows.append(replace(row, attempt=task.attempt))
 
-    def _alone(self, suspects: list[Task], attempts: Attempts, rows: list[Row]) -> None:
-        """Do photos that were there when a worker died, each alone in a process that may die."""
+    def _one_by_one(self, suspects: list[Task], attempts: Attempts, rows: list[Row]) -> None:
+        """Annotate images that were in a worker when it crashed, each alone in a process."""
         digest, limit = self._annotator.store.digest, self._annotator.limits.max_seconds
         for task in suspects:
             if is_given_up(task.crashes):
-                rows.append(lost(task, digest, _LOST.format(crashes=task.crashes) + ALONE))
+                rows.append(
+                    row_of_crash(task, digest, _CRASHED.format(crashes=task.crashes) + WAY_OUT)
+                )
         tasks = [task for task in suspects if not is_given_up(task.crashes)]
         if tasks:
             trials = attempts.on_trial(iter(tasks))

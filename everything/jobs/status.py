@@ -1,4 +1,4 @@
-"""How far a job is, read from its manifest by anybody who can read the results."""
+"""The progress of a job, read from its manifest by anyone who can read the results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from everything.io.storage.bucket import Bucket
 from everything.io.storage.local import Folder
 from everything.io.storage.locations import Location
 
-# Parquet's readers pass over files that begin so.
+# Readers of parquet folders ignore files whose names begin with an underscore.
 _STATE = "manifest/_job.json"
 _RECENT = 600.0
 
@@ -29,7 +29,7 @@ _RECENT = 600.0
 class JobState:
     """images: listed. began, ended: seconds since 1970; None while it runs, or if it was killed.
 
-    after_death: whether a job has died here before, of a photo perhaps.
+    after_death: whether an earlier job here was killed or crashed, perhaps by one image.
     """
 
     images: int
@@ -40,10 +40,11 @@ class JobState:
 
 @dataclass(frozen=True)
 class Status:
-    """images, done, failed, left: photos. masks: of all done.
+    """images, done, failed, left: numbers of images. masks: of all that are done.
 
-    images_per_second: of the last minutes of this run. seconds_left: at that speed. last: when the
-    last photo was finished, seconds since 1970. stage_seconds: means. hosts: photos by machine.
+    images_per_second: over the last ten minutes of this run. seconds_left: at that speed. last:
+    when the last image was finished, seconds since 1970. stage_seconds: means per image. hosts:
+    number of images by machine.
     """
 
     out: str
@@ -75,22 +76,22 @@ class Status:
 
 
 def write_state(folder: Folder | Bucket, state: JobState) -> None:
-    """Leave word of a job beside its manifest; raises StoreError."""
+    """Record a job beside its manifest; raises StoreError."""
     folder.write(_STATE, [json.dumps(asdict(state)).encode()])
 
 
-def has_died(folder: Folder | Bucket) -> bool:
-    """Say whether a job has died here, now or before; raises StoreError."""
+def has_crashed(folder: Folder | Bucket) -> bool:
+    """Return whether a job in this folder was ever killed, or crashed; raises StoreError."""
     state = _state(folder.read(_STATE))
     return state is not None and (state.after_death or state.ended is None)
 
 
 def status(out: Location) -> Status:
-    """Return how far the job is whose results are in `out`; raises InputError if there is none."""
+    """Return the progress of the job that writes to `out`; raises InputError if there is none."""
     folder = folder_at(out)
     state = _state(folder.read(_STATE))
     if state is None:
-        raise InputError(f"{printable(str(out))}: no job was started here: give its --out")
+        raise InputError(f"{printable(str(out))}: no job was started here: give the --out of a job")
     table = Manifest(folder).table()
     counts = Counter(table["status"].to_pylist())
     done, failed = counts["done"], counts["failed"]

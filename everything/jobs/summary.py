@@ -1,4 +1,4 @@
-"""What a job has done so far: counts, seconds per stage, speed."""
+"""The summary of a job: counts, seconds per stage, speed."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ def _columns() -> dict[str, array[float]]:
 
 @dataclass
 class Summary:
-    """The photos of a job, counted. seconds: from the first photo's start to the last one's end.
+    """Counts the images of a job. seconds: from the start of the first to the end of the last.
 
-    images: all that were listed. skipped: done by an earlier run. failures: the first ones.
+    images: all that were listed. skipped: done by an earlier run. noted: read with a guess, see
+    the manifest. failures: the first error messages.
     """
 
     out: Location
@@ -48,7 +49,7 @@ class Summary:
     _began: float = math.inf
 
     def count(self, row: Row) -> None:
-        """Add the row of a photo."""
+        """Count the row of an image."""
         self._began = min(self._began, row.started)
         self.seconds = max(self.seconds, row.finished - self._began)
         if row.status == "failed":
@@ -64,17 +65,17 @@ class Summary:
 
     @property
     def left(self) -> int:
-        """Photos that nothing has become of yet."""
+        """Number of images still to do."""
         return max(0, self.images - self.done - self.failed - self.skipped)
 
     @property
     def images_per_second(self) -> float:
-        """Photos of this run by the wall clock, without skipped ones and loading the model."""
+        """Images per second of wall time, without skipped images and the loading of the model."""
         return (self.done + self.failed) / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimate of what remains, or None before the first photo."""
+        """Estimated seconds until the end, or None before the first image."""
         rate = self.images_per_second
         return self.left / rate if rate > 0 else None
 
@@ -86,7 +87,7 @@ class Summary:
         return 3 if self.failed else 0
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it for JSON; stage_seconds: median and total of the photos done in this run."""
+        """Return it for JSON; stage_seconds: median and total over the images of this run."""
         return {
             "out": printable(self.out),
             "images": self.images,
@@ -106,7 +107,7 @@ class Summary:
         }
 
     def print_to(self, console: Console) -> None:
-        """Print tables, the photos that failed, and where the results are."""
+        """Print the tables, the images that failed, and where the results are."""
         console.print(Group(*self._parts()))
 
     def _parts(self) -> list[RenderableType]:
@@ -126,7 +127,7 @@ class Summary:
         if self.done:
             parts += ["", self._stage_table()]
         if self.noted:
-            what = "photos were read with a guess (column notes of the manifest)"
+            what = "images were read with a guess (see the column notes of the manifest)"
             parts.append(f"\n{self.noted:,} {what}")
         if self.failed:
             parts.append(
@@ -134,7 +135,7 @@ class Summary:
             )
             parts += [Text(failure) for failure in self.failures]
         if self.interrupted:
-            parts.append("\ninterrupted: the same command continues")
+            parts.append("\ninterrupted: rerun the same command to resume")
         where = f"\nannotations  {printable(self.out / 'annotations')}"
         parts.append(Text(where, overflow="fold"))
         if self.preview is not None:

@@ -1,12 +1,11 @@
-"""Several processes that annotate photos, and what to do when one of them dies.
+"""A pool of worker processes that annotate images, and survives their crashes.
 
-A process can die of one photo (a decoder's crash, memory). Its other photos must not suffer, and
-the one at fault must not be tried for ever: photos that were in a process that died are tried
-again, each alone in its process, and given up after RETRIES more crashes.
+One image can crash its worker (a decoder's bug, memory). The other images of that worker must not
+suffer, and the one at fault must not be retried for ever: all images of a worker that crashed are
+retried, each alone in a worker, and given up after RETRIES more crashes.
 
-A time limit for photos is kept by the processes themselves (everything/core/stage_timer.py),
-between steps. One that hangs within a step, in code that no thread can be stopped in, is ended
-from here.
+Workers enforce the time limit per image themselves, between steps (everything/core/stage_timer.py).
+A worker that hangs within a step, in native code that no thread can interrupt, is killed from here.
 """
 
 from __future__ import annotations
@@ -26,28 +25,28 @@ from multiprocessing.context import ForkServerProcess
 
 from everything.errors import EverythingError, JobError
 from everything.io.results.manifest import Row
-from everything.jobs.annotator import Annotator, Task, lost, overtime, run
+from everything.jobs.annotator import Annotator, Task, row_of_crash, run, timeout_reason
 
 RETRIES = 2
-ALONE = "try it alone, or leave it out"
-_LOOK, _LATE = 1.0, 30.0  # s
+WAY_OUT = "try it alone, or leave it out"
+_POLL, _LATE = 1.0, 30.0  # s
 _SOON = 0.05  # s
 _log = logging.getLogger(__name__)
-# Not fork: torch and the threads of this process do not survive it. A server that has imported
-# torch, and done nothing else, makes a process in no time where spawn takes seconds.
+# Not fork: torch and this process's threads do not survive it. A fork server that has imported
+# torch, and nothing else, starts a process at once, where spawn takes seconds.
 _context = multiprocessing.get_context("forkserver")
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A process has its model, which sees `together` photos at once."""
+    """A worker has loaded its model; `batch_size` images are encoded at a time."""
 
-    together: int
+    batch_size: int
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """A process can do nothing more, for a reason that holds for all of them."""
+    """A worker has stopped with an error that every worker would meet."""
 
     error: EverythingError
 
@@ -57,15 +56,15 @@ class _Worker:
     process: ForkServerProcess
     pipe: Connection
     ready: bool = False
-    in_hand: int = 0  # how many photos it may have
+    capacity: int = 0  # how many images it may have
     tasks: deque[Task] = field(default_factory=deque)
-    heard: float = 0.0  # when it last gave a row or began to have tasks, by the monotonic clock
+    active: float = 0.0  # monotonic time of its last row, or of its first task
 
     @property
     def takes_more(self) -> bool:
         return (
             self.ready
-            and len(self.tasks) < self.in_hand
+            and len(self.tasks) < self.capacity
             and not any(task.crashes for task in self.tasks)
         )
 
@@ -79,11 +78,20 @@ def run_in_processes(
     threads: int,
     limit: float | None = None,
 ) -> None:
-    """Do all tasks in `count` processes; rows come in any order.
+    """Run all tasks in worker processes; no process is left behind.
 
-    build: called once in each process, so it is pickled. emit: called here. threads: of torch in
-    each process. limit: seconds for a photo. Raises JobError or what stopped a process, such as
-    StoreError; no process is left behind.
+    Args:
+        build: makes the annotator; pickled, and called once in each worker.
+        digest: of the recipe, for the rows of images that crash their worker.
+        tasks: the images to annotate.
+        emit: called in this process with each row, in any order.
+        count: number of workers.
+        threads: PyTorch threads of each worker.
+        limit: seconds per image.
+
+    Raises:
+        JobError: if workers crash while they load the model, or cannot be started.
+        EverythingError: what stopped a worker, such as StoreError.
     """
     _context.set_forkserver_preload(["everything.jobs.annotator"])
     pool = _Pool(build, threads, digest, tasks, emit, limit)
@@ -109,8 +117,8 @@ class _Pool:
         self._suspects: deque[Task] = deque()
         self._workers: list[_Worker] = []
         self._exhausted = False
-        self._loads = False  # what one has done, another one's death does not call into question
-        self._unready = 0  # that died in a row before they were
+        self._loads = False  # whether any worker has loaded its model
+        self._unready = 0  # crashes in a row while loading
 
     def run(self, count: int) -> None:
         for _ in range(count):
@@ -121,14 +129,14 @@ class _Pool:
             if self._exhausted and not self._suspects and not self._busy():
                 return
             pipes = {worker.pipe: worker for worker in self._workers}
-            for pipe in wait(list(pipes), None if self._limit is None else _LOOK):
+            for pipe in wait(list(pipes), None if self._limit is None else _POLL):
                 assert isinstance(pipe, Connection)
-                self._hear(pipes[pipe])
+                self._receive(pipes[pipe])
             for worker in list(filter(self._hangs, self._workers)):
-                self._end(worker)
+                self._kill_hung(worker)
 
     def stop(self) -> None:
-        """End all processes: idle ones by themselves, others at once; results are whole anyway."""
+        """Let idle workers exit and terminate the others; results are written atomically."""
         for worker in self._workers:
             if self._exhausted and not worker.tasks:
                 _send(worker, None)
@@ -144,10 +152,10 @@ class _Pool:
         return any(worker.tasks for worker in self._workers)
 
     def _start(self) -> None:
-        here, there = _context.Pipe()
-        arguments = (there, self._build, self._threads)
-        self._workers.append(_Worker(_started(arguments), here))
-        there.close()  # so that the end of the process is the end of the pipe
+        parent_end, worker_end = _context.Pipe()
+        arguments = (worker_end, self._build, self._threads)
+        self._workers.append(_Worker(_started(arguments), parent_end))
+        worker_end.close()  # so that the pipe closes when the worker ends
 
     def _feed(self, worker: _Worker) -> None:
         while worker.takes_more:
@@ -159,20 +167,20 @@ class _Pool:
                 self._exhausted = True
                 return
             if not worker.tasks:
-                worker.heard = time.monotonic()
+                worker.active = time.monotonic()
             worker.tasks.append(task)
             _send(worker, task)
 
-    def _hear(self, worker: _Worker) -> None:
+    def _receive(self, worker: _Worker) -> None:
         try:
             message = worker.pipe.recv()
         except (EOFError, OSError):
-            self._bury(worker)
+            self._handle_crash(worker)
             return
         match message:
-            case Ready(together=together):
+            case Ready(batch_size=batch_size):
                 worker.ready = self._loads = True
-                worker.in_hand = 2 * together + 1  # being read, with the model, being written
+                worker.capacity = 2 * batch_size + 1  # being read, segmented and written
                 self._unready = 0
             case Stopped(error=error):
                 raise error
@@ -180,21 +188,21 @@ class _Pool:
                 done = next(t for t in worker.tasks if t.source.name == message.name)
                 worker.tasks.remove(done)
                 self._emit(message)
-                worker.heard = time.monotonic()
+                worker.active = time.monotonic()
 
-    def _bury(self, worker: _Worker) -> None:
+    def _handle_crash(self, worker: _Worker) -> None:
         self._remove(worker)
-        how = _how_it_died(worker.process.exitcode)
+        how = _cause_of(worker.process.exitcode)
         if not worker.ready:
             self._unready += 1
             if self._unready > (RETRIES if self._loads else 0):
                 reason = f"a worker process {how} while it loaded the model"
                 raise JobError(f"{reason}: use fewer --workers")
-        _log.warning("a worker process %s; its photos are tried again", how)
+        _log.warning("a worker process %s; its images are retried", how)
         for task in worker.tasks:
             if task.crashes == RETRIES:
-                reason = f"its process {how}, and so did {RETRIES} before it: {ALONE}"
-                self._emit(lost(task, self._digest, reason))
+                reason = f"its process {how}, and so did {RETRIES} before it: {WAY_OUT}"
+                self._emit(row_of_crash(task, self._digest, reason))
             else:
                 self._suspects.append(_once_more(task))
         self._start()
@@ -207,39 +215,41 @@ class _Pool:
     def _hangs(self, worker: _Worker) -> bool:
         if self._limit is None or not worker.tasks or worker.pipe.poll():
             return False
-        return time.monotonic() - worker.heard > patience(self._limit)
+        return time.monotonic() - worker.active > hang_timeout(self._limit)
 
-    def _end(self, worker: _Worker) -> None:
-        """End a process that hangs. If it had one photo, that is at fault; of several it cannot be
-        told which, since what hangs may keep others from being reported: each is tried alone."""
+    def _kill_hung(self, worker: _Worker) -> None:
+        """Kill a worker that hangs. If it had one image, that one fails. Of several, any may be the
+        cause, since a hang can delay the rows of the others: each is retried alone."""
         worker.process.kill()
         self._remove(worker)
-        _log.warning("a worker process hung and was ended")
+        _log.warning("a worker process hung and was killed")
         if len(worker.tasks) == 1:
-            reason = overtime(self._limit, "its process hung and was ended")
-            self._emit(lost(worker.tasks[0], self._digest, reason))
+            reason = timeout_reason(self._limit, "its process hung and was killed")
+            self._emit(row_of_crash(worker.tasks[0], self._digest, reason))
         else:
             self._suspects.extend(map(_once_more, worker.tasks))
         self._start()
 
 
-def patience(limit: float) -> float:
-    """Return after how many seconds without a row a process hangs, where photos have `limit`: it
-    may be late, in a long step or in writing to a bucket that has a bad minute."""
+def hang_timeout(limit: float) -> float:
+    """Return the seconds without a row after which a worker counts as hung, for a time limit per
+    image: more than the limit, for long steps and for transient storage errors."""
     return 2 * limit + _LATE
 
 
 def _started(arguments: tuple[object, ...]) -> ForkServerProcess:
-    """Start a process; if the server that makes them dies meanwhile, another one takes over."""
+    """Start a process; if the fork server crashes meanwhile, a new one is started."""
     for _ in range(RETRIES + 1):
         process = _context.Process(target=_work, args=arguments, daemon=True)
         try:
             process.start()
         except (EOFError, ConnectionError):
-            time.sleep(_LOOK)  # until its death is known
+            time.sleep(_POLL)  # until its crash is noticed
             continue
         return process
-    raise JobError("worker processes cannot be started, what makes them dies: use fewer --workers")
+    raise JobError(
+        "worker processes cannot be started, the fork server crashes: use fewer --workers"
+    )
 
 
 def _once_more(task: Task) -> Task:
@@ -247,11 +257,11 @@ def _once_more(task: Task) -> Task:
 
 
 def _send(worker: _Worker, task: Task | None) -> None:
-    with suppress(OSError):  # it has died: the end of its pipe says so next
+    with suppress(OSError):  # it has crashed, and its pipe is closed
         worker.pipe.send(task)
 
 
-def _how_it_died(code: int | None) -> str:
+def _cause_of(code: int | None) -> str:
     if code is None or code >= 0:
         return f"ended with code {code}"
     name = signal.Signals(-code).name
@@ -259,22 +269,22 @@ def _how_it_died(code: int | None) -> str:
 
 
 def _work(pipe: Connection, build: Callable[[], Annotator], threads: int) -> None:
-    """What a process does: it ends with its tasks, with an error, or with its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which ends this
+    """The main function of a worker; it ends with the tasks, with an error, or with its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and stops this
     threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
 
     torch.set_num_threads(threads)
     try:
         annotator = build()
-        pipe.send(Ready(annotator.together))
+        pipe.send(Ready(annotator.batch_size))
         run(annotator, _arriving(pipe), pipe.send)
     except EverythingError as error:
         pipe.send(Stopped(error))
 
 
 def _arriving(pipe: Connection) -> Iterator[Task | None]:
-    """The tasks that come, and None where there is none at the moment."""
+    """Yield the tasks that arrive, and None when there is none at the moment."""
     while (task := pipe.recv()) is not None:
         yield task
         if not pipe.poll(_SOON):
@@ -282,7 +292,7 @@ def _arriving(pipe: Connection) -> Iterator[Task | None]:
 
 
 def _end_with_parent() -> None:
-    """A job that is continued must not meet processes of the one before."""
+    """Exit when the parent does: a resumed job must not meet workers of the previous one."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])

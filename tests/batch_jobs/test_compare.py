@@ -87,7 +87,7 @@ test_pairs_are_measured_on_the_cluster.pytestmark = cluster  # type: ignore[attr
 
 
 def test_what_cannot_be_measured_at_all() -> None:
-    with pytest.raises(InputError, match="no photos"):
+    with pytest.raises(InputError, match="no images"):
         compare([], ["nano"], ["grid-16"])
     with pytest.raises(JobError, match="nothing could be measured: ucm x: broken"):
         merged([("here", json.dumps({"failed": "ucm x: broken"}))], [])

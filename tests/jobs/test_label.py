@@ -252,7 +252,7 @@ def test_a_photo_that_vanishes_is_a_row(tmp_path: Path) -> None:
 
 def test_no_photos_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
-    with pytest.raises(InputError, match="no photos"):
+    with pytest.raises(InputError, match="no images"):
         run(tmp_path / "photos", tmp_path / "out")
 
 

@@ -249,7 +249,7 @@ def test_a_photo_that_hangs_costs_its_worker_and_then_itself_only(
     assert (summary.done, summary.failed, summary.exit_code) == (8, 1, 3)
     check(job, expected, 1)
     (failure,) = summary.failures
-    assert "1/poison.jpg: over the time limit of 5 s (its process hung and was ended)" in failure
+    assert "1/poison.jpg: over the time limit of 5 s (its process hung and was killed)" in failure
     assert tries(job.height).pop(HANGS) == 2  # in a block, and alone
 
 

@@ -19,7 +19,7 @@ from everything.io.results.writer import Store, read_document
 from everything.io.storage.local import Folder
 from everything.jobs.annotator import Annotator, Task
 from everything.jobs.label import label
-from everything.jobs.ray_attempts import ATTEMPTS, Attempts, left_behind
+from everything.jobs.ray_attempts import ATTEMPTS, Attempts, take_crash_counts
 from everything.jobs.ray_blocks import (
     block_of_error,
     block_of_rows,
@@ -115,12 +115,12 @@ def test_a_photo_is_given_up_after_three_deaths(tmp_path: Path) -> None:
 def test_notes_outlive_a_job(tmp_path: Path) -> None:
     block, folder = tasks(tmp_path / "photos", 2), Folder(tmp_path / "out")
     folder.create()
-    assert left_behind(folder) == {}
+    assert take_crash_counts(folder) == {}
     Attempts(folder, block).begin()
     Attempts(folder, [replace(block[0], crashes=1)]).begin()
     (tmp_path / "out" / ATTEMPTS / "torn.json").write_bytes(b"{")
-    assert left_behind(folder) in ({"0.jpg": 2, "1.jpg": 1}, {"0.jpg": 1, "1.jpg": 1})
-    assert left_behind(folder) == {}
+    assert take_crash_counts(folder) in ({"0.jpg": 2, "1.jpg": 1}, {"0.jpg": 1, "1.jpg": 1})
+    assert take_crash_counts(folder) == {}
 
 
 def test_what_stops_a_worker_is_told(tmp_path: Path) -> None:

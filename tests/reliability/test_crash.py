@@ -20,7 +20,7 @@ from everything.io.storage.bucket import Bucket
 from everything.io.storage.locations import Url
 from everything.jobs.label import label
 from everything.jobs.ray_cluster import Cluster
-from everything.jobs.status import has_died
+from everything.jobs.status import has_crashed
 from tests.fakes import RECIPE, SEGFAULTS, build, save_photo
 from tests.io.storage.test_bucket import results
 
@@ -67,7 +67,7 @@ def test_a_store_in_memory_has_no_other_processes(tmp_path: Path) -> None:
     root = Url(f"memory://{uuid4().hex}")
     save_photo(tmp_path / "0.png")
     Bucket(root).write("manifest/_job.json", [b'{"images": 1, "began": 1.0}'])
-    assert has_died(Bucket(root))
+    assert has_crashed(Bucket(root))
     quiet = Console(file=StringIO())
     label(partial(list_inputs, [tmp_path]), root, RECIPE, build=build, preview=False, console=quiet)
     assert list(results(root)) == ["0.png.json"]

@@ -63,9 +63,9 @@ def test_slow_and_hanging_photos_cost_only_themselves(
     limit = "over the time limit of 1 s"
     assert errors(out) == {
         f"2-{SLOW}.png": f"{folder}/2-{SLOW}.png: {limit} (decode was next): "
-        "raise --time-limit, or make it smaller",
-        f"2-{HANGS}.png": f"{folder}/2-{HANGS}.png: {limit} (its process hung and was ended): "
-        "raise --time-limit, or make it smaller",
+        "raise --time-limit, or resize the image",
+        f"2-{HANGS}.png": f"{folder}/2-{HANGS}.png: {limit} (its process hung and was killed): "
+        "raise --time-limit, or resize the image",
     }
     assert len(list((out / "annotations").iterdir())) == 6
 
@@ -95,7 +95,7 @@ def test_on_ray_a_worker_dies_of_what_hangs_and_the_next_one_knows(tmp_path: Pat
     rows = json.loads((tmp_path / "rows").read_text())
     assert sum(error is None for error in rows.values()) == 6
     assert "(decode was next)" in rows[f"2-{SLOW}.png"]
-    assert "(its process hung and was ended)" in rows[f"2-{HANGS}.png"]
+    assert "(its process hung and was killed)" in rows[f"2-{HANGS}.png"]
 
 
 def test_a_large_photo_of_many_tiles(tmp_path: Path) -> None:
