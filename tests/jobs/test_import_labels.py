@@ -293,7 +293,7 @@ def test_wrong_sources(tmp_path: Path):
         import_labels([tmp_path / "none.tar"], tmp_path / "out")
     write_handed(tmp_path)
     write_tar(tmp_path / "x.tar", members(1))
-    with pytest.raises(InputError, match="one results folder is of one kind"):
+    with pytest.raises(InputError, match="cannot share a results folder"):
         import_labels([tmp_path / "x.tar", tmp_path / "x.json"], tmp_path / "out")
     with pytest.raises(StoreError, match="another recipe"):
         import_labels([tmp_path / "x.tar"], tmp_path / "labels")
