@@ -2,13 +2,14 @@
 
     decoder = SharedImageDecoder.of(prompt_encoder, mask_decoder)   # or PlainDecoder(...)
     image = decoder.prepare(embedding)                               # once for each image
-    candidates = image.propose(points, labels, multimask_output=True)    # scores, nothing drawn
-    logits = candidates.draw(rows)                                       # only what is wanted
+    candidates = image.propose(points, labels, multimask_output=True)    # scores, nothing drawn yet
+    logits = candidates.draw(rows)                                       # draws only these rows
 
-`structure` reads a decoder's parts, `fold` what follows from its weights, `image` what follows
-from an image; `tokens`, `rank`, `passes` and `solve` run the transformer for prompts, `upscale`
-draws; `sam2` adds what SAM 2 has. The algebra, with figures, is in docs/fast-decoder.md; its
-symbols are used throughout.
+`decoder_parts` reads a decoder's parts, `weight_folding` computes what follows from its weights and
+`image_side` what follows from an image. `prompt_encoding`, `token_attention`, `low_rank`,
+`image_passes` and `transformer` run the transformer for prompts, `upscale` draws the masks.
+`cpu_kernels` and `gpu_batched` are faster forms of the image passes; `sam2` adds what SAM 2 has.
+The algebra, with figures, is in docs/fast-decoder.md; its symbols are used throughout.
 """
 
 from everything.decoding.decoder_parts import UnlikeSAM

@@ -1,4 +1,4 @@
-"""The passes over the image and the drawing by the compiled kernels, where they can be had.
+"""The passes over the image and the drawing by the compiled kernels, if they are available.
 
 The algebra is that of image_passes.py, shared_image.py and upscale.py, the arithmetic float32: a
 tile of image tokens stays in the processor's inner caches while all of a prompt's steps, and many
@@ -27,7 +27,7 @@ from everything.kernels.loader import TILE, in_threads
 
 
 def serves(parts: Parts, wish: str) -> bool:
-    """Return whether the kernels take a decoder: wish is "auto", "fused" or "torch".
+    """Return whether the kernels are used for a decoder: wish is "auto", "fused" or "torch".
 
     Raises ConfigError if they are wished for and do not, saying why.
     """
@@ -76,7 +76,7 @@ class FusedSide:
         return cls(f, parts.upscaling, first, second, drawn, d, i.n0.shape[0])
 
     def first_pass(self, update: FirstUpdate, q1: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what passes.first_pass returns, s1 (P, tiles · TILE) with padding at its end."""
+        """Return what `image_passes.first_pass` does, s1 (P, tiles · TILE) padded at its end."""
         f, v0 = self.folded, update.v0
         Mq, Mv = against(q1, rows(v0, f.k1.E[0])), by_head(rows(v0, f.v1.E[0]), f.heads)
         reads, gathered = torch.empty_like(q1), torch.empty_like(Mq)
@@ -93,7 +93,7 @@ class FusedSide:
     def second_pass(
         self, updates: tuple[FirstUpdate, SecondUpdate], s1: Tensor, qf: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return what passes.second_pass returns; s1 and s2 as in first_pass."""
+        """Return what `image_passes.second_pass` does; s1 and s2 as in first_pass."""
         f, (first, second) = self.folded, updates
         M0, M1 = (against(qf, each) for each in read_rows(f.kf, first.v0, second.v1))
         Mv0, Mv1 = (by_head(each, f.heads) for each in read_rows(f.vf, first.v0, second.v1))

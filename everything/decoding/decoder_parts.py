@@ -1,4 +1,4 @@
-"""What a mask decoder is made of, read from a module by its structure, not by its name."""
+"""The parts of a mask decoder, read from a module by its structure, not by its name."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from everything.decoding.image_side import ImageSide
 from everything.decoding.low_rank import against, by_head, merge_heads, rows
 from everything.decoding.weight_folding import Folded
 
-DRAWN_TOGETHER = 16  # prompts: some 30 MB each with SAM
+DRAWN_TOGETHER = 16  # prompts drawn per batch: about 30 MB each with SAM
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
@@ -56,7 +56,7 @@ class BatchedSide:
     compiled: bool = False
 
     def first_pass(self, update: FirstUpdate, q1: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what passes.first_pass returns."""
+        """Return what `image_passes.first_pass` does."""
         f, i, v0 = self.folded, self.image, update.v0
         Mq, Mv = against(q1, rows(v0, f.k1.E[0])), by_head(rows(v0, f.v1.E[0]), f.heads)
         a = mixed(shared(update.k0, i.Q0))
@@ -69,7 +69,7 @@ class BatchedSide:
     def second_pass(
         self, updates: tuple[FirstUpdate, SecondUpdate], s1: Tensor, qf: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return what passes.second_pass returns."""
+        """Return what `image_passes.second_pass` does."""
         f, i, (first, second) = self.folded, self.image, updates
         M0, M1 = (against(qf, each) for each in read_rows(f.kf, first.v0, second.v1))
         Mv0, Mv1 = (by_head(each, f.heads) for each in read_rows(f.vf, first.v0, second.v1))
@@ -156,7 +156,7 @@ def read_shared(w: Tensor, S: Tensor) -> Tensor:
 
 
 def mixed(scores: Tensor) -> Tensor:
-    """Return the weights (P, K, N) of scores (P, h, T, N): see rank.mix_."""
+    """Return the weights (P, K, N) of scores (P, h, T, N): see `low_rank.mix_`."""
     a = torch.softmax(scores, 2)[:, :, :-1].flatten(1, 2)
     return F.pad(a, (0, 0, 0, 1), value=1.0)
 

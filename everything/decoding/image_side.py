@@ -1,4 +1,4 @@
-"""What follows from one image, before any prompt is seen.
+"""The image side: everything that depends on the image and not on the prompts.
 
 Arrays are channel-first, (h, d, N) for h heads of d channels and N image tokens, so that every
 product with a prompt's few rows runs along contiguous memory. K0 and V0 alone are (h, N, d), as

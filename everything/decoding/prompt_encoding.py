@@ -51,7 +51,7 @@ def encode_sam(
 
 
 def _tokens(encoder: Any, points: Tensor, labels: Tensor) -> Tensor:
-    """What SAM's prompt encoder makes of points (P, K, 2) of any label, (P, K, C), to the last bit.
+    """SAM's encoding of points (P, K, 2) with any labels: (P, K, C), bit-identical.
 
     Its own code picks the points of each label by boolean masks, and a GPU makes the host wait at
     every one of them. Half a pixel is added and the frame divided by before points are sent, in

@@ -1,4 +1,4 @@
-"""What every decoder offers, plain or shared."""
+"""The protocols of every decoder, plain or shared-image."""
 
 from __future__ import annotations
 
@@ -21,15 +21,25 @@ class PreparedImage(Protocol):
     def propose(
         self, points: Tensor, labels: Tensor, multimask_output: bool, masks: Tensor | None = None
     ) -> Candidates:
-        """Return the answers to P prompts: points float32 (P, K, 2) px of the prompt encoder's
-        frame, labels int64 (P, K), masks None or logits float32 (P, 1, 4 h, 4 w)."""
+        """Return the candidate masks of P prompts.
+
+        Args:
+            points: float32 (P, K, 2) xy, px of the prompt encoder's canvas.
+            labels: int64 (P, K).
+            multimask_output: Several candidates for each prompt instead of one.
+            masks: None, or logits float32 (P, 1, 4 h, 4 w).
+        """
         ...
 
 
 class Decoder(Protocol):
-    """A mask decoder that is told an image once and then asked any number of times."""
+    """A mask decoder that prepares an image once for any number of prompts."""
 
     def prepare(self, embedding: Tensor, content: Cells | None = None) -> PreparedImage:
-        """Return an image, embedding (1, C, h, w), ready for prompts; content (rows, columns):
-        how much of the embedding, from the top left, is not padding."""
+        """Prepare an image for prompts.
+
+        Args:
+            embedding: (1, C, h, w).
+            content: Rows and columns of the embedding, from the top left, that are not padding.
+        """
         ...

@@ -1,4 +1,4 @@
-"""The plain decoder: the module itself, for comparison and for what the shared one cannot do."""
+"""The plain decoder: the original modules, for comparison and for structures unlike SAM's."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class PlainCandidates:
 
 @dataclass(frozen=True)
 class PlainImage:
-    """An embedding (1, C, h, w) and the modules that answer prompts about it."""
+    """An embedding (1, C, h, w) and the modules that decode prompts on it."""
 
     prompt_encoder: nn.Module
     mask_decoder: nn.Module
@@ -40,7 +40,7 @@ class PlainImage:
     def propose(
         self, points: Tensor, labels: Tensor, multimask_output: bool, masks: Tensor | None = None
     ) -> PlainCandidates:
-        """Return the answers to P prompts; arguments and errors are those of `encode_sam`."""
+        """Return the candidates of P prompts; arguments and errors are those of `encode_sam`."""
         sparse, dense = encode_sam(self.prompt_encoder, points, labels, masks)
         encoder: Any = self.prompt_encoder
         dtype = self.embedding.dtype

@@ -89,7 +89,7 @@ class PlainSam2Image:
     def propose(
         self, points: Tensor, labels: Tensor, multimask_output: bool, masks: Tensor | None = None
     ) -> PlainCandidates:
-        """Return the answers to P prompts; arguments are those of `encode_sam2`."""
+        """Return the candidates of P prompts; arguments are those of `encode_sam2`."""
         sparse, dense = encode_sam2(self.prompt_encoder, points, labels, masks)
         if masks is None:
             return _candidates(*self._ask(sparse[None], dense[:1], multimask_output))

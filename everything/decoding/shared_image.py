@@ -26,8 +26,8 @@ from everything.decoding.transformer import Solved, solve
 from everything.decoding.weight_folding import Folded, fold
 from everything.kernels import loader
 
-CHUNK = 16  # prompts whose weights are held together: 13 MB for SAM
-BATCH = 64  # prompts that an accelerator does at once: some 300 MB for SAM
+CHUNK = 16  # prompts whose weights are held at once: 13 MB for SAM
+BATCH = 64  # prompts in a batch on an accelerator: about 300 MB for SAM
 NOT_DRAWN = -32.0  # logit of cells outside the content: SAM 2's lowest, surely no mask
 
 
@@ -56,7 +56,7 @@ class SharedImage:
     def propose(
         self, points: Tensor, labels: Tensor, multimask_output: bool, masks: Tensor | None = None
     ) -> Candidates:
-        """Return the answers to P prompts, scored but not drawn; arguments as of PreparedImage.
+        """Return the candidates of P prompts, scored but not drawn; arguments as of PreparedImage.
 
         The plain decoder answers prompts with masks, as each of them changes the image side itself.
         """
@@ -161,7 +161,7 @@ class SharedCandidates:
 
 @dataclass(frozen=True)
 class ChosenCandidates:
-    """One answer to each prompt, chosen among several: see `Candidates` for the fields.
+    """One candidate for each prompt, chosen among several: see `Candidates` for the fields.
 
     rows int64 (P,): of the answers `among` which each is chosen.
     """
@@ -175,7 +175,7 @@ class ChosenCandidates:
 
     @classmethod
     def of(cls, among: SharedCandidates, looks: tuple[float, float]) -> ChosenCandidates:
-        """Return the first answer where its stability suffices once it is drawn, else the best of
+        """Return the first candidate if its mask is stable enough when drawn, else the best of
         the others by score (SAM 2). looks: see Parts. An empty mask is stable."""
         offset, enough = looks
         scores = among.scores.view(-1, len(among.slots))

@@ -1,4 +1,4 @@
-"""The token side: all that sees no image token. The prompts of a chunk go through it together.
+"""The token side: every step without image tokens, for all prompts of a chunk in one batch.
 
 Shapes: P prompts, T tokens, C channels, h heads of d channels, N image tokens.
 """

@@ -1,4 +1,4 @@
-"""The transformer: tokens and image answer each other, for a chunk of prompts at a time."""
+"""The two-way transformer, for a chunk of prompts at a time."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from everything.decoding.weight_folding import Folded
 
 
 class Passes(Protocol):
-    """The two passes over an image for P prompts, in whatever way: see image_passes.py."""
+    """An implementation of the two passes over an image for P prompts: see image_passes.py."""
 
     def first_pass(self, update: FirstUpdate, q1: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what passes.first_pass returns."""
+        """Return what `image_passes.first_pass` does."""
         ...
 
     def second_pass(
         self, updates: tuple[FirstUpdate, SecondUpdate], s1: Tensor, qf: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return what passes.second_pass returns."""
+        """Return what `image_passes.second_pass` does."""
         ...
 
 
 @dataclass(frozen=True)
 class Solved:
-    """What drawing needs to know of P prompts whose tokens are through the transformer.
+    """What drawing needs of P prompts after the transformer.
 
     tokens (P, T, C): after the last norm. k0, v0, k1, v1 (P, h, T, d), Mk (P, h T, K): see
     image_passes.py. s1, s2 (P, n): the scales of the n drawn image tokens.

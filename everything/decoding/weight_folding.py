@@ -1,4 +1,4 @@
-"""What follows from a decoder's weights alone, before any image is seen.
+"""Weight folding: everything that depends on the decoder's weights alone, not on an image.
 
 Writing cen(·) for subtracting the mean over channels, γ0, β0 and γ1, β1 for norm4 of the two
 layers, Wo0 and Wo1 for the output projections of their image-to-token attentions, the keys are

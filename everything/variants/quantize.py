@@ -1,4 +1,4 @@
-"""Quantisation after training: an encoder's ranges are seen on photos, then it is made of integers.
+"""Post-training quantisation: the encoder's ranges are observed on images, then rounded to int8.
 
 Observers and the rounding of weights are torchao's. Its own integer layers are not used: on CPUs
 without VNNI they are 30 to 50 times slower than floats (torchao 0.18), and they leave convolutions
@@ -29,8 +29,8 @@ from everything.variants.networks import q_tinysam, tinyvit
 from everything.variants.networks.int8 import TOP, empty, layers_of, pack, replace_layers
 from everything.variants.networks.sam import SamModel
 
-SAMPLES = 2**16  # values of a tensor that an observer looks at
-CLICKS = 8  # a side, of the masks that are compared
+SAMPLES = 2**16  # values of a tensor that an observer gets
+CLICKS = 8  # on each side of the grid whose masks are compared
 PHOTOS, CHECKS = 16, 4
 
 
@@ -38,7 +38,7 @@ PHOTOS, CHECKS = 16, 4
 class Quantised:
     """What became of an encoder.
 
-    iou: mean IoU of the masks of the same clicks, before and after. seconds: of encoding a photo,
+    iou: mean IoU of the masks of the same clicks, before and after. seconds: of encoding an image,
     and size: of the weights, bytes; before and after.
     """
 
@@ -51,8 +51,8 @@ class Quantised:
     def __str__(self) -> str:
         before, after = self.seconds
         return (
-            f"{self.file}: calibrated on {self.photos} photos; masks of the same clicks overlap by "
-            f"{self.iou:.3f} (mean IoU); encoding a photo {before * 1000:.0f} ms before, "
+            f"{self.file}: calibrated on {self.photos} images; masks of the same clicks overlap by "
+            f"{self.iou:.3f} (mean IoU); encoding an image {before * 1000:.0f} ms before, "
             f"{after * 1000:.0f} ms after; weights {self.size[0] / 1e6:.1f} MB before, "
             f"{self.size[1] / 1e6:.1f} MB after"
         )
@@ -71,7 +71,7 @@ def quantize_tinysam(
 
     photos: uint8 (H, W, 3) RGB; the first `limit` calibrate, the CHECKS after them, or where there
     are none the same, are compared. checkpoint: of the variant, its official one if None. options:
-    of the blueprint. Raises InputError without photos, ConfigError for another variant or without
+    of the blueprint. Raises InputError without images, ConfigError for another variant or without
     torchao, and WeightsError.
     """
     record = VARIANTS.get(variant)
@@ -80,7 +80,7 @@ def quantize_tinysam(
     path = checkpoint or record.weights.path()
     seen = [whole(photo) for photo in islice(photos, limit + CHECKS)]
     if not seen:
-        raise InputError("no photos to calibrate on: give some of those that are to be labelled")
+        raise InputError("no images to calibrate on: give some of the images to be labelled")
     before = tinyvit.build(read_state(path), str(path), **options)
     after = tinyvit.build(read_state(path), str(path), **options)
     q_tinysam.reduced(after.network.image_encoder)
@@ -100,9 +100,9 @@ def quantize_tinysam(
 
 @torch.no_grad()
 def quantize_encoder(model: SamModel, photos: Iterable[View]) -> None:
-    """Put integers in the place of the image encoder's layers, by their ranges on photos.
+    """Put integers in the place of the image encoder's layers, by their ranges on images.
 
-    Layers that no photo reached stay. Raises ConfigError if torchao is not installed.
+    Layers that no image reached stay. Raises ConfigError if torchao is not installed.
     """
     encoder = model.network.image_encoder
     watched = {name: _Watched(layer) for name, layer in layers_of(encoder)}
@@ -161,7 +161,7 @@ def _some(values: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def mean_iou(before: SamModel, after: SamModel, photos: Iterable[View]) -> float:
-    """Return the mean IoU of the masks that two models give to the same clicks on photos."""
+    """Return the mean IoU of the masks that two models predict for the same clicks on images."""
     found: list[Tensor] = []
     for view in photos:
         a, b = (_masks(model, view) for model in (before, after))
@@ -181,7 +181,7 @@ def _masks(model: SamModel, view: View) -> Tensor:
 
 @torch.inference_mode()
 def seconds(model: SamModel, photos: Iterable[View]) -> float:
-    """Return the least time that the image encoder takes for a photo."""
+    """Return the shortest time that the image encoder takes for an image."""
 
     def once(pixels: Tensor, encode: Callable[[Tensor], Tensor]) -> float:
         start = time.perf_counter()

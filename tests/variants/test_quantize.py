@@ -73,7 +73,7 @@ def test_what_cannot_be_quantised_says_so(
     out = tmp_path / "q.safetensors"
     with pytest.raises(ConfigError, match="variant 'sam-vit-b': tinysam and mobilesam"):
         quantize_tinysam(photos, out, variant="sam-vit-b", checkpoint=floats)
-    with pytest.raises(InputError, match="no photos to calibrate on"):
+    with pytest.raises(InputError, match="no images to calibrate on"):
         quantize_tinysam([], out, checkpoint=floats, side=SIDE)
     monkeypatch.setitem(sys.modules, "torchao.quantization.pt2e", None)
     with pytest.raises(ConfigError, match="pip install torchao"):
@@ -94,7 +94,7 @@ def test_the_command_makes_what_label_takes(tmp_path: Path) -> None:
     ]
     made = CliRunner().invoke(app, ["quantize", str(tmp_path / "photos"), *given])
     assert made.exit_code == 0, made.output
-    assert "calibrated on 1 photos" in made.stdout
+    assert "calibrated on 1 images" in made.stdout
     assert "--variant q-tinysam --checkpoint" in made.stdout
     labels = ["--sampler", "grid", "--points-per-side", "2", "--pred-iou-thresh", "0"]
     labelled = CliRunner().invoke(
