@@ -1,11 +1,11 @@
-"""The report: a page without a server where a person looks at masks, photo by photo.
+"""The report: a static HTML page to look at the masks of each image; it needs no server.
 
-OUT/index.html      the page: styles, script and one line per photo
-OUT/report.json     its tables, for programs
-OUT/thumbs/N.jpg    photo N with its masks, small
-OUT/photos/N.jpg    photo N, at most PREVIEW px
-OUT/data/N.js       the masks of photo N as COCO codes; a script, since pages opened from disk may
-                    not fetch files
+OUT/index.html      the page: styles, script and one line per image
+OUT/report.json     its tables as JSON
+OUT/thumbs/N.jpg    image N with its masks, small
+OUT/photos/N.jpg    image N, at most PREVIEW px
+OUT/data/N.js       the masks of image N as COCO run-length codes; a script, since pages opened from
+                    disk may not fetch files
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from everything.report.mask_data import script_rows
 from everything.report.overlay import PALETTE, overlay, palette
 
 PREVIEW, THUMB = 1280, 360  # longest side, px
-_OURS = '<meta name="generator" content="everything report">'
+_MARKER = '<meta name="generator" content="everything report">'
 REPORT = "report.json"
 _PARTS = ("thumbs", "photos", "data")
-# In this order; the last one starts the page.
+# In this order; the last one runs the page.
 _SCRIPTS = (
     *("photos", "grid", "masks", "panes", "zoom"),
     *("drawing", "list", "viewer", "sliders", "timing"),
@@ -59,14 +59,25 @@ def write_report(
     limit: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Write the page for one results folder, or for several side by side, and return its path.
+    """Write the page of one results folder, or of several side by side.
 
-    labels: what `everything label` wrote, or SA-1B's JSONs beside their photos. out: the page's
-    own folder, `labels/report` for a single one; a report that is there is replaced. photos: where
-    the photos are if they have moved. limit: only the first so many photos, and the page says so.
-    progress: called with photos done and photos in all. A photo that is gone or broken is shown
-    as its masks alone, with the reason. Raises InputError for folders and annotation files that
-    are not results, and StoreError if `out` holds something else.
+    An image that is missing or damaged is shown as its masks alone, with the reason.
+
+    Args:
+        labels: Results folders of `everything label`, or folders of SA-1B JSON files beside their
+            images.
+        out: Folder of the page, by default `labels/report` of a single results folder; an earlier
+            report in it is replaced.
+        photos: Folder of the images, if they have moved.
+        limit: Only the first so many images; the page says so.
+        progress: Called with the number of images done and of all images.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        InputError: If a folder or an annotation file has no results.
+        StoreError: If `out` holds something else or cannot be written.
     """
     folders = [labels] if isinstance(labels, Path | Url) else [located(one) for one in labels]
     results = [Results(folder, photos) for folder in folders]
@@ -90,17 +101,15 @@ def _home(folders: Sequence[Location], out: Path | None) -> Path:
     if out is not None and folders:
         return out
     if len(folders) != 1:
-        raise InputError("a report needs label folders, and of several of them --out as well")
+        raise InputError("a report of several results folders needs --out")
     if isinstance(folders[0], Url):
-        raise InputError(
-            f"{printable(folders[0])}: is not on this machine: give --out for the page"
-        )
+        raise InputError(f"{printable(folders[0])}: not on this machine: give --out for the page")
     return folders[0] / "report"
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """What the page knows of a photo before it is opened. results: of each folder or None."""
+    """What the page has of an image before it is opened; None for folders without it."""
 
     about: dict[str, Any]
     summaries: list[dict[str, Any] | None]
@@ -109,18 +118,20 @@ class _Entry:
 
 
 def _prepare(home: Path) -> None:
-    """Make room for a report; a folder with anything else in it is not touched."""
+    """Clear the folder of an earlier report; a folder with anything else is left alone."""
     page = home / "index.html"
     if home.is_dir() and any(home.iterdir()):
-        if not (page.is_file() and _OURS in page.read_text(encoding="utf-8", errors="replace")):
-            raise StoreError(f"{printable(home)}: is not empty and no report: give another --out")
+        if not (page.is_file() and _MARKER in page.read_text(encoding="utf-8", errors="replace")):
+            raise StoreError(f"{printable(home)}: not empty and not a report: give another --out")
         for part in _PARTS:
             shutil.rmtree(home / part, ignore_errors=True)
     try:
         for part in _PARTS:
             (home / part).mkdir(parents=True, exist_ok=True)
-        # From the start, so that a run that was killed can be repeated.
-        page.write_text(f"<!doctype html>{_OURS}<p>This report is not complete: run it again.")
+        # Marks the folder as a report from the start, so that a killed run can be repeated.
+        page.write_text(
+            f"<!doctype html>{_MARKER}<p>This report is incomplete: run the command again."
+        )
     except OSError as error:
         raise StoreError(f"{printable(home)}: cannot be written ({error.strerror})") from error
 
@@ -128,7 +139,7 @@ def _prepare(home: Path) -> None:
 def _entries(
     results: list[Results], keys: list[str], home: Path, progress: Progress | None
 ) -> Iterator[_Entry]:
-    for folder in results:  # here, and not by several threads at once
+    for folder in results:  # once, before the threads
         folder.load()
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         made = pool.map(lambda job: _one(results, job[0], job[1], home), enumerate(keys))
@@ -139,7 +150,7 @@ def _entries(
 
 
 def _one(results: list[Results], number: int, key: str, home: Path) -> _Entry:
-    """Write the files of a photo and return its entry."""
+    """Write the files of an image and return its entry."""
     found = [folder.read(key) if key in folder.files else None for folder in results]
     first = next(result for result in found if result is not None)
     pixels, missing = _photo(results, key, found)
@@ -168,7 +179,7 @@ def _one(results: list[Results], number: int, key: str, home: Path) -> _Entry:
 def _photo(
     results: list[Results], key: str, found: list[Result | None]
 ) -> tuple[NDArray[np.uint8], str]:
-    """The photo from whichever folder knows where it is, or an empty one and the reason."""
+    """The image from the first folder that finds it, or a grey one and the reason."""
     reasons = []
     for folder, result in zip(results, found, strict=True):
         if result is not None:
@@ -206,7 +217,7 @@ def _largest(found: Iterable[Result | None]) -> float:
 
 
 def _names(folders: Sequence[Location]) -> list[str]:
-    """Short names of label folders: their last part, or the whole path where that is not enough."""
+    """Short names of results folders: the last part of the path, or all of it if not unique."""
     last = [(folder.resolve() if isinstance(folder, Path) else folder).name for folder in folders]
     return [printable(n if last.count(n) == 1 else f) for n, f in zip(last, folders, strict=True)]
 
@@ -219,14 +230,14 @@ def _page(about: dict[str, Any], entries: list[_Entry], total: int) -> str:
     note = ""
     if len(entries) < total:
         note = (
-            f"This page shows the first {len(entries):,} of {total:,} photos. "
-            "`everything report` makes one of all of them."
+            f"This page shows the first {len(entries):,} of {total:,} images. "
+            "Run `everything report` for a page of all of them."
         )
     template = _environment().get_template("report.html")
     return template.render(
         **about,
         title=" and ".join(folder["label"] for folder in about["folders"]),
-        summary=f"{len(entries):,} photo{'' if len(entries) == 1 else 's'}, {masks:,} masks",
+        summary=f"{len(entries):,} image{'' if len(entries) == 1 else 's'}, {masks:,} masks",
         limit_note=note,
         index=_index(about["folders"], entries),
         script=Markup(script),
@@ -251,7 +262,7 @@ def _folder(name: str, results: Results, f: int, entries: list[_Entry]) -> dict[
 
 
 def _failures(names: list[str], results: list[Results]) -> list[dict[str, Any]]:
-    """What failed, once for all folders in which it did for the same reason."""
+    """Failures, one for all folders in which an image failed for the same reason."""
     folders: dict[tuple[str, str], list[str]] = {}
     for name, folder in zip(names, results, strict=True):
         for photo, reason in folder.failures.items():
@@ -267,7 +278,7 @@ def _failures(names: list[str], results: list[Results]) -> list[dict[str, Any]]:
 
 
 def _without_name(reason: str, photo: str) -> str:
-    """A reason without the photo's path before it, which is in the column beside it."""
+    """A reason without the image's path at its start, which has its own column."""
     path, mark, rest = reason.partition(f"{photo}: ")
     return rest if mark and (not path or path.endswith("/")) else reason
 

@@ -1,4 +1,4 @@
-"""The masks of a photo as the report's script reads them, and which are those of other folders."""
+"""The masks of an image as the page's script reads them, matched between results folders."""
 
 from __future__ import annotations
 
@@ -11,14 +11,20 @@ from everything.core.sa1b import Annotation
 from everything.io.results.reader import Result
 from everything.report.overlay import PALETTE, colour_of
 
-SAME = 0.5  # IoU from which masks of two folders are the same one
+SAME = 0.5  # lowest IoU at which masks of two folders are matched
 
 
 def script_rows(found: list[Result | None]) -> list[list[Any] | None]:
-    """Return the masks of each folder, those that are found there.
+    """Return the masks of an image in each results folder.
 
-    A mask that the first folder has, too, has its colour, its row there and their IoU; the others
-    have colours of their own, and the row -1.
+    A mask that matches one of the first folder has its colour, its row there and their IoU; the
+    others have further colours, and the row -1.
+
+    Args:
+        found: Result of the image in each folder, None where there is none.
+
+    Returns:
+        A list of masks for each folder, None where there is none.
     """
     first = next(result for result in found if result is not None)
     taken = max((colour_of(mask, row) for row, mask in enumerate(first.annotations)), default=-1)
@@ -27,7 +33,7 @@ def script_rows(found: list[Result | None]) -> list[list[Any] | None]:
         if result is None:
             rows.append(None)
             continue
-        twins = {} if result is first else _twins(result, first)
+        twins = {} if result is first else _matches(result, first)
         fresh = count(taken + 1)
         mine = []
         for row, mask in enumerate(result.annotations):
@@ -41,8 +47,8 @@ def script_rows(found: list[Result | None]) -> list[list[Any] | None]:
     return rows
 
 
-def _twins(result: Result, first: Result) -> dict[int, tuple[int, float]]:
-    """For masks of a result the row of the same one in another result, and their IoU."""
+def _matches(result: Result, first: Result) -> dict[int, tuple[int, float]]:
+    """Row of the matching mask in another result, and their IoU, by row."""
     if result.size != first.size:
         return {}
     mine, theirs = ([a["segmentation"] for a in one.annotations] for one in (result, first))
@@ -51,7 +57,7 @@ def _twins(result: Result, first: Result) -> dict[int, tuple[int, float]]:
 
 
 def _row(row: int, annotation: Annotation, colour: int, twin: int, shared: float) -> list[Any]:
-    """A mask as the script reads it."""
+    """A mask in the order that the page's script reads (masks.js)."""
     numbers = (annotation.get(name, 0.0) for name in ("predicted_iou", "stability_score"))
     iou, stability = (round(float(value), 4) for value in numbers)
     box = [round(float(value), 1) for value in annotation.get("bbox", ())]

@@ -1,4 +1,4 @@
-"""Overlays: the masks of one photo drawn over it."""
+"""Overlays: the masks of an image drawn over it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from everything.io.storage.locations import Location
 PALETTE = 4096
 Pixels = NDArray[np.uint8]
 _GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))
-_FEW = 8  # so many times fewer pixels are shown than a mask's box has: only they are looked at
-_FILL, _CONTOUR = 0.35, 0.95  # the photo is to be seen, too
+_FEW = 8  # masks are only sampled if this many times fewer pixels are shown than their box has
+_FILL, _CONTOUR = 0.35, 0.95  # opacities: the image stays visible
 Box = tuple[int, int, int, int]
 
 
 @cache
 def palette(n: int = PALETTE) -> Pixels:
-    """Return n colours uint8 (n, 3) sRGB, equally vivid; any two that follow each other differ.
+    """Return n colours uint8 (n, 3) sRGB, equally vivid; neighbours differ clearly.
 
     CIE LCh: hues a golden angle apart, three lightnesses in turn.
     """
@@ -42,16 +42,23 @@ def palette(n: int = PALETTE) -> Pixels:
 
 
 def colour_of(annotation: Annotation, row: int) -> int:
-    """Return the row of the palette that a mask keeps whatever else is shown: by its id."""
+    """Return the row of the palette for a mask, which depends on its id only."""
     return int(annotation.get("id", row)) % PALETTE
 
 
 def overlay(photo: Pixels, annotations: Sequence[Annotation], fill: float = _FILL) -> Pixels:
-    """Return a photo uint8 (H, W, 3) RGB with SA-1B's records drawn over it.
+    """Draw masks and their contours over an image, smaller masks on top of larger ones.
 
-    Smaller masks lie on larger ones, so that parts stay visible; every mask has its contour. The
-    photo may be smaller than the one that was labelled: masks are sampled at its pixels. One mask
-    is held at a time, besides two maps of the photo's size. fill: opacity inside, 0 to 1.
+    One mask is decoded at a time; besides, there are two maps of the image's size.
+
+    Args:
+        photo: The image, uint8 (H, W, 3) RGB. It may be smaller than the one that was labelled:
+            masks are sampled at its pixels.
+        annotations: SA-1B annotations.
+        fill: Opacity inside the contours, 0 to 1.
+
+    Returns:
+        A new image, uint8 (H, W, 3) RGB.
     """
     size = (photo.shape[0], photo.shape[1])
     inside, contour = np.full(size, -1, np.int16), np.full(size, -1, np.int16)
@@ -71,16 +78,25 @@ def write_overlays(
     photos: Location | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
-    """Write every photo of a results folder with its masks, as PNG; return the files.
+    """Write every image of a results folder with its masks, as PNG.
 
-    labels: what `everything label` wrote, or SA-1B's JSONs beside their photos. out: where the
-    pictures go, `labels/overlays` if not given, each under its photo's relative name. photos: the
-    photos' folder if it is not the one of the job. progress: called with photos done and photos in
-    all. Raises InputError and ImageError.
+    Args:
+        labels: Results folder of `everything label`, or a folder of SA-1B JSON files beside their
+            images.
+        out: Output folder, by default `labels/overlays`; files have the images' relative names.
+        photos: Folder of the images, if they have moved.
+        progress: Called with the number of images done and of all images.
+
+    Returns:
+        The files.
+
+    Raises:
+        InputError: If the folder or an annotation file has no results.
+        ImageError: If an image cannot be read.
     """
     results = Results(labels, photos)
     if out is None and not isinstance(labels, Path):
-        raise InputError(f"{printable(labels)}: is not on this machine: give --out")
+        raise InputError(f"{printable(labels)}: not on this machine: give --out")
     home = out or Path(labels) / "overlays"
     written = []
     for key in results.files:
@@ -101,7 +117,7 @@ def _write_one(results: Results, key: str, target: Path) -> Path:
 def _largest_first(
     annotations: Sequence[Annotation], size: tuple[int, int]
 ) -> Iterator[tuple[int, NDArray[np.bool_], Box]]:
-    """Every mask's colour, its pixels inside a box that is a little larger than it, the box."""
+    """Colour, pixels and box of every mask; the box is a pixel larger than the mask."""
     order = sorted(range(len(annotations)), key=lambda i: -float(annotations[i]["area"]))
     boxes = rle.boxes([annotation["segmentation"] for annotation in annotations]).astype(int)
     for row in order:
@@ -114,8 +130,8 @@ def _largest_first(
         else:
             mask = rle.cut(code)[0][np.ix_(rows - y, columns - x)]
         if mask.any():
-            # One more pixel on each side, so that contours are seen as such and not as the box's
-            # edge; at the border of the photo there is none.
+            # One more pixel on each side, except at the border of the image, so that the edge of
+            # the box does not hide contours from the erosion.
             sides = [(int(y0 > 0), int(y0 + len(rows) < size[0])),
                      (int(x0 > 0), int(x0 + len(columns) < size[1]))]  # fmt: skip
             y0, x0 = y0 - sides[0][0], x0 - sides[1][0]
@@ -125,10 +141,13 @@ def _largest_first(
 
 
 def _samples(of: int, n: int, first: int, length: int) -> tuple[NDArray[np.intp], int]:
-    """Of `of` pixels in a row that are shown by n, those that are shown and lie in `length` pixels
-    from `first` on; and by which of the n the first of them is shown.
+    """Nearest-neighbour sampling of one axis, limited to a mask's box.
 
-    Shown are the pixels whose centres are nearest to the centres of n equal parts.
+    `n` shown pixels sample `of` original pixels, at the centres of n equal parts.
+
+    Returns:
+        The sampled original pixels within `length` pixels from `first` on, and the index of the
+        first shown pixel among them.
     """
     shown_at = ((np.arange(n) + 0.5) * of / n).astype(np.intp)
     start, end = np.searchsorted(shown_at, [first, first + length])

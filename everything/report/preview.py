@@ -1,4 +1,4 @@
-"""The page that a job leaves behind: a report of its first photos, whatever the job's size."""
+"""The page that `everything label` writes: a report of the first images of a job."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ _log = logging.getLogger(__name__)
 
 
 def write_preview(out: Path) -> Path:
-    """Write the report of the first PHOTOS photos of a results folder and return its page.
+    """Write the report of the first PHOTOS images of a results folder.
 
-    The labels are what the job is about: if the page cannot be made, the reason is logged and the
-    results folder returned instead.
+    If that fails, the job does not: the reason is logged.
+
+    Args:
+        out: The results folder.
+
+    Returns:
+        Path of the page, or of the results folder if the page could not be written.
     """
     from everything.report.build import write_report
 
     try:
         return write_report(out, limit=PHOTOS)
     except (EverythingError, OSError) as error:
-        _log.warning("no page was made: %s", printable(str(error)))
+        _log.warning("the report was not written: %s", printable(str(error)))
         return out

@@ -85,7 +85,7 @@ def test_another_folder_is_not_overwritten(tmp_path: Path):
     home = tmp_path / "home"
     (home / "photos").mkdir(parents=True)
     (home / "photos" / "000000.jpg").write_bytes(b"mine")
-    with pytest.raises(StoreError, match="is not empty and no report"):
+    with pytest.raises(StoreError, match="not empty and not a report"):
         write_report(out, home)
     assert (home / "photos" / "000000.jpg").read_bytes() == b"mine"
 
@@ -96,7 +96,7 @@ def test_a_report_is_replaced_with_all_its_files(tmp_path: Path):
     assert len(list((page.parent / "data").iterdir())) == 2
     write_report(out, limit=1)
     assert len(list((page.parent / "data").iterdir())) == 1
-    assert "the first 1 of 2 photos" in page.read_text()
+    assert "the first 1 of 2 images" in page.read_text()
 
 
 def test_names_and_reasons_are_never_markup(tmp_path: Path):

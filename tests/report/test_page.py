@@ -140,14 +140,14 @@ def test_hover_shows_one_mask_and_its_scores(page, report: Path):
 def test_click_keeps_a_mask_and_goes_through_those_below(page, report: Path):
     opened(page, report / "one" / "report" / "index.html")
     point(page, 40, 45, click=True)
-    playwright.expect(page.locator("#mask")).to_contain_text("kept")
+    playwright.expect(page.locator("#mask")).to_contain_text("selected")
     point(page, 100, 45)
     assert f"{SMALL.sum():,} px" in described(page)
     point(page, 40, 45, click=True)
     assert f"{LARGE.sum():,} px" in described(page)
     page.keyboard.press("Escape")
     assert page.locator("#viewer").is_visible()
-    assert "kept" not in described(page)
+    assert "selected" not in described(page)
 
 
 def test_sliders_filter_live(page, report: Path):
@@ -290,7 +290,7 @@ def test_zoom_keeps_what_is_under_the_pointer(page, report: Path):
     page.mouse.down()
     point(page, 105, 45)
     page.mouse.up()
-    assert "kept" not in described(page), "dragging is no click"
+    assert "selected" not in described(page), "dragging is no click"
     point(page, 100, 45)
     assert f"{AWAY.sum():,} px" not in described(page)
     page.keyboard.press("0")
@@ -302,7 +302,7 @@ def test_zoom_keeps_what_is_under_the_pointer(page, report: Path):
 def test_search_order_and_timing(page, report: Path):
     page.goto((report / "one" / "report" / "index.html").as_uri())
     page.locator("#find").fill("A/")
-    see(page, "#found", "1 photo")
+    see(page, "#found", "1 image")
     page.locator("#find").fill("")
     page.locator("#order").select_option("many")
     playwright.expect(page.locator("#grid .name").first).to_have_text("b.png")

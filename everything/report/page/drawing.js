@@ -1,4 +1,4 @@
-// What the panes show.
+// Draws the panes.
 
 // Little-endian RGBA with straight alpha.
 const pixel = (colour, alpha) => {
@@ -42,13 +42,13 @@ function drawPane(p) {
   p.stage.querySelector(".masks").hidden = !$("visible").checked;
   const seconds = photo.found[p.f] ? `, ${photo.found[p.f].total.toFixed(2)} s` : "";
   const about = p.rows === null
-    ? `: ${photo.reasons[p.f] || "not labelled in this folder"}`
+    ? `: ${photo.reasons[p.f] || "no annotations in this folder"}`
     : `: ${number(count)} of ${number(p.masks.length)} masks${seconds}`;
   p.caption.replaceChildren(make("b", { textContent: folders[p.f].label }), about);
 }
 
-// One mask alone, with what it is in the other panes, the rest faint; it is marked in the list and
-// described.
+// Highlight one mask and its counterparts in the other panes, dim the others, mark it in the list
+// and show its scores.
 function light(p, mask) {
   const lit = mask ? [{ p, mask }, ...mask.twins] : [];
   for (const other of panes) {

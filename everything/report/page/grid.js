@@ -1,12 +1,12 @@
-// The photos, in rows that are as wide as the page, like a wall of pictures. Each row is laid out for
-// itself, so that a screen of photos costs the same wherever it is among thousands.
+// Thumbnails of the images, in rows as wide as the page. Each row is laid out on its own, so that
+// scrolling costs the same everywhere among thousands of images.
 
 const BATCH = 120;
 const ROW = 200; // px, the height of a row before it is stretched to the width of the page
 const GAP = 14;
 let listed = [];
 let drawn = 0;
-let whole = 0; // so many of the photos that are drawn are in rows that are full
+let whole = 0; // how many of the drawn images are in full rows
 const masksOf = (photo) => Math.max(0, ...photo.found.map((f) => (f ? f.masks : 0)));
 const secondsOf = (photo) => Math.max(0, ...photo.found.map((f) => (f ? f.total : 0)));
 const orders = {
@@ -23,7 +23,7 @@ function list() {
   drawn = 0;
   whole = 0;
   $("grid").replaceChildren();
-  $("found").textContent = `${number(listed.length)} photo${listed.length === 1 ? "" : "s"}`;
+  $("found").textContent = `${number(listed.length)} image${listed.length === 1 ? "" : "s"}`;
   addTiles();
 }
 
@@ -47,7 +47,7 @@ function addTiles() {
   if (row.length) $("grid").append(rowOf(row, Math.min(ROW, (width - GAP * (row.length - 1)) / shapes), false));
 }
 
-// Panoramas and towers get a frame that is less so.
+// Very wide and very tall images get a less extreme frame.
 const shape = (photo) => Math.min(2.4, Math.max(0.6, photo.width / photo.height));
 
 function rowOf(some, height, full) {
@@ -74,7 +74,7 @@ function tile(i, height) {
   return item;
 }
 
-// The page has another width: the same photos in other rows.
+// The page's width has changed: lay the same images out in other rows.
 let wide = 0;
 new ResizeObserver(() => {
   if ($("grid").clientWidth === wide) return;
@@ -89,7 +89,7 @@ new ResizeObserver(() => {
 const observer = new IntersectionObserver((entries) => {
   if (!entries.some((entry) => entry.isIntersecting) || drawn === listed.length) return;
   addTiles();
-  // Anew: who jumps to the end again before the next look has never been away from it.
+  // Observe again: without it, jumping to the end twice in a row would count as one intersection.
   observer.unobserve($("more"));
   observer.observe($("more"));
 }, { rootMargin: "1500px" });
@@ -111,7 +111,7 @@ $("grid").addEventListener("keydown", (event) => {
   link.focus();
 });
 
-// The photo that lies above (-1) or below (1) another one in the next row.
+// The image above (-1) or below (1) another one, in the next row.
 function across(links, at, by) {
   const box = links[at].getBoundingClientRect();
   let row = null;

@@ -1,13 +1,13 @@
-// Masks in words: the one that is pointed at, and all that are shown.
+// Scores of masks: of the one under the pointer, and the list of all that are shown.
 
 function describe(p, mask) {
   if (!mask) {
-    const hint = "Point at a mask for its scores and area.";
+    const hint = "Point at a mask to see its scores and area.";
     $("mask").replaceChildren(make("dd", { className: "hint", textContent: hint }));
     return;
   }
   const facts = [
-    ["Mask", `${mask.id}${pinned === mask ? " (kept)" : ""}`],
+    ["Mask", `${mask.id}${pinned === mask ? " (selected)" : ""}`],
     ["Predicted IoU", mask.iou.toFixed(3)],
     ["Stability", mask.stability.toFixed(3)],
     ["Area", `${number(mask.area)} px`],

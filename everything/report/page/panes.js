@@ -1,4 +1,4 @@
-// One pane for each folder of labels: a photo, its masks over it, and one mask over all.
+// One pane per results folder: the image, its masks, and the highlighted mask on top.
 
 const settings = {
   iou: 0, stability: 0, smallest: 0, largest: Infinity, opacity: 0.35, alone: false,
@@ -34,7 +34,7 @@ function pane(photo, i, rows, f) {
   return self;
 }
 
-// The same object has one colour in all panes, and is pointed at in all of them.
+// The same object has one colour in all panes and is highlighted in all of them.
 function link() {
   const first = panes.find((p) => p.rows);
   for (const p of panes) for (const mask of p.masks) mask.twins = [];
@@ -55,7 +55,7 @@ function link() {
   }
 }
 
-// As many panes beside each other as make the photos largest.
+// As many panes side by side as make the images largest.
 function arrange() {
   if (!panes.length) return;
   const { wide, high } = panes[0].photo;

@@ -1,6 +1,6 @@
-// What is shown of the masks, live.
+// The sliders that filter masks, applied at once.
 
-// Areas are spread evenly by their logarithm, from 1 px to the largest mask.
+// Areas are on a logarithmic scale, from 1 px to the largest mask.
 const area = (value) => Math.round(Math.exp(value / 100 * Math.log(index.largest_area)));
 function read() {
   settings.iou = $("iou").value / 100;
@@ -26,7 +26,7 @@ for (const id of ["iou", "stability", "smallest", "largest", "opacity", "visible
   $(id).addEventListener("input", changed);
 }
 
-// How many masks of the photo there are at each place of a slider, to see where to put it.
+// Histogram of the image's masks above each slider.
 function spread() {
   const masks = panes.flatMap((p) => p.masks);
   const largest = Math.log(Math.max(2, index.largest_area));

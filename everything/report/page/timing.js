@@ -1,4 +1,4 @@
-// Where the time went.
+// Time by stage.
 
 function quantile(sorted, q) {
   const at = q * (sorted.length - 1);
@@ -8,17 +8,17 @@ function quantile(sorted, q) {
 const seconds = (s) => (s >= 1 ? `${s.toFixed(2)} s` : `${(1000 * s).toFixed(s < 0.1 ? 1 : 0)} ms`);
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
-// top: where the axis ends; what is beyond it is in the last bar.
+// top: end of the axis; larger values are counted in the last bar.
 function histogram(name, values, top) {
   const sorted = values.toSorted((a, b) => a - b);
   const bins = new Array(30).fill(0);
   for (const value of values) bins[Math.min(29, Math.floor(value / top * 30))]++;
   const tallest = Math.max(...bins);
-  const text = `median ${seconds(quantile(sorted, 0.5))}, 90 % within ${seconds(quantile(sorted, 0.9))}, longest ${seconds(sorted.at(-1))}`;
+  const text = `median ${seconds(quantile(sorted, 0.5))}, 90th percentile ${seconds(quantile(sorted, 0.9))}, maximum ${seconds(sorted.at(-1))}`;
   const svg = drawing("svg", { viewBox: "0 0 300 100", preserveAspectRatio: "none", role: "img", "aria-label": `${name}: ${text}` });
   bins.forEach((count, b) => {
     const height = 100 * count / tallest;
-    const title = drawing("title", {}, `${number(count)} photos from ${seconds(b * top / 30)}`);
+    const title = drawing("title", {}, `${number(count)} images from ${seconds(b * top / 30)}`);
     svg.append(drawing("rect", { x: 10 * b + 1, y: 100 - height, width: 8, height }, title));
   });
   const caption = make("figcaption", {}, make("b", { textContent: name }), make("br"),
@@ -28,7 +28,7 @@ function histogram(name, values, top) {
   return make("figure", {}, caption, svg, axis);
 }
 
-// The mean photo of each folder as one bar, cut up by stage.
+// Mean time per image of each folder as one bar, split by stage.
 function shares(timed) {
   const longest = Math.max(...timed.map(({ rows }) => mean(rows.map((row) => row.total))));
   const used = stages.filter((_, s) => timed.some(({ rows }) => rows.some((row) => row.seconds[s] > 0)));
@@ -45,7 +45,7 @@ function shares(timed) {
   };
   const key = used.map((stage) =>
     make("span", {}, make("i", { className: `stage-${stage}` }), stage));
-  return [make("p", { textContent: "Mean time of a photo, by stage" }),
+  return [make("p", { textContent: "Mean time per image, by stage" }),
     make("div", { className: "shares" }, ...timed.flatMap(bar)), make("p", { className: "key" }, ...key)];
 }
 
@@ -55,7 +55,7 @@ function timing() {
     rows: photos.map((photo) => photo.found[f]).filter((found) => found && found.total > 0),
   })).filter(({ rows }) => rows.length);
   if (!timed.length) {
-    $("times").replaceChildren(make("p", { textContent: "These annotations hold no timing." }));
+    $("times").replaceChildren(make("p", { textContent: "These annotations have no timing." }));
     return;
   }
   const kinds = [["total", (row) => row.total], ...stages.map((stage, s) => [stage, (row) => row.seconds[s]])];

@@ -1,4 +1,4 @@
-// One photo after the other, with its masks.
+// The viewer: one image with its masks.
 
 let current = -1;
 let waiting = null;
@@ -12,7 +12,7 @@ function load(i) {
   waiting = i;
   const script = make("script", { src: `data/${padded(i)}.js` });
   script.onload = () => script.remove();
-  script.onerror = () => { script.remove(); $("shown").textContent = "The masks of this photo are not beside this page."; };
+  script.onerror = () => { script.remove(); $("shown").textContent = "The masks of this image are missing: the folder data is not beside this page."; };
   document.head.append(script);
 }
 
@@ -23,7 +23,7 @@ function open(i) {
   $("viewer-name").replaceChildren(path(photo.name));
   const place = listed.indexOf(i);
   $("place").textContent = place < 0 ? "" : `${number(place + 1)} of ${number(listed.length)}`;
-  // Not `disabled`, which would take the focus, and the keys with it.
+  // Not `disabled`, which would take the focus and with it the keyboard shortcuts.
   $("previous").ariaDisabled = place <= 0;
   $("next").ariaDisabled = place < 0 || place === listed.length - 1;
   $("shown").textContent = "Loading…";
@@ -47,7 +47,7 @@ function step(by) {
   if (place >= 0 && place < listed.length) location.replace(`#${listed[place]}`);
 }
 
-// What is open is in the address, so that Back works and a photo can be linked to.
+// The open image is in the address, so that Back works and images can be linked to.
 function route() {
   const i = /^#\d+$/.test(location.hash) ? Number(location.hash.slice(1)) : -1;
   if (photos[i]) open(i);

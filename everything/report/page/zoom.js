@@ -1,4 +1,4 @@
-// All panes show the same part of the photo: `scale` times as large as fits, moved by (x, y) px.
+// All panes show the same part of the image: `scale` times as large as fits, moved by (x, y) px.
 
 let view = { scale: 1, x: 0, y: 0 };
 let moved = false; // the pointer that was pressed has dragged the photo: no click
