@@ -1,12 +1,12 @@
-"""Speed, measured so that it can be believed: `bench` times variants, samplers and peers.
+"""`bench`: compares the speed of variants, samplers and other programs, in interleaved runs.
 
     report = bench(photos, variants=["ucm"], samplers=["grid-16", "grid-32"], repeats=5)
     print(report.markdown())
 
-`run` puts the parts together: `contenders` are what is compared, `peers` the other programs,
-`contest` takes turns and measures, `memory` and `flops` look at each contender alone, `report`
-holds what came out, `tables` and `plots` show it, `random_weights` stands in for weights that
-are not there. docs/bench.md says what is measured and how.
+`run` is the entry point: `cases` are what is compared (a variant with a sampler, by this program
+or by one of `reference_tools`), `interleaved_runs` times them in turns, `memory` and `flops`
+measure each case alone, `report` holds the results, `output` writes tables and plots.
+`random_weights` replaces weights that are not available. docs/bench.md describes the method.
 """
 
 from everything.benchmark.report import Report

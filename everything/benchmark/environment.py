@@ -1,4 +1,4 @@
-"""What a measurement depends on besides the program: the machine, its state, the libraries."""
+"""What a measurement depends on: the machine, its load, the versions of libraries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from everything.core.threads import usable_cores
 from everything.kernels.loader import INSTRUCTIONS
 
 _LIBRARIES = ("everything", "torch", "torchvision", "numpy")
-# glibc and torch read these when a process begins; each can change times by a factor.
+# glibc and torch read these when a process starts; each can change times by a factor.
 _VARIABLES = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD", "OMP_", "MKL_", "PYTORCH_")
 
 
@@ -40,7 +40,7 @@ def machine(libraries: tuple[str, ...] = ()) -> dict[str, Any]:
 
 @contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """Let torch compute in so many threads meanwhile; None leaves it as it is."""
+    """Set the number of torch's threads meanwhile; None keeps it."""
     before = torch.get_num_threads()
     try:
         if count is not None:
@@ -51,7 +51,7 @@ def threads(count: int | None) -> Iterator[None]:
 
 
 def synchronise(device: torch.device) -> Callable[[], None] | None:
-    """Return what lets a device finish all it was given, or None where nothing runs behind."""
+    """Return the function that waits for a device, or None if it runs synchronously."""
     if device.type == "cuda":
         return partial(torch.cuda.synchronize, device)
     return torch.mps.synchronize if device.type == "mps" else None

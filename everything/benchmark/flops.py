@@ -1,4 +1,4 @@
-"""Floating-point operations of a contender, and how long this machine needs for as many."""
+"""Floating-point operations of a case, and how many per second this machine can do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode, addmm_flop, baddbmm_flop
 
-from everything.benchmark.types import Contender
+from everything.benchmark.types import BenchmarkCase
 from everything.core.stage_timer import StageTimer
 from everything.kernels import loader
 from everything.pipeline.adaptive_batch_size import is_out_of_memory
@@ -27,22 +27,30 @@ _IN_PLACE = {
 
 @dataclass(frozen=True)
 class Work:
-    """Operations, a multiply-add being two, of one photo: all, and by stage."""
+    """Floating-point operations of one image, in all and by stage; a multiply-add counts as two."""
 
     total: int
     by_stage: dict[str, int]
 
 
-def work_of(contender: Contender, pixels: NDArray[np.uint8]) -> Work | None:
-    """Return what a contender computes for a photo, uint8 (H, W, 3): matrix products and
-    convolutions, as torch counts them; None if memory is not enough. The compiled kernels, which
-    torch does not see, are set aside: its operations do the same algebra."""
+def work_of(case: BenchmarkCase, pixels: NDArray[np.uint8]) -> Work | None:
+    """Count the matrix products and convolutions of an image, as torch counts them.
+
+    The compiled kernels, which torch cannot count, are replaced by torch's operations meanwhile.
+
+    Args:
+        case: The case.
+        pixels: The image, uint8 (H, W, 3) RGB.
+
+    Returns:
+        The operations, or None if memory is not enough.
+    """
     counter = FlopCounterMode(display=False, custom_mapping=_IN_PLACE)
     by_stage: Counter[str] = Counter()
-    timer = _CountingClock(counter, by_stage)
+    timer = _CountingTimer(counter, by_stage)
     try:
         with loader.set_aside(), counter, timer.stage("other"):
-            contender.run(pixels, timer)
+            case.run(pixels, timer)
     except Exception as error:
         if is_out_of_memory(error):
             return None
@@ -51,8 +59,7 @@ def work_of(contender: Contender, pixels: NDArray[np.uint8]) -> Work | None:
 
 
 def products_per_second(device: torch.device) -> float:
-    """Return the operations/s of a large float32 matrix product on a device, now: the best of a
-    few."""
+    """Return the operations/s of a large float32 matrix product on a device, the best of a few."""
     a, b = (torch.ones(_SIDE, _SIDE, device=device) for _ in range(2))
     best = min(_seconds(a, b) for _ in range(_TRIES))
     return 2 * _SIDE**3 / best
@@ -64,8 +71,8 @@ def _seconds(a: torch.Tensor, b: torch.Tensor) -> float:
     return time.perf_counter() - began
 
 
-class _CountingClock(StageTimer):
-    """A clock that asks, at each change of stage, how many operations there were meanwhile."""
+class _CountingTimer(StageTimer):
+    """A timer that also counts the operations of each stage."""
 
     def __init__(self, counter: FlopCounterMode, by_stage: Counter[str]) -> None:
         super().__init__()

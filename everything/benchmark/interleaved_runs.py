@@ -1,4 +1,4 @@
-"""The contest: contenders take turns photo by photo, so that noise of the machine hits them all."""
+"""Timing in turns, image by image, so that noise of the machine affects all cases alike."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Protocol, TypeVar
 import torch
 
 from everything.benchmark.flops import Work, work_of
-from everything.benchmark.types import Contender, Key
+from everything.benchmark.types import BenchmarkCase, Key
 from everything.core.rle import Rle
 from everything.core.stage_timer import StageTimer
-from everything.errors import EverythingError
+from everything.errors import EverythingError, reason_of
 from everything.io.images.decode import read_image
 from everything.io.images.sources import Source
 from everything.pipeline.adaptive_batch_size import is_out_of_memory
@@ -27,10 +27,15 @@ _R = TypeVar("_R")
 
 @dataclass(frozen=True)
 class Sample:
-    """One contender, one photo, once.
+    """One measurement: one case on one image.
 
-    seconds: per stage, `read` for the file, `other` for what lies outside all stages. counts:
-    prompts, decoder_calls and so on. failure: "" if it worked, OOM, or the reason.
+    Args:
+        key: The case.
+        photo: Name of the image.
+        round: Number of the round, from 0.
+        seconds: Seconds by stage; `read` is the file, `other` what lies outside all stages.
+        counts: Prompts, decoder calls and so on.
+        failure: "" if it worked, OOM, or the reason.
     """
 
     key: Key
@@ -47,77 +52,93 @@ class Sample:
 
 
 @dataclass
-class Contest:
-    """Samples, and the masks of the first round by contender and photo."""
+class Measurements:
+    """All samples, and the masks of the first round by case and image name."""
 
     interrupted: bool = False
     samples: list[Sample] = field(default_factory=list)
     masks: dict[tuple[Key, str], list[Rle]] = field(default_factory=dict)
 
 
-class Rival(Protocol):
-    """A contender that is somewhere."""
+class Runner(Protocol):
+    """Measures one case, in this process or in another."""
 
     @property
     def key(self) -> Key:
-        """Which one it is."""
+        """Names the case."""
         ...
 
-    def turn(self, photo: Source, round_: int) -> tuple[Sample, list[Rle]]:
-        """Read a photo and segment it; raises ImageError, and this program's own errors."""
+    def measure(self, photo: Source, round_: int) -> tuple[Sample, list[Rle]]:
+        """Read an image and segment it.
+
+        Raises:
+            EverythingError: If the image cannot be read, or this program fails.
+        """
         ...
 
     def work(self, photo: Source) -> Work | None:
-        """Count its operations for a photo; see flops.work_of."""
+        """Count the floating-point operations of an image; see flops.work_of."""
         ...
 
 
 @dataclass(frozen=True)
-class InProcess:
-    """A contender in this process. synchronise: waits for its device."""
+class InProcessRunner:
+    """Measures a case in this process. synchronise: waits for its device."""
 
-    contender: Contender
+    case: BenchmarkCase
     synchronise: Callable[[], None] | None = None
 
     @property
     def key(self) -> Key:
-        """Which one it is."""
-        return self.contender.key
+        """Names the case."""
+        return self.case.key
 
-    def turn(self, photo: Source, round_: int) -> tuple[Sample, list[Rle]]:
-        """Read a photo and segment it."""
-        return _sample(self.contender, photo, round_, self.synchronise)
+    def measure(self, photo: Source, round_: int) -> tuple[Sample, list[Rle]]:
+        """Read an image and segment it."""
+        return _sample(self.case, photo, round_, self.synchronise)
 
     def work(self, photo: Source) -> Work | None:
-        """Count its operations for a photo."""
-        return work_of(self.contender, read_image(photo.path).pixels)
+        """Count the floating-point operations of an image."""
+        return work_of(self.case, read_image(photo.path).pixels)
 
 
-def contest(
-    rivals: Sequence[Rival],
+def run_interleaved(
+    runners: Sequence[Runner],
     photos: Sequence[Source],
     repeats: int,
     warmup: int,
     step: Callable[[Sample], None] = lambda sample: None,
-    into: Contest | None = None,
-) -> Contest:
-    """Let every rival segment every photo `repeats` times, in turns, and return what it took.
+    into: Measurements | None = None,
+) -> Measurements:
+    """Segment every image `repeats` times with every runner, in turns.
 
-    warmup: how often each does the first photo before. step: called after each sample, those of
-    the warm-up too (their round is negative). into: what is filled, so that whoever has it has all
-    there is when an error ends it. Who begins changes from photo to photo. Whoever
-    runs out of memory has that as its last sample. So has a peer that fails for another reason;
-    errors of this program are raised. An interrupt (Ctrl-C) ends it. Raises ImageError.
+    Which runner begins changes from image to image. A runner that runs out of memory drops out,
+    with that as its last sample; so does another program that fails for any reason. Errors of this
+    program are raised. An interrupt (Ctrl-C) ends the measurement.
+
+    Args:
+        runners: One per case.
+        photos: The images.
+        repeats: Number of rounds over all images.
+        warmup: Number of untimed runs on the first image.
+        step: Called after each sample, also of the warm-up, whose rounds are negative.
+        into: Receives the samples, so that they are not lost if an error is raised.
+
+    Returns:
+        `into`, or new measurements.
+
+    Raises:
+        ImageError: If an image cannot be read.
     """
-    result, out = Contest() if into is None else into, set()
+    result, out = Measurements() if into is None else into, set()
     with _little_garbage(), suppress(KeyboardInterrupt):
         result.interrupted = True
-        for rival, photo, round_ in turns(rivals, len(photos), repeats, warmup):
-            if rival.key in out:
+        for runner, photo, round_ in schedule(runners, len(photos), repeats, warmup):
+            if runner.key in out:
                 continue
-            sample, masks = rival.turn(photos[photo], round_)
+            sample, masks = runner.measure(photos[photo], round_)
             if sample.failure:
-                out.add(rival.key)
+                out.add(runner.key)
             if round_ >= 0 or sample.failure:
                 result.samples.append(sample)
             if round_ == 0:
@@ -127,23 +148,24 @@ def contest(
     return result
 
 
-def turns(
-    rivals: Sequence[_R], photos: int, repeats: int, warmup: int
+def schedule(
+    runners: Sequence[_R], photos: int, repeats: int, warmup: int
 ) -> Iterator[tuple[_R, int, int]]:
-    """Yield (rival, photo, round) in order: all rivals one after the other, then the next photo,
-    then the next round. Negative rounds warm up on the first photo."""
+    """Yield (runner, image, round): all runners, then the next image, then the next round.
+
+    Negative rounds are the warm-up on the first image.
+    """
     rounds = [(i - warmup, 0) for i in range(warmup)] + list(product(range(repeats), range(photos)))
     for turn, (round_, photo) in enumerate(rounds):
-        # Nobody is always the one who comes after the slowest.
-        start = turn % max(1, len(rivals))
-        for rival in (*rivals[start:], *rivals[:start]):
-            yield rival, photo, round_
+        # No runner always comes after the slowest one.
+        start = turn % max(1, len(runners))
+        for runner in (*runners[start:], *runners[:start]):
+            yield runner, photo, round_
 
 
 @contextmanager
 def _little_garbage() -> Iterator[None]:
-    """Keep what is loaded out of the garbage collector's sight: it would look at all of it in
-    the middle of a measurement, and before each."""
+    """Exclude loaded objects from garbage collection, which would scan them while timing."""
     gc.collect()
     gc.freeze()
     try:
@@ -153,29 +175,29 @@ def _little_garbage() -> Iterator[None]:
 
 
 def _sample(
-    contender: Contender, photo: Source, round_: int, synchronise: Callable[[], None] | None
+    case: BenchmarkCase, photo: Source, round_: int, synchronise: Callable[[], None] | None
 ) -> tuple[Sample, list[Rle]]:
     timer = StageTimer(synchronise)
-    gc.collect()  # what others have left is not this one's time
+    gc.collect()  # garbage of other cases must not cost this one time
     masks: list[Rle] = []
     failure = ""
     with timer.stage(READ):
         pixels = read_image(photo.path).pixels
     try:
         with timer.stage(OTHER):
-            masks = contender.run(pixels, timer)
+            masks = case.run(pixels, timer)
     except EverythingError:
         raise
     except Exception as error:
         if is_out_of_memory(error):
             failure = OOM
-        elif contender.key.is_ours:
+        elif case.key.is_own:
             raise
         else:
-            # A peer that cannot do a photo is a result, shown with its reason.
-            failure = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            # That another program cannot segment an image is a result, shown with its reason.
+            failure = f"{type(error).__name__}: {reason_of(error)}"
     if failure and torch.cuda.is_available():
         torch.cuda.empty_cache()
     seconds = {} if failure else dict(timer.seconds)
-    key, name = contender.key, photo.name
+    key, name = case.key, photo.name
     return Sample(key, name, round_, seconds, dict(timer.counts), failure), masks

@@ -1,4 +1,4 @@
-"""Whether two programs found the same masks."""
+"""How far the masks of two programs agree."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ SAME = 0.999  # IoU
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two sides' masks of an image agree, over the masks of both.
+    """Agreement of two sets of masks of an image, over the masks of both.
 
-    same: which part has a counterpart on the other side at an IoU of at least 0.999. mean_iou:
-    of each with the nearest on the other side.
+    Args:
+        same: Share of masks with a counterpart in the other set at an IoU of at least 0.999.
+        mean_iou: Mean IoU of each mask with the most similar one of the other set.
     """
 
     same: float
@@ -28,12 +29,12 @@ class Agreement:
 
     @classmethod
     def mean(cls, parts: Sequence[Self]) -> Self:
-        """Return the mean of at least one."""
+        """Return the mean over at least one image."""
         return cls(fmean(part.same for part in parts), fmean(part.mean_iou for part in parts))
 
 
 def agreement(a: Sequence[Rle], b: Sequence[Rle]) -> Agreement:
-    """Return how far the masks of one image agree: wholly if there are none at all."""
+    """Return how far two sets of masks of one image agree; two empty sets agree fully."""
     if not a and not b:
         return Agreement(1.0, 1.0)
     if not a or not b:

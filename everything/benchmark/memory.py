@@ -1,4 +1,4 @@
-"""How much memory this process holds and has held."""
+"""Memory of this process: now and at its peak."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Peak:
-    """Bytes. ready: resident with the model loaded. peak: the most that was ever resident. gpu:
-    the most that torch ever held on the GPU. failure: "", OOM or the reason.
+    """Peak memory of a case, in bytes.
+
+    Args:
+        ready: Resident with the model loaded.
+        peak: Resident at the peak.
+        gpu: Allocated by torch on the GPU at the peak.
+        failure: "", OOM or the reason.
     """
 
     ready: int = 0
@@ -21,14 +26,14 @@ class Peak:
 
 
 def resident() -> int:
-    """Return the bytes of memory that this process holds now (its peak where that is unknown)."""
+    """Return the resident bytes of this process now (its peak where that is unknown)."""
     return _status("VmRSS") or peak_resident()
 
 
 def peak_resident() -> int:
-    """Return the most bytes that this process has ever held.
+    """Return the peak resident bytes of this process.
 
-    ru_maxrss is only the second choice: on Linux it begins with the size of the parent.
+    ru_maxrss is the fallback: on Linux it starts at the size of the parent process.
     """
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return _status("VmHWM") or (peak if sys.platform == "darwin" else peak * 1024)

@@ -1,7 +1,7 @@
-"""nano as segment_anything calls a network, so that its everything mode runs on trained weights.
+"""nano with segment_anything's interface, so that its everything mode runs on trained weights.
 
-Nothing of segment_anything is changed: what nano adds to SAM (tokens of what the photo looks like
-where a prompt points, details at stride 4) is inside the modules that are called.
+Nothing of segment_anything is changed: what nano adds to SAM (tokens with image features at each
+prompt, details at stride 4) is inside the modules that are called.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class NanoSam(Sam):  # type: ignore[misc]
         self.eval().requires_grad_(False)
 
     def preprocess(self, x: Tensor) -> Tensor:
-        """Return pixels (1, 3, h, w) in [0, 1], padded as nano is used to: by its last rows."""
+        """Return pixels (1, 3, h, w) in [0, 1], padded as for nano by repeating the edge."""
         height, width = x.shape[-2:]
         return F.pad(x.float() / 255, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
 
 
 class _Encoder(nn.Module):
-    """Returns the embedding, keeps the rest of what there is to know of the photo."""
+    """Returns the embedding, and keeps the image's other features."""
 
     def __init__(self, nano: Nano) -> None:
         super().__init__()
@@ -56,14 +56,14 @@ class _Prompts(nn.Module):
         return dense
 
     def forward(self, points: tuple[Tensor, Tensor], boxes: None, masks: None) -> Any:
-        assert (boxes, masks) == (None, None), "the everything mode asks with clicks alone"
+        assert (boxes, masks) == (None, None), "the everything mode prompts with points only"
         tokens = self.nano.tokens(self._seen[0], *points)
         dense = self.nano.no_mask_embed.weight.reshape(1, -1, 1, 1)
         return tokens, dense.expand(len(tokens), -1, *GRID)
 
 
 class _Detailed(nn.Module):
-    """The second step of upscaling, and the photo's details added to what it returns."""
+    """The second upscaling step; adds the image's details to its result."""
 
     def __init__(self, step: nn.Module, skip: nn.Module, encoder: _Encoder) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Who takes part in a benchmark: variants, samplers and programs, with their weights."""
+"""Plans the cases of a benchmark: variants, samplers and programs, with their weights."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from everything.benchmark import random_weights
-from everything.benchmark.contenders import (
+from everything.benchmark.cases import (
     Loader,
     Spec,
-    another_way,
     boxes_asked,
+    with_own_mode,
     without_filters,
 )
 from everything.benchmark.environment import synchronise
-from everything.benchmark.interleaved_runs import InProcess, Rival
-from everything.benchmark.subprocess_runner import InSubprocess
-from everything.benchmark.types import OURS, WAYS, Build, Key
+from everything.benchmark.interleaved_runs import InProcessRunner, Runner
+from everything.benchmark.subprocess_runner import SubprocessRunner
+from everything.benchmark.types import OWN_MODES, OWN_PROGRAM, Build, Key
 from everything.config import Recipe
 from everything.core.device import device_of
 from everything.errors import ConfigError
@@ -27,11 +27,11 @@ from everything.io.images.sources import Source
 from everything.recipes import resolve
 from everything.variants import VARIANTS
 
-Say = Callable[[str], None]
+OnMessage = Callable[[str], None]
 
 
 class Settings:
-    """What all recipes of a benchmark have in common."""
+    """Settings that all cases of a benchmark share."""
 
     def __init__(
         self, config: Path | str | None, sets: tuple[str, ...], flags: dict[str, Any], build: Build
@@ -41,7 +41,7 @@ class Settings:
     def recipe(
         self, variant: str, checkpoint: Path | None, sampler: str, sets: tuple[str, ...] = ()
     ) -> Recipe:
-        """Return the recipe of a contender; what the user has set wins over `sets`."""
+        """Return the recipe of a case; the user's settings override `sets`."""
         count = boxes_asked(sampler)
         name = sampler if count is None else "grid"
         merged = (*sets, *self._sets)
@@ -50,7 +50,7 @@ class Settings:
 
 
 class Plan:
-    """The contenders to be, and notes on those that cannot be."""
+    """Specs of the cases, and notes on those that cannot be measured."""
 
     def __init__(
         self,
@@ -58,65 +58,66 @@ class Plan:
         photos: Sequence[Source],
         folder: Path,
         seed: int | None,
-        say: Say,
+        on_message: OnMessage,
     ) -> None:
         self._settings, self._photos, self._folder = settings, photos, folder
-        self._seed, self._say = seed, say
+        self._seed, self._on_message = seed, on_message
         self.specs: list[Spec] = []
         self.notes: list[str] = []
 
     def add(self, named: str, samplers: Sequence[str], against: Sequence[str]) -> None:
-        """Plan a variant with every sampler, by everyone."""
+        """Add a variant with every sampler, by every program."""
         name, _, path = named.partition("=")
         checkpoint, sets = (Path(path) if path else None), tuple[str, ...]()
         suited: dict[str, Any] = {}
         if self._seed is not None and checkpoint is None and _needs_weights(name):
-            checkpoint, sets, suited = self._made_up(name, self._seed)
+            checkpoint, sets, suited = self._with_random_weights(name, self._seed)
         for sampler in samplers:
             recipe = self._settings.recipe(name, checkpoint, sampler, sets)
             fit = sorted(f"sampler.{k}={v}" for k, v in suited.items() if k in recipe.sampler)
             if fit:
                 recipe = self._settings.recipe(name, checkpoint, sampler, (*sets, *fit))
-            for key in (Key(name, sampler, by) for by in (OURS, *against)):
-                if not key.is_ours and boxes_asked(sampler):
+            for key in (Key(name, sampler, by) for by in (OWN_PROGRAM, *against)):
+                if not key.is_own and boxes_asked(sampler):
                     continue
-                own = another_way(recipe, key.program) if key.program in WAYS else recipe
+                own = with_own_mode(recipe, key.program) if key.program in OWN_MODES else recipe
                 self.specs.append(Spec(key, own, self._settings.build))
 
-    def load(self, stack: ExitStack, apart: bool, thread_count: int | None) -> list[Rival]:
-        """Return those that can be loaded, until the stack ends; raises what keeps one of ours
-        from it."""
-        loader, rivals = Loader(), list[Rival]()
+    def load(self, stack: ExitStack, apart: bool, thread_count: int | None) -> list[Runner]:
+        """Load the cases until the stack ends; raise if one of this program cannot be loaded."""
+        loader, runners = Loader(), list[Runner]()
         for spec in self.specs:
-            self._say(f"loading {spec.key}")
+            self._on_message(f"loading {spec.key}")
             try:
                 if apart:
-                    rivals.append(stack.enter_context(InSubprocess(spec, thread_count)))
+                    runners.append(stack.enter_context(SubprocessRunner(spec, thread_count)))
                 else:
-                    rivals.append(
-                        InProcess(loader(spec), synchronise(device_of(spec.recipe.compute)))
+                    runners.append(
+                        InProcessRunner(loader(spec), synchronise(device_of(spec.recipe.compute)))
                     )
             except ConfigError as error:
-                if spec.key.is_ours:
+                if spec.key.is_own:
                     raise
                 self.notes.append(f"{spec.key}: left out: {error}")
-        return rivals
+        return runners
 
-    def _made_up(self, variant: str, seed: int) -> tuple[Path, tuple[str, ...], dict[str, Any]]:
-        """A checkpoint, thresholds as settings, and settings of samplers by name."""
-        self._say(f"making random weights of {variant}")
+    def _with_random_weights(
+        self, variant: str, seed: int
+    ) -> tuple[Path, tuple[str, ...], dict[str, Any]]:
+        """Return a checkpoint, thresholds as settings, and settings of samplers by name."""
+        self._on_message(f"making random weights of {variant}")
         pixels = [read_image(photo.path).pixels for photo in self._photos[:2]]
         made = random_weights.make(variant, seed, pixels, self._folder)
         filters = self._settings.recipe(variant, made.checkpoint, "grid").filters
         offset = filters.stability_score_offset
         thresholds, suited = made.thresholds(offset), made.samplers(offset)
         self.notes.append(
-            f"{variant}: random weights (seed {seed}), masks mean nothing; heads scaled to SAM's "
-            f"range and thresholds put where about {random_weights.PASS_IOU:.0%} and, of these, "
-            f"{random_weights.PASS_STABILITY:.0%} pass; masks are large, so NMS leaves few: "
+            f"{variant}: random weights (seed {seed}), masks are meaningless; heads scaled to "
+            f"SAM's range and thresholds set so that about {random_weights.PASS_IOU:.0%} and, "
+            f"of these, {random_weights.PASS_STABILITY:.0%} pass; masks are large: NMS leaves few: "
             f"{', '.join(f'{k} {v}' for k, v in thresholds.items())}; hierarchical: "
-            f"high_score_thresh {suited['high_score_thresh']:.2f}, where its first round is "
-            f"certain of about {random_weights.CERTAIN:.0%} of a photo; auto-ppn: "
+            f"high_score_thresh {suited['high_score_thresh']:.2f}, so that its first round is "
+            f"certain of about {random_weights.CERTAIN:.0%} of an image; auto-ppn: "
             f"{', '.join(f'{k} {suited[k]}' for k in random_weights.PROPOSED)}, as many as trained "
             f"heads propose"
         )
@@ -125,6 +126,6 @@ class Plan:
 
 
 def _needs_weights(variant: str) -> bool:
-    # A name that is not known is reported by the recipe, with the nearest one.
+    # Resolving the recipe reports an unknown name, with the nearest known one.
     record = VARIANTS.get(variant)
     return record is not None and not random_weights.has_own_weights(record)

@@ -1,4 +1,4 @@
-"""The last layers of a mask decoder's heads, which random weights are fitted with."""
+"""The last layers of a mask decoder's heads, which are scaled to fit random weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Model = SamModel | Sam2StillModel
 class Heads:
     """A model's head for scores and those for masks; their last layers are linear.
 
-    sigmoid: whether predicted IoUs are that of what the head says, as in SAM 2.
+    sigmoid: whether predicted IoUs are the sigmoid of the head's output, as in SAM 2.
     """
 
     def __init__(self, model: Model) -> None:
@@ -36,7 +36,7 @@ class Heads:
 
     @torch.no_grad()
     def centre_masks(self, feature: Tensor) -> None:
-        """Let no mask head answer to the features' mean (C,): else masks are all or nothing."""
+        """Make the mask heads ignore the features' mean (C,): else masks are full or empty."""
         direction = feature / feature.norm()
         for layer in self._masks:
             layer.weight -= torch.outer(direction, direction @ layer.weight)
@@ -44,7 +44,7 @@ class Heads:
 
     @torch.no_grad()
     def scale(self, scores: float, shift: float, masks: float) -> None:
-        """Make scores `scores` times as large and shift them, and mask logits `masks` times."""
+        """Multiply scores by `scores`, add `shift`, and multiply mask logits by `masks`."""
         self._scores.weight *= scores
         self._scores.bias.mul_(scores).add_(shift)
         for layer in self._masks:
@@ -60,7 +60,7 @@ class Heads:
 
 
 def watched(model: Model, see: Callable[[Tensor], None]) -> AbstractContextManager[Any]:
-    """Show `see` what the mask heads multiply, (P, C, 4 h, 4 w), whenever prompts are answered."""
+    """Call `see` at each decode with what the mask heads multiply, (P, C, 4 h, 4 w)."""
     decoder: Any = model.network.mask_decoder
     # In SAM 2 it comes out of an activation that is called before, too.
     source = decoder.activation if isinstance(model, Sam2StillModel) else decoder.output_upscaling
@@ -71,7 +71,7 @@ def watched(model: Model, see: Callable[[Tensor], None]) -> AbstractContextManag
 
 
 def encoded(model: Model, view: View) -> PlainImage | PlainSam2Image:
-    """Return a view for the plain decoder, whose heads may change."""
+    """Encode a view for the plain decoder, which uses the heads as they are when it is called."""
     if isinstance(model, Sam2StillModel):
         plain = Decoding(decoder="plain")
         image = Sam2StillModel(model.network, decoding=plain).encode(view)

@@ -1,10 +1,10 @@
-"""Weights for timing where the real ones are not: seeded noise, scaled to behave like SAM's.
+"""Random weights for timing where trained ones are not available, scaled to behave like SAM's.
 
-A network's time depends on its shapes, and on how many masks pass the filters. So the last layers
-of its two heads are fitted until predicted IoUs spread around 0.5 and mask logits around 0 as
-widely as SAM's do, and the thresholds are put where given parts of the masks pass. The masks
-themselves mean nothing. Samplers that depend on what is found get the like: a threshold at which
-a given part of a photo is certain, a head that proposes as many prompts as trained ones do.
+A model's time depends on its shapes and on how many masks pass the filters. So the last layers of
+its two heads are scaled until predicted IoUs spread around 0.5 and mask logits around 0 as widely
+as SAM's do, and thresholds are chosen that given shares of the masks pass. The masks themselves
+are meaningless. Samplers that depend on masks get matching settings: a threshold at which a given
+share of an image is certain, a head that proposes as many prompts as trained ones do.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from everything.variants import VARIANTS, VariantRecord
 from everything.variants.checkpoints.key_mapping import Blueprint
 from everything.variants.checkpoints.reader import PACKAGED, State
 
-PASS_IOU, PASS_STABILITY = 0.4, 0.6  # parts of the candidates, and of those that remain
-CERTAIN = 0.5  # part of a photo that the hierarchical sampler's first round is done with
-PROPOSED = {"max_points": 72, "max_boxes": 40}  # a photo, by auto-ppn's trained heads
+PASS_IOU, PASS_STABILITY = 0.4, 0.6  # shares of the candidates, and of those that remain
+CERTAIN = 0.5  # share of an image that is certain after the hierarchical sampler's first round
+PROPOSED = {"max_points": 72, "max_boxes": 40}  # per image, by auto-ppn's trained heads
 _SCORE_MEAN, _SCORE_SPREAD, _LOGIT_SPREAD = 0.5, 0.1, 8.0
 _POINTS, _PHOTOS, _TOGETHER, _LINES = 8, 2, 32, 64
 _LEARNED = re.compile(r"token|point_embed|_point_|no_mask|pos_embed|rel_pos|gaussian")
@@ -44,9 +44,13 @@ _LEARNED = re.compile(r"token|point_embed|_point_|no_mask|pos_embed|rel_pos|gaus
 
 @dataclass(frozen=True)
 class StandIn:
-    """A checkpoint of random weights, and how it answers to a small grid on some photos.
+    """A checkpoint of random weights, and its predictions for a small grid on some images.
 
-    scores: float32 (N,). logits: for each frame float32 (n, hl, wl), N in all. head: of auto-ppn.
+    Args:
+        checkpoint: The file.
+        scores: Predicted IoUs, float32 (N,).
+        logits: Mask logits by frame, float32 (n, hl, wl), N in all.
+        head: Checkpoint of a head for auto-ppn.
     """
 
     checkpoint: Path
@@ -55,7 +59,7 @@ class StandIn:
     head: Path
 
     def thresholds(self, offset: float) -> dict[str, float]:
-        """Return pred_iou_thresh and stability_score_thresh that let the given parts pass.
+        """Return pred_iou_thresh and stability_score_thresh that PASS_IOU and PASS_STABILITY pass.
 
         offset: stability_score_offset.
         """
@@ -92,15 +96,25 @@ def _seen(frame: Frame, logits: Tensor) -> Tensor:
 
 
 def has_own_weights(record: VariantRecord) -> bool:
-    """Whether a variant's trained weights come with the program, so that none must be made up."""
+    """Whether a variant's trained weights are bundled, so that random ones are not needed."""
     return record.weights.source.startswith(PACKAGED)
 
 
 def make(variant: str, seed: int, photos: Sequence[NDArray[np.uint8]], folder: Path) -> StandIn:
-    """Write seeded random weights of a variant into a folder, fitted to the first two photos.
+    """Write random weights of a variant into a folder, scaled on the first two images.
 
-    photos: uint8 (H, W, 3) RGB. Raises ConfigError for a variant that is not SAM with another
-    encoder, so that its shapes or heads are not known.
+    Args:
+        variant: Name of the variant.
+        seed: Random seed.
+        photos: Images, uint8 (H, W, 3) RGB.
+        folder: Where the checkpoint is written.
+
+    Returns:
+        The checkpoint and its predictions.
+
+    Raises:
+        ConfigError: If the variant is not SAM with another encoder: its shapes or heads are
+            unknown.
     """
     plan = _blueprint(variant)
     state = random_state(plan.shapes(), seed)
@@ -125,7 +139,7 @@ def make(variant: str, seed: int, photos: Sequence[NDArray[np.uint8]], folder: P
 
 
 def _make_head(features: Tensor, seed: int, folder: Path) -> Path:
-    """Write a head of auto-ppn for features (B, C, h, w) that is in doubt everywhere."""
+    """Write a head of auto-ppn for features (B, C, h, w) that is uncertain everywhere."""
     torch.manual_seed(seed)
     head = PromptHead(features.shape[1])
     head.mean.copy_(features.mean((0, 2, 3)))
@@ -177,7 +191,7 @@ def _model(variant: str, state: State) -> Model:
 
 
 class _Seen:
-    """A view, encoded once, that the plain decoder is asked about on a small grid."""
+    """A view, encoded once and decoded for a small grid by the plain decoder."""
 
     @torch.inference_mode()
     def __init__(self, model: Model, view: View) -> None:
@@ -190,7 +204,7 @@ class _Seen:
 
     @torch.inference_mode()
     def answers(self) -> tuple[Tensor, Tensor]:
-        """All answers: scores (N,), logits (N, hl, wl)."""
+        """Predicted IoUs (N,) and mask logits (N, hl, wl) of all prompts."""
         starts = range(0, len(self._clicks), _TOGETHER)
         parts = [self._ask(self._clicks[i : i + _TOGETHER]) for i in starts]
         return torch.cat([part.scores for part in parts]), torch.cat([p.logits for p in parts])
@@ -208,5 +222,5 @@ class _Seen:
 
 
 def _inside(threshold: float) -> float:
-    """A threshold of 0 would switch the filter off."""
+    """Keep a threshold above 0, which would switch the filter off."""
     return round(min(max(threshold, 1e-6), 1.0), 6)

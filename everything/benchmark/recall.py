@@ -1,4 +1,4 @@
-"""How much of the truth the contenders found in the photos that they were timed on."""
+"""Recall of the cases on the ground truth of the images that they were timed on."""
 
 from __future__ import annotations
 
@@ -18,16 +18,22 @@ from everything.io.datasets.ground_truth import GroundTruth, Names, read_ground_
 _Tree = dict[str, Any]
 
 
-def marked_photos(truth: Path, split: str | None, photos: Sequence[str]) -> dict[str, GroundTruth]:
-    """Return the truth of photos by their names; raises InputError if it does not have all."""
+def ground_truth_of(
+    truth: Path, split: str | None, photos: Sequence[str]
+) -> dict[str, GroundTruth]:
+    """Return the ground truth of images by their names.
+
+    Raises:
+        InputError: If it does not cover all images.
+    """
     names, found = Names(photos), {}
     for photo in read_ground_truth(truth, split, MIN_AREA):
         if key := names.find(photo.name):
             found[key] = photo
     if missing := [name for name in photos if name not in found]:
         raise InputError(
-            f"{printable(truth)}: does not have {len(missing)} of the photos ({some_of(missing)}): "
-            "time photos that it has"
+            f"{printable(truth)}: has no ground truth for {len(missing)} of the images "
+            f"({some_of(missing)}): benchmark on images that it has"
         )
     return found
 
@@ -35,10 +41,14 @@ def marked_photos(truth: Path, split: str | None, photos: Sequence[str]) -> dict
 def recall_of(
     marked: Mapping[str, GroundTruth], masks: Mapping[tuple[Key, str], list[Rle]]
 ) -> dict[Key, float]:
-    """Return COCO's AR@1000 (everything/evaluation/mask_scores.py) of each contender that did all
-    photos.
+    """Return COCO's AR@1000 (everything/evaluation/mask_scores.py) of the cases.
 
-    marked: by the photos' names. masks: by contender and photo. NaN where the truth is empty.
+    Args:
+        marked: Ground truth by image name.
+        masks: Masks by case and image name.
+
+    Returns:
+        The recall of each case that segmented all images; NaN if the ground truth is empty.
     """
     recall = {}
     for key in dict.fromkeys(key for key, _ in masks):

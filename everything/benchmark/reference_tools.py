@@ -1,8 +1,8 @@
-"""Other programs' everything modes, run as their users run them, on the same network and grid.
+"""Everything modes of other programs, run as their users run them, with the same model and grid.
 
-Each gets the variant's weights and the recipe's settings under its own names. Encoder and decoder
-calls are timed by hooks on the modules, the rest of a peer's time is "other". What the peers do
-differently, whatever the settings, is said in `differences` and printed.
+Each gets the variant's weights and the recipe's settings under its own names. Hooks on the modules
+time encoder and decoder calls; the rest of a program's time is "other". `differences` states what
+a program does differently with any settings, and is printed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,13 @@ from everything.variants.networks.sam import SamModel
 
 @dataclass(frozen=True)
 class Peer:
-    """prepare: returns its everything mode for a pipeline; raises ConfigError if it has none."""
+    """Another program.
+
+    Args:
+        package: Its distribution.
+        prepare: Returns its everything mode for a pipeline, or raises ConfigError.
+        differences: What it does differently with any settings.
+    """
 
     package: str
     prepare: Callable[[Pipeline], Run]
@@ -103,7 +109,7 @@ def ultralytics(pipeline: Pipeline) -> Run:
         "mobilesam": build.build_mobile_sam,
     }
     if recipe.variant not in builders:
-        raise ConfigError(f"ultralytics has no {recipe.variant}: leave one of the two out")
+        raise ConfigError(f"ultralytics has no {recipe.variant}: drop one of the two")
     model = builders[recipe.variant]()
     model.load_state_dict(_state(recipe), assign=True)
     model.requires_grad_(False)
@@ -127,19 +133,19 @@ PEERS = {
     "transformers": Peer(
         "transformers",
         transformers,
-        "resizes photos by its own image processor, LayerNorm eps 1e-6 in the decoder",
+        "resizes images with its own image processor, LayerNorm eps 1e-6 in the decoder",
     ),
     "ultralytics": Peer(
         "ultralytics",
         ultralytics,
-        "cuts crops from the resized photo, tests and suppresses masks at network size",
+        "cuts crops from the resized image; filters and NMS work at the network's size",
     ),
 }
 
 
 @contextmanager
 def watched(encoder: nn.Module, decoder: nn.Module, timer: StageTimer) -> Iterator[None]:
-    """Count the calls of both modules as the clock's stages encode and decode meanwhile."""
+    """Time the calls of both modules as the stages encode and decode meanwhile."""
     with ExitStack() as stack:
         for module, stage in ((encoder, "encode"), (decoder, "decode")):
             for hook in _hooks(module, stage, timer):
@@ -167,19 +173,19 @@ def _hooks(module: nn.Module, stage: str, timer: StageTimer) -> Iterator[Any]:
 
 
 def _sam(pipeline: Pipeline) -> Any:
-    """The network, if the peers' ways of calling it are the right ones."""
+    """Return the network if other programs call it correctly, else raise ConfigError."""
     model = pipeline.model
-    # A subclass sees photos or scores masks in a way of its own, which no peer knows of.
+    # A subclass preprocesses images or scores masks differently, which no other program does.
     if type(model) is not SamModel:
         raise ConfigError(f"{pipeline.recipe.variant} is not SAM with another encoder")
     sam = model.network
     if sam.image_encoder.img_size != sam.prompt_encoder.input_image_size[0]:
-        raise ConfigError(f"{pipeline.recipe.variant} sees photos smaller than its prompts")
+        raise ConfigError(f"{pipeline.recipe.variant} has another size for images than for prompts")
     return _as_published(sam)
 
 
 def _as_published(sam: Any) -> Any:
-    """The same weights, none of them held twice, in segment_anything's own float32 encoder."""
+    """Return the same weights, shared, in segment_anything's own float32 encoder."""
     shared = {id(tensor): tensor for tensor in (*sam.parameters(), *sam.buffers())}
     sam = copy.deepcopy(sam, shared)
     vars(sam.image_encoder).pop("forward", None)  # what compute.settle has put there
@@ -190,23 +196,23 @@ def _as_published(sam: Any) -> Any:
 
 def _points_per_side(recipe: Recipe) -> int:
     if not recipe.sampler["name"].startswith("grid") or recipe.sampler["point_grids"]:
-        raise ConfigError(f"sampler {recipe.sampler['name']}: peers have only the grid")
+        raise ConfigError(f"sampler {recipe.sampler['name']}: other programs have only the grid")
     return int(recipe.sampler["points_per_side"])
 
 
 def _box_nms(recipe: Recipe) -> dict[str, float]:
     if recipe.nms.kind != "box":
-        raise ConfigError(f"nms.kind {recipe.nms.kind}: peers compare boxes only")
+        raise ConfigError(f"nms.kind {recipe.nms.kind}: other programs have only box NMS")
     thresholds: dict[str, float] = recipe.nms.model_dump(exclude={"kind"})
     return thresholds
 
 
 def _transformers_settings(recipe: Recipe) -> dict[str, Any]:
     if recipe.tidy.min_mask_region_area:
-        raise ConfigError("min_mask_region_area: transformers has no clean-up like SAM's")
+        raise ConfigError("min_mask_region_area: transformers has no such clean-up")
     thresholds = _box_nms(recipe)
     if recipe.crops.crop_n_layers and thresholds["box_nms_thresh"] != thresholds["crop_nms_thresh"]:
-        raise ConfigError("box_nms_thresh: transformers knows only crop_nms_thresh")
+        raise ConfigError("box_nms_thresh: transformers has only crop_nms_thresh")
     return {
         "points_per_crop": _points_per_side(recipe),
         "points_per_batch": recipe.decoding.points_per_batch,
@@ -234,7 +240,7 @@ def _ultralytics_settings(recipe: Recipe) -> dict[str, Any]:
 
 
 def _state(recipe: Recipe) -> State:
-    """The official names and values."""
+    """Return the tensors under their official names."""
     if recipe.checkpoint:
         return read_state(Path(recipe.checkpoint))
     return read_state(VARIANTS[recipe.variant].weights.path())

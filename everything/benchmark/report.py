@@ -1,4 +1,4 @@
-"""What a benchmark found: all samples, and the figures drawn from them."""
+"""The result of a benchmark: all samples, and the figures computed from them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from everything.benchmark.flops import Work
 from everything.benchmark.interleaved_runs import Sample
 from everything.benchmark.mask_agreement import Agreement
 from everything.benchmark.memory import Peak
-from everything.benchmark.types import OURS, Key
+from everything.benchmark.types import OWN_PROGRAM, Key
 from everything.core.stage_timer import STAGES
-from everything.errors import InputError
+from everything.errors import InputError, reason_of
 
 SHOWN = (*(stage for stage in STAGES if stage != "write"), "other")
 FUNNEL = ("prompts", "candidates", "promising", "stable", "masks")
@@ -41,11 +41,16 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """One contender over all photos and rounds.
+    """Figures of one case over all images and rounds.
 
-    failure: "" or why it is not in the race, then all else is empty. latency: s from pixels to
-    masks; its p90 is MLPerf's single-stream figure. throughput: images/s one after the other, as
-    MLPerf's offline scenario asks for. seconds: medians per stage. counts: means per image.
+    Args:
+        key: The case.
+        failure: "", or why it dropped out; then all else is empty.
+        samples: Number of samples.
+        latency: Seconds from pixels to masks; its p90 is MLPerf's single-stream figure.
+        throughput: Images/s, one at a time, as in MLPerf's offline scenario.
+        seconds: Medians by stage.
+        counts: Means per image.
     """
 
     key: Key
@@ -59,10 +64,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times a peer's time ours is faster, over pairs of the same photo and round.
+    """Another program's or mode's time and memory, divided by this program's default.
 
-    image: all of it. after_encoder: without the encoder. per_prompt: of the decoder alone.
-    memory: the peer's peak over ours; working: the same of what is held above the loaded model.
+    Args:
+        key: The case that is compared.
+        image: Time of a whole image, over pairs of the same image and round.
+        after_encoder: Time without the image encoder.
+        per_prompt: Time of the decoder per prompt.
+        memory: Peak memory.
+        working: Peak memory above that of the loaded model.
+        agreement: How far the masks agree.
     """
 
     key: Key
@@ -76,10 +87,17 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Report:
-    """machine, settings: what it was measured on and how. samples: in the order of time.
+    """Everything that a benchmark measured.
 
-    memory, work: of those contenders that were looked at alone. agreement: of our masks with a
-    peer's. notes: what the reader must know besides. recall: COCO's AR@1000, where there is truth.
+    Args:
+        machine: What it was measured on.
+        settings: How it was measured.
+        samples: All samples, in order of time.
+        memory: Peak memory by case.
+        work: Floating-point operations by case.
+        agreement: How far the masks of other programs and modes agree with the default's.
+        notes: What readers must know besides.
+        recall: COCO's AR@1000 by case, where there is ground truth.
     """
 
     machine: dict[str, Any]
@@ -91,20 +109,20 @@ class Report:
     notes: list[str] = field(default_factory=list)
     recall: dict[Key, float] = field(default_factory=dict)
 
-    def contenders(self) -> list[Key]:
-        """Return the contenders: by variant, sampler and program, in the order they were named."""
+    def cases(self) -> list[Key]:
+        """Return the cases: by variant, sampler and program, in the order they were named."""
         keys = {sample.key: None for sample in self.samples}
         rank = {name: i for i, name in enumerate(self.settings["order"])}
         return sorted(keys, key=lambda key: [rank[name] for name in key])
 
     def rows(self) -> list[Row]:
-        """Return one row for each contender."""
-        return [_row(key, self._of(key)) for key in self.contenders()]
+        """Return one row for each case."""
+        return [_row(key, self._of(key)) for key in self.cases()]
 
     def ratios(self) -> list[Ratio]:
-        """Return one for each peer that did what we did."""
+        """Return one for each case of another program or mode whose default was measured, too."""
         rows = {row.key: row for row in self.rows() if not row.failure}
-        pairs = [(key, key._replace(by=OURS)) for key in rows if key.by != OURS]
+        pairs = [(key, key._replace(by=OWN_PROGRAM)) for key in rows if key.by != OWN_PROGRAM]
         return [self._ratio(theirs, ours) for theirs, ours in pairs if ours in rows]
 
     def _of(self, key: Key) -> list[Sample]:
@@ -126,7 +144,7 @@ class Report:
         )
 
     def to_json(self) -> str:
-        """Return everything, with rows and ratios besides the samples they are drawn from."""
+        """Return everything as JSON, rows and ratios included."""
         content = {
             "machine": self.machine,
             "settings": self.settings,
@@ -143,7 +161,11 @@ class Report:
 
     @staticmethod
     def from_json(text: str) -> Report:
-        """Return the report that `to_json` wrote; raises InputError if it is something else."""
+        """Return the report that `to_json` wrote.
+
+        Raises:
+            InputError: If the text is something else.
+        """
         try:
             content = json.loads(text)
             return Report(
@@ -157,10 +179,12 @@ class Report:
                 recall={_key(r["key"]): r["ar_1000"] for r in content.get("recall", [])},
             )
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"not a benchmark report ({error}): name a bench.json") from error
+            raise InputError(
+                f"not a benchmark report ({reason_of(error)}): name a bench.json"
+            ) from error
 
     def to_csv(self) -> str:
-        """Return one line for each sample, with a column for each stage, s, and each count."""
+        """Return one line per sample, with a column for each stage (s) and each count."""
         text = io.StringIO()
         columns = [*Key._fields, "photo", "round", "failure", "latency", *SHOWN, *COUNTED]
         writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
@@ -200,7 +224,7 @@ def _per_prompt(sample: Sample) -> float:
 
 
 def _spread(pairs: Iterable[tuple[float, float]]) -> Spread | None:
-    """Of the quotients, or None if a side is 0: it has no such stage."""
+    """Return the spread of the quotients, or None if a side is 0: it has no such stage."""
     both = list(pairs)
     if not all(a > 0 and b > 0 for a, b in both):
         return None

@@ -1,4 +1,4 @@
-"""Photos at another size, for timing where none of that size is at hand."""
+"""Resizes images to a given number of megapixels, to time sizes that are not at hand."""
 
 from __future__ import annotations
 
@@ -13,8 +13,19 @@ from everything.io.images.sources import Source
 
 
 def resized(photos: Sequence[Source], megapixels: float, folder: Path) -> list[Source]:
-    """Write the photos into a folder as PNGs of so many megapixels, their shapes kept, and return
-    them under their names; raises ImageError."""
+    """Write the images as PNGs of a given size into a folder, keeping their aspect ratio.
+
+    Args:
+        photos: The images.
+        megapixels: Their new size.
+        folder: Where they are written.
+
+    Returns:
+        The resized images, under their names.
+
+    Raises:
+        ImageError: If an image cannot be read.
+    """
     made = []
     for photo in photos:
         image = Image.fromarray(read_image(photo.path).pixels)

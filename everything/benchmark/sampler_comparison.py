@@ -1,4 +1,4 @@
-"""`compare`: what each sampler finds and what it takes, beside the dense grid."""
+"""`compare`: accuracy and time of each sampler relative to the dense grid."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from rich.console import Console
 from everything.benchmark.output import report_tables, text_tables
 from everything.benchmark.output.contact_sheet import write_sheet
 from everything.benchmark.output.text_tables import Table
-from everything.benchmark.plan import Say
+from everything.benchmark.plan import OnMessage
 from everything.benchmark.report import SHOWN, Report, Row, Spread
 from everything.benchmark.run import bench
-from everything.benchmark.types import OURS, Build, Key
+from everything.benchmark.types import OWN_PROGRAM, Build, Key
 from everything.errors import InputError, JobError
 from everything.evaluation.mask_scores import MIN_AREA, Scores, score
 from everything.io.datasets.ground_truth import GroundTruth, Names, read_ground_truth
@@ -34,9 +34,11 @@ REFERENCE = "grid-32"
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a sampler found with a variant. prompts, masks: means per photo. scores: None without
-    truth."""
+class SamplerResult:
+    """What a sampler found with a variant.
+
+    prompts, masks: means per image. scores: None without ground truth.
+    """
 
     key: Key
     prompts: float
@@ -46,16 +48,22 @@ class Found:
 
 @dataclass(frozen=True)
 class Comparison:
-    """found: one for each variant and sampler that labelled all photos. times: of those that were
-    timed, None if none was. sheets: pictures of the masks, one for each variant."""
+    """The result of `compare`.
+
+    Args:
+        photos: Number of images.
+        found: One per variant and sampler.
+        times: The benchmark of the variants that were timed, if any.
+        sheets: Contact sheets of the masks, one per variant.
+    """
 
     photos: int
-    found: list[Found]
+    found: list[SamplerResult]
     times: Report | None
     sheets: list[Path] = field(default_factory=list)
 
     def tables(self) -> list[Table]:
-        """Return the tables that there is something for."""
+        """Return the tables that are not empty."""
         found = [_found_table(self.found, self.photos)] if self.found else []
         return found + ([_times_table(self.times)] if self.times else [])
 
@@ -103,21 +111,40 @@ def compare(
     config: Path | str | None = None,
     sets: Sequence[str] = (),
     out: Path | None = None,
-    say: Say = lambda line: None,
+    on_message: OnMessage = lambda line: None,
     console: Console | None = None,
     build: Build = build_pipeline,
 ) -> Comparison:
-    """Label photos with every variant and sampler, score them, time them, and draw them.
+    """Label images with every variant and sampler, score, time and draw the results.
 
-    truth: what is marked in the photos, see evaluate.evaluate; None scores nothing. time_on:
-    variants to be timed, in turns, on `timed` of the photos, `repeats` times after `warmup`
-    untimed ones of the first; see `bench` for it and for random_seed. out: keeps labels (a second
-    run goes on where the first one stopped), tables and pictures. Raises EverythingError if a
-    photo, a variant or a setting is wrong.
+    Args:
+        photos: The images.
+        variants: Names of variants, or NAME=CHECKPOINT.
+        samplers: Names of samplers.
+        truth: Ground truth of the images, as `evaluate` takes it; None: no scores.
+        split: Part of the ground truth, such as "val".
+        time_on: Variants to be timed, interleaved; see `bench`.
+        timed: Number of images that are timed.
+        repeats: Number of timed rounds.
+        warmup: Number of untimed runs on the first image.
+        thread_count: Threads of torch.
+        random_seed: See `bench`.
+        config: Settings of all recipes, as `recipes.resolve` takes them; so is sets.
+        sets: See config.
+        out: Folder that keeps annotations, tables and contact sheets; rerun to resume.
+        on_message: Called with a line of progress.
+        console: Where the progress of labelling is shown.
+        build: Builds a pipeline.
+
+    Returns:
+        The results.
+
+    Raises:
+        EverythingError: If an image, a variant or a setting is wrong.
     """
     if not photos:
-        raise InputError("no photos to compare on: name some, or use --demo")
-    # Read once, and before hours of labelling: it may not be there.
+        raise InputError("no images to compare on: name some, or use --demo")
+    # Read once, and before hours of labelling: it may be missing.
     marked = _marked(truth, split, photos) if truth else None
     with ExitStack() as stack:
         if out is None:
@@ -127,12 +154,12 @@ def compare(
         for variant in variants:
             folders = {}
             for sampler in samplers:
-                say(f"labelling with {variant}, {sampler}")
+                on_message(f"labelling with {variant}, {sampler}")
                 recipe = _recipe(variant, sampler, config, sets)
                 folders[sampler] = folder = out / "labels" / recipe.variant / sampler
                 summary = job(lambda: photos, folder, recipe)
                 if summary.exit_code:
-                    raise JobError(f"{folder}: not all photos are labelled: see errors.jsonl there")
+                    raise JobError(f"{folder}: some images failed: see errors.jsonl there")
                 found.append(_found(Key(recipe.variant, sampler), folder, photos, marked))
             sheets.append(write_sheet(folders, photos, out / f"{recipe.variant}.jpg"))
         times = None
@@ -148,7 +175,7 @@ def compare(
                 memory=False,
                 config=config,
                 sets=sets,
-                say=say,
+                on_message=on_message,
                 build=build,
             )
         comparison = Comparison(len(photos), found, times, sheets)
@@ -157,7 +184,7 @@ def compare(
 
 
 def spread(photos: Sequence[Source], count: int | None) -> list[Source]:
-    """Return `count` of the photos, evenly spread; all of them if that is None or too many."""
+    """Return `count` of the images, evenly spread; all of them if it is None or too large."""
     if count is None or count >= len(photos):
         return list(photos)
     return [photos[i * len(photos) // count] for i in range(count)]
@@ -169,40 +196,42 @@ def _recipe(variant: str, sampler: str, config: Path | str | None, sets: Sequenc
 
 
 def _marked(truth: Path, split: str | None, photos: Sequence[Source]) -> list[GroundTruth]:
-    """The truth of the photos; raises InputError if there is none."""
+    """Return the ground truth of the images; raise InputError if there is none."""
     names = Names(photo.name for photo in photos)
     known = read_ground_truth(truth, split, MIN_AREA, contours=False)
     marked = [photo for photo in known if names.find(photo.name)]
     if not marked:
-        raise InputError(f"{truth}: marks none of these photos: compare on the ones that it does")
+        raise InputError(
+            f"{truth}: has no ground truth for any of these images: compare on images that it has"
+        )
     return marked
 
 
 def _found(
     key: Key, folder: Path, photos: Sequence[Source], marked: list[GroundTruth] | None
-) -> Found:
+) -> SamplerResult:
     labels = Results(folder)
     results = [labels.read(photo.name) for photo in photos]
     prompts, masks = (
         fmean(result.timing.get(name, 0) for result in results) for name in ("prompts", "masks")
     )
     scores = score(folder, marked, boundaries=False) if marked is not None else None
-    return Found(key, prompts, masks, scores)
+    return SamplerResult(key, prompts, masks, scores)
 
 
-def _found_table(found: list[Found], photos: int) -> Table:
+def _found_table(found: list[SamplerResult], photos: int) -> Table:
     first = found[0].scores
     segments = f", {first.segments:,} segments" if first else ""
-    header = ["contender", "prompts", "masks", "AR@100", "AR@1000", "best IoU"]
+    header = ["case", "prompts", "masks", "AR@100", "AR@1000", "best IoU"]
     return Table(
-        f"What is found: means of {photos} photos{segments}; AR of shared masks (COCO's); "
-        f"of the reference: parts of what {REFERENCE}, or the first one, has",
-        [*header, "of the reference: prompts", "AR@100", "AR@1000"],
+        f"Accuracy: means over {photos} images{segments}; AR of shared masks (COCO's AR); "
+        f"relative to the reference ({REFERENCE}, else the first sampler)",
+        [*header, "relative: prompts", "AR@100", "AR@1000"],
         [_found_cells(one, _reference_of(found, one)) for one in found],
     )
 
 
-def _found_cells(one: Found, reference: Found) -> list[str]:
+def _found_cells(one: SamplerResult, reference: SamplerResult) -> list[str]:
     cells = [str(one.key), f"{one.prompts:.0f}", f"{one.masks:.0f}"]
     share = f"{one.prompts / reference.prompts:.2f}" if reference.prompts else "-"
     if one.scores is None or reference.scores is None:
@@ -213,7 +242,7 @@ def _found_cells(one: Found, reference: Found) -> list[str]:
     return [*cells, *both, f"{one.scores.covering:.3f}", share, *parts]
 
 
-def _found_json(one: Found, reference: Found) -> dict[str, Any]:
+def _found_json(one: SamplerResult, reference: SamplerResult) -> dict[str, Any]:
     return _keyed(one.key) | {
         "prompts": one.prompts,
         "masks": one.masks,
@@ -222,7 +251,7 @@ def _found_json(one: Found, reference: Found) -> dict[str, Any]:
     }
 
 
-def _score_ratios(one: Found, reference: Found) -> dict[str, float]:
+def _score_ratios(one: SamplerResult, reference: SamplerResult) -> dict[str, float]:
     if one.scores is None or reference.scores is None:
         return {}
     kinds = (
@@ -236,17 +265,17 @@ def _score_ratios(one: Found, reference: Found) -> dict[str, float]:
     }
 
 
-def _reference_of(found: list[Found], one: Found) -> Found:
+def _reference_of(found: list[SamplerResult], one: SamplerResult) -> SamplerResult:
     same = [other for other in found if other.key.variant == one.key.variant]
     return next((other for other in same if other.key.sampler == REFERENCE), same[0])
 
 
 def _times_table(report: Report) -> Table:
     return Table(
-        "What it takes: seconds a photo by stage and in all, medians (10th, 90th percentile); "
-        f"of the reference: medians of pairs in the same round, parts of what {REFERENCE}, or "
-        "the first one, takes",
-        ["contender", "prompts", "masks", *SHOWN, "total", "of the reference: prompts", "time"],
+        "Time: seconds per image by stage and in total, medians (10th, 90th percentile); relative "
+        f"to the reference ({REFERENCE}, else the first sampler): medians over pairs in the same "
+        "round",
+        ["case", "prompts", "masks", *SHOWN, "total", "relative: prompts", "time"],
         [_time_cells(row, ratios) for row, ratios in _time_ratios(report)],
     )
 
@@ -266,7 +295,7 @@ def _time_cells(row: Row, ratios: Mapping[str, Any]) -> list[str]:
 
 
 def _time_ratios(report: Report) -> list[tuple[Row, dict[str, Any]]]:
-    """Every row with what its prompts and its time are of the reference's."""
+    """Every row with its prompts and its time relative to the reference's."""
     rows = report.rows()
     ratios = []
     for row in rows:
@@ -291,7 +320,7 @@ def _time_ratio(report: Report, row: Row, reference: Row) -> dict[str, Any]:
 
 
 def _keyed(key: Key) -> dict[str, Any]:
-    assert key.by == OURS
+    assert key.by == OWN_PROGRAM
     return {"variant": key.variant, "sampler": key.sampler}
 
 

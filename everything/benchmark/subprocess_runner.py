@@ -1,4 +1,4 @@
-"""A contender in a process of its own: its malloc, its peak memory and its death are its own."""
+"""Measures a case in a separate process, with its own malloc, peak memory and crashes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any, Self
 
 import torch
 
-from everything.benchmark.contenders import Loader, Spec
+from everything.benchmark.cases import Loader, Spec
 from everything.benchmark.environment import synchronise, threads
 from everything.benchmark.flops import Work
-from everything.benchmark.interleaved_runs import OOM, InProcess, Sample
+from everything.benchmark.interleaved_runs import OOM, InProcessRunner, Sample
 from everything.benchmark.memory import Peak, peak_resident, resident
 from everything.benchmark.types import Key
 from everything.core.device import device_of
@@ -26,11 +26,13 @@ from everything.io.images.sources import Source
 from everything.pipeline.adaptive_batch_size import is_out_of_memory
 
 
-class InSubprocess:
-    """A contender in another process, which ends with the context.
+class SubprocessRunner:
+    """Measures a case in another process, which ends with the context.
 
-    peak: the most memory it has held so far, since that process began. Raises what loading the
-    contender raises. A process that the system kills for its memory has failed with OOM.
+    Raises what loading the case raises. A process killed by the system's OOM killer counts as OOM.
+
+    Attributes:
+        peak: Peak memory of the process so far.
     """
 
     def __init__(self, spec: Spec, thread_count: int | None = None) -> None:
@@ -51,7 +53,7 @@ class InSubprocess:
 
     @property
     def key(self) -> Key:
-        """Which one it is."""
+        """Names the case."""
         return self._key
 
     def __enter__(self) -> Self:
@@ -60,22 +62,22 @@ class InSubprocess:
     def __exit__(self, *_: object) -> None:
         self._end()
 
-    def turn(self, photo: Source, round_: int) -> tuple[Sample, list[Rle]]:
-        """Read a photo and segment it."""
+    def measure(self, photo: Source, round_: int) -> tuple[Sample, list[Rle]]:
+        """Read an image and segment it."""
         sample, masks = Sample(self._key, photo.name, round_, failure=OOM), list[Rle]()
-        if answer := self._ask("turn", photo, round_):
+        if answer := self._ask("measure", photo, round_):
             sample, masks, self.peak = answer
         if sample.failure:
             self.peak = Peak(failure=sample.failure)
         return sample, masks
 
     def work(self, photo: Source) -> Work | None:
-        """Count its operations for a photo."""
+        """Count the floating-point operations of an image."""
         work: Work | None = self._ask("work", photo)
         return work
 
     def _ask(self, name: str, *arguments: Any) -> Any:
-        """What its method returns; None when it has died for its memory."""
+        """Call a method of the case's server; return None if that runs out of memory."""
         if self._failure:
             return None
         self._pipe.send((name, arguments))
@@ -85,7 +87,7 @@ class InSubprocess:
         try:
             answer = self._pipe.recv()
         except EOFError:
-            answer = self._died()
+            answer = self._crashed()
         if answer == OOM:
             self._failure = OOM
             return None
@@ -93,11 +95,13 @@ class InSubprocess:
             raise answer
         return answer
 
-    def _died(self) -> str:
+    def _crashed(self) -> str:
         self._process.join()
         if self._process.exitcode != -signal.SIGKILL:
             code = self._process.exitcode
-            raise JobError(f"{self._key}: its process ended with {code}; its last words are above")
+            raise JobError(
+                f"{self._key}: its process crashed (exit code {code}): see its output above"
+            )
         return OOM  # nobody but the system's OOM killer sends SIGKILL to it
 
     def _end(self) -> None:
@@ -106,22 +110,22 @@ class InSubprocess:
         self._process.join()
 
 
-class _Served:
-    """The contender, in its process."""
+class _CaseServer:
+    """The case, in the other process."""
 
     def __init__(self, spec: Spec) -> None:
         self._device = device_of(spec.recipe.compute)
-        self._here = InProcess(Loader()(spec), synchronise(self._device))
+        self._here = InProcessRunner(Loader()(spec), synchronise(self._device))
         self._ready = resident()
         gc.collect()
-        gc.freeze()  # nothing to look through in the middle of a measurement
+        gc.freeze()  # no garbage collection of loaded objects while timing
 
-    def turn(self, photo: Source, round_: int) -> tuple[Sample, list[Rle], Peak]:
-        sample, masks = self._here.turn(photo, round_)
+    def measure(self, photo: Source, round_: int) -> tuple[Sample, list[Rle], Peak]:
+        sample, masks = self._here.measure(photo, round_)
         gpu = 0
         if self._device.type == "cuda":
             gpu = torch.cuda.max_memory_allocated(self._device)
-            torch.cuda.empty_cache()  # the next one needs the room
+            torch.cuda.empty_cache()  # the next case needs the memory
         return sample, masks, Peak(self._ready, peak_resident(), gpu)
 
     def work(self, photo: Source) -> Work | None:
@@ -129,16 +133,16 @@ class _Served:
 
 
 def _serve(spec: Spec, thread_count: int | None, pipe: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that we belong to
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
     with threads(thread_count):
         try:
-            served = _Served(spec)
+            served = _CaseServer(spec)
             pipe.send(None)
             while True:
                 name, arguments = pipe.recv()
                 pipe.send(getattr(served, name)(*arguments))
         except EOFError:
-            pass  # it has gone
+            pass  # the parent process has ended
         except EverythingError as error:
             pipe.send(error)
         except Exception as error:
@@ -149,7 +153,7 @@ def _serve(spec: Spec, thread_count: int | None, pipe: Connection) -> None:
 
 @contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set variables of this process, which those that it starts meanwhile inherit."""
+    """Set environment variables, which processes started meanwhile inherit."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

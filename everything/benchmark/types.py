@@ -1,4 +1,4 @@
-"""Contenders: a variant with a sampler, by this program or by a peer, ready to be timed."""
+"""Types of a benchmark: what a case is, how it is named and run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from everything.core.rle import Rle
 from everything.core.stage_timer import StageTimer
 from everything.pipeline.pipeline import Pipeline
 
-OURS = "everything"
+OWN_PROGRAM = "everything"
 BOXES = "boxes-"  # boxes-50: fifty box prompts, one mask each, as the survey's Table 3 and Fig. 16
 
-# This program's own other ways, which are compared like peers: what each changes of a recipe.
-WAYS: dict[str, dict[str, dict[str, object]]] = {
+# This program's own other modes, which are compared like other programs: the settings that each
+# changes in a recipe.
+OWN_MODES: dict[str, dict[str, dict[str, object]]] = {
     "plain": {"decoding": {"decoder": "plain"}},
     "fp32": {"compute": {"precision": "fp32"}},
     "bf16": {"compute": {"precision": "bf16"}},
@@ -26,10 +27,10 @@ WAYS: dict[str, dict[str, dict[str, object]]] = {
     "compile": {"compute": {"compile": True}},
     "torch": {"compute": {"kernels": "torch"}},
 }
-# NAME+malloc: in a process whose glibc keeps memory instead of giving it back to the system, which
-# can be half of a program's time.
-TUNED = "+malloc"
-MALLOC = {
+# NAME+malloc: in a process whose glibc keeps freed memory instead of returning it to the system,
+# which can take half of a program's time.
+MALLOC_SUFFIX = "+malloc"
+MALLOC_ENVIRONMENT = {
     "MALLOC_TOP_PAD_": str(2**30),
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**34),
@@ -40,30 +41,42 @@ Build = Callable[[Recipe], Pipeline]
 
 
 class Key(NamedTuple):
-    """What a row of the report is about. by: "everything", a peer's name or one of WAYS, each also
-    with "+malloc"."""
+    """Names a case.
+
+    Args:
+        variant: Name of the variant.
+        sampler: Name of the sampler, or boxes-N.
+        by: Program: "everything", a reference tool or one of OWN_MODES, each also with "+malloc".
+    """
 
     variant: str
     sampler: str
-    by: str = OURS
+    by: str = OWN_PROGRAM
 
     @property
     def program(self) -> str:
-        """What is run: `by` without how its memory is had."""
-        return self.by.removesuffix(TUNED)
+        """The program: `by` without "+malloc"."""
+        return self.by.removesuffix(MALLOC_SUFFIX)
 
     @property
-    def is_ours(self) -> bool:
-        """Whether it is this program, in whatever way."""
-        return self.program == OURS or self.program in WAYS
+    def is_own(self) -> bool:
+        """Whether it is this program, in any mode."""
+        return self.program == OWN_PROGRAM or self.program in OWN_MODES
 
     def __str__(self) -> str:
-        return f"{self.variant}, {self.sampler}" + ("" if self.by == OURS else f", {self.by}")
+        return f"{self.variant}, {self.sampler}" + (
+            "" if self.by == OWN_PROGRAM else f", {self.by}"
+        )
 
 
 @dataclass(frozen=True)
-class Contender:
-    """run: from pixels, uint8 (H, W, 3) RGB, to masks; its clock receives stages and counts."""
+class BenchmarkCase:
+    """A case that is loaded.
+
+    Args:
+        key: Names it.
+        run: Segments pixels, uint8 (H, W, 3) RGB; its timer receives stages and counts.
+    """
 
     key: Key
     run: Run

@@ -134,8 +134,8 @@ def bench(
             split=split,
             config=config,
             sets=sets or (),
-            say=print_message,
-            keep=lambda so_far: save_tables(so_far, out) if out is not None else None,
+            on_message=print_message,
+            on_checkpoint=lambda so_far: save_tables(so_far, out) if out is not None else None,
         )
         if out is not None:
             save(report, out)

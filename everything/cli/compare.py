@@ -102,7 +102,7 @@ def compare(
             config=config,
             sets=sets or (),
             out=out,
-            say=print_message,
+            on_message=print_message,
             console=Console(stderr=True),
         )
     if as_json:

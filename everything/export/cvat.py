@@ -1,4 +1,4 @@
-"""CVAT for images 1.1: annotations.xml with masks as run lengths, row by row inside their boxes."""
+"""CVAT for images 1.1: annotations.xml with masks as run lengths, row by row in their boxes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HEAD = f"""<?xml version="1.0" encoding="utf-8"?>
 
 
 def write(images: Iterable[LabelledImage], job: ExportJob) -> None:
-    """Write one XML file; small masks lie above large ones (z_order)."""
+    """Write one XML file; smaller masks are above larger ones (z_order)."""
     with job.file("annotations.xml").open("w", encoding="utf-8") as file:
         file.write(_HEAD)
         for image in images:
@@ -47,7 +47,7 @@ def _write_masks(file: TextIO, image: LabelledImage, job: ExportJob) -> None:
 
 
 def runs_of(mask: NDArray[np.bool_]) -> list[int]:
-    """Return the lengths of runs of 0 and 1 in turn, 0 first, row by row."""
+    """Return the lengths of alternating runs of 0 and 1, row by row, starting with 0."""
     flat = mask.ravel()
     edges = np.flatnonzero(np.diff(flat, prepend=False)).tolist()
     return np.diff(edges, prepend=0, append=flat.size).tolist()

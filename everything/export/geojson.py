@@ -1,7 +1,7 @@
-"""GeoJSON: STEM.geojson, one feature a mask, in pixels of the image (y down), as QuPath reads it.
+"""GeoJSON: STEM.geojson, one feature per mask, in pixels of the image (y down), as QuPath reads it.
 
-Pixel i covers [i, i + 1). A mask of several parts is a MultiPolygon, holes are inner rings. No
-position on Earth is known here: it is a plane of pixels.
+Pixel i covers [i, i + 1). A mask of several parts is a MultiPolygon, holes are inner rings. The
+coordinates are pixels, not positions on Earth.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Masks as one outline, for formats that know neither holes nor parts (YOLO's).
+"""Masks as a single outline, for formats without holes and parts (YOLO's).
 
 Every contour, of parts and of holes, is joined to the nearest other one by a bridge, there and
 back along the same line, so that filling by the even-odd rule restores parts and holes. Corners are
@@ -17,29 +17,31 @@ Outline = NDArray[np.int32]  # (K, 2) xy px, not closed
 
 
 def outline_of(mask: NDArray[np.bool_], tolerance: float = 0.0) -> Outline:
-    """Return the one outline of a mask bool (h, w) with at least one pixel.
+    """Return the outline of a mask bool (h, w) with at least one pixel.
 
-    tolerance: how far, px, the outline may be from the contour to have fewer corners.
+    tolerance: how far the outline may deviate from the contour to have fewer corners, px.
     """
     found, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     contours = [np.asarray(one, np.int32).reshape(-1, 2) for one in found]
     outline = bridged([thinned(one, tolerance) for one in contours])
     if len(outline) > 1:
         outline = _without_straights(outline)
-    # A row of YOLO's that is no box has three corners at least.
+    # A row of YOLO with fewer than three corners would be read as a box.
     return np.resize(outline, (3, 2)) if len(outline) < 3 else outline
 
 
 def filled(outline: Outline, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return the mask bool (h, w) that an outline is to its readers."""
+    """Return the mask bool (h, w) that readers of an outline get."""
     image = np.zeros(size, np.uint8)
     cv2.fillPoly(image, [outline.astype(np.int32)], 1)
     return image.view(np.bool_)
 
 
 def thinned(ring: Outline, tolerance: float) -> Outline:
-    """Return a ring (K, 2) with fewer corners, at most `tolerance` px from it (Douglas and
-    Peucker); one that would not be left with three corners is returned as it is."""
+    """Simplify a ring (K, 2) by Douglas and Peucker, with deviations of at most `tolerance` px.
+
+    A ring of which fewer than three corners would remain is returned unchanged.
+    """
     if tolerance <= 0:
         return ring
     fewer = np.asarray(cv2.approxPolyDP(ring, tolerance, True), np.int32).reshape(-1, 2)
@@ -47,14 +49,14 @@ def thinned(ring: Outline, tolerance: float) -> Outline:
 
 
 def bridged(contours: list[Outline]) -> Outline:
-    """Return one ring that joins rings, the nearest first, as Prim joins the nodes of a tree."""
+    """Join rings by bridges to one ring, the nearest first (Prim's minimum spanning tree)."""
     points = np.concatenate(contours)
     starts = np.cumsum([0, *(len(one) for one in contours)])
     owner = np.repeat(np.arange(len(contours)), np.diff(starts))
     distance = np.full(len(points), np.inf)
     partner = np.zeros(len(points), np.int64)
     waiting = np.ones(len(points), np.bool_)
-    # bridges[p]: the contours that hang on point p, by their own points.
+    # bridges[p]: end points, on other contours, of the bridges that start at point p.
     bridges: dict[int, list[int]] = {}
     joined = 0
     for _ in range(len(contours) - 1):
@@ -73,9 +75,9 @@ def bridged(contours: list[Outline]) -> Outline:
 def _walk(
     bridges: dict[int, list[int]], starts: NDArray[np.int64], owner: NDArray[np.int64]
 ) -> list[int]:
-    """Points in the order of a walk around all contours, over each bridge twice."""
+    """Indices of the points along a walk around all contours, which crosses each bridge twice."""
     path: list[int] = []
-    # What is still to be walked, last first: (first, last) of points in a row.
+    # Ranges of points that are still to be walked, as a stack: (first, last).
     pending = [(int(starts[0]), int(starts[1]))]
     while pending:
         first, last = pending.pop()
@@ -88,13 +90,13 @@ def _walk(
             del bridges[stop]
         ring = int(owner[end])
         begin, after = int(starts[ring]), int(starts[ring + 1])
-        # Back on the point that the bridge came from, which may have another one.
+        # Back to the point where the bridge starts, which may have another one.
         pending += [(stop, last), (end, end + 1), (begin, end), (end, after)]
     return path
 
 
 def _without_straights(outline: Outline) -> Outline:
-    """Leave out repeated points, and those on a straight way from the last to the next one."""
+    """Remove repeated points, and those on a straight line between their neighbours."""
     outline = outline[(outline != np.roll(outline, 1, 0)).any(1)]
     before = outline - np.roll(outline, 1, 0)
     after = np.roll(outline, -1, 0) - outline

@@ -26,7 +26,7 @@ _CONFIG = f"""<View>
 
 
 def write(images: Iterable[LabelledImage], job: ExportJob) -> None:
-    """Write the tasks; where the images are is `job.url` followed by their names."""
+    """Write the tasks; the URL of an image is `job.url` followed by its name."""
     job.file("config.xml").write_text(_CONFIG, encoding="ascii")
     with job.file("tasks.json").open("w", encoding="ascii") as file:
         tasks = JsonList(file)
@@ -64,7 +64,7 @@ def _mask(piece: Piece, size: Size) -> dict[str, Any]:
 
 
 def encoded(mask: NDArray[np.bool_], corner: tuple[int, int], size: Size) -> list[int]:
-    """Return the code, as bytes, of a mask bool (h, w) at `corner` of an image of (H, W) px."""
+    """Encode a mask bool (h, w) at `corner` (x, y) of an image of (H, W) px as a list of bytes."""
     (x, y), (height, width) = corner, size
     steps = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     rows, starts = np.nonzero(steps == 1)

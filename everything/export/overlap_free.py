@@ -1,4 +1,4 @@
-"""Photos without overlaps, for formats in which a pixel has one mask."""
+"""Label maps without overlaps, for formats in which a pixel belongs to one mask."""
 
 from __future__ import annotations
 
@@ -10,10 +10,16 @@ from everything.export.writer import ExportJob, LabelledImage
 
 
 def flattened(image: LabelledImage, job: ExportJob, most: int = 2**24 - 1) -> NDArray[np.int32]:
-    """Return the map (H, W) of an image: 0, or 1 + the row of the smallest mask there.
+    """Return the label map of an image, and count how much of each mask is visible.
 
-    most: the largest number that the format holds; of more masks the best by predicted IoU stay.
-    Counts how much of each mask can be seen.
+    Args:
+        image: The image with its masks.
+        job: Its fidelity counts the masks.
+        most: The largest label that the format holds; if there are more masks, those with the
+            highest predicted IoU are kept.
+
+    Returns:
+        Labels, int32 (H, W): 0, or 1 + the row of the smallest mask at the pixel.
     """
     rows = np.arange(len(image.annotations))
     if len(rows) > most:

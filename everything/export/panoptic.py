@@ -1,6 +1,6 @@
 """COCO panoptic: panoptic.json, and panoptic/STEM.png with ids as R + 256 G + 65536 B.
 
-A pixel has one mask: the smallest there, so that parts lie on their wholes.
+A pixel belongs to the smallest mask there, so that parts are above whole objects.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def write(images: Iterable[LabelledImage], job: ExportJob) -> None:
 
 
 def _segments(labels: NDArray[np.int32]) -> list[dict[str, Any]]:
-    """COCO's record of each segment that can be seen: its area and box are of what can."""
+    """COCO's record of each visible segment: area and box of its visible part."""
     areas = np.bincount(labels.ravel()).tolist()
     found = []
     for number, place in enumerate(ndimage.find_objects(labels), 1):

@@ -1,7 +1,7 @@
-"""Masks as polygons along the edges of their pixels: nothing lost, holes and parts kept.
+"""Masks as exact polygons along the edges of their pixels, with holes and parts.
 
 Pixel i covers [i, i + 1), so that the ring of one pixel is its four corners.
-Parts that touch at a corner only are parts of their own: each ring is simple, as GeoJSON asks.
+Parts that touch only at a corner are separate parts: each ring is simple, as GeoJSON requires.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def _turned(ring: list[tuple[int, int]], turn: int) -> Ring:
 
 
 def painted(parts: list[Part], size: Size) -> NDArray[np.bool_]:
-    """Return the mask bool (h, w) that parts are to readers of polygons (COCO's rasteriser)."""
+    """Return the mask bool (h, w) that readers of the polygons get (by COCO's rasteriser)."""
     mask = np.zeros(size, np.bool_)
     for shell, holes in parts:
         inside = _inside(shell, size)

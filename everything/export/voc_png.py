@@ -1,7 +1,7 @@
 """Pascal VOC's segmentation: SegmentationObject/STEM.png, SegmentationClass/STEM.png, labelmap.txt.
 
-A pixel has one mask: the smallest there. Its palette holds 254 objects (255 stands for "void"):
-of more masks in one image the best by predicted IoU are kept and the others counted.
+A pixel belongs to the smallest mask there. The palette holds 254 objects (255 stands for "void"):
+of more masks in one image, those with the highest predicted IoU are kept and the others counted.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def write(images: Iterable[LabelledImage], job: ExportJob) -> None:
 
 
 def palette() -> NDArray[np.uint8]:
-    """Return VOC's colours uint8 (256, 3): the bits of a number, dealt out to R, G and B."""
+    """Return VOC's colours uint8 (256, 3): the bits of the index, distributed over R, G and B."""
     numbers = np.arange(256)
     colours = np.zeros((256, 3), np.uint8)
     for bit in range(8):

@@ -1,7 +1,7 @@
 """YOLO's segmentation: images/NAME, labels/STEM.txt and data.yaml, for ultralytics' trainer.
 
 A row is one outline without holes or parts; everything/export/keyhole_polygons.py says how both
-are kept. Coordinates are centres of pixels, so that cutting them off leaves the pixel.
+are kept. Coordinates are centres of pixels, so that truncating them gives the pixel.
 """
 
 from __future__ import annotations

@@ -5,16 +5,16 @@ import pytest
 import torch
 
 from everything import load
-from everything.benchmark.contenders import ours
+from everything.benchmark.cases import own_run
 from everything.benchmark.flops import products_per_second, work_of
-from everything.benchmark.types import Contender, Key
+from everything.benchmark.types import BenchmarkCase, Key
 from everything.kernels import loader
 from tests import photos
 
 PIXELS = np.zeros((4, 5, 3), np.uint8)
 
 
-def contender(of: str) -> Contender:
+def case(of: str) -> BenchmarkCase:
     a, b, c = torch.ones(2, 3, 5), torch.ones(2, 5, 7), torch.zeros(2, 3, 7)
     products = {
         "bmm": lambda: torch.bmm(a, b),
@@ -30,12 +30,12 @@ def contender(of: str) -> Contender:
             products[of]()
         return []
 
-    return Contender(Key("a", "grid"), run)
+    return BenchmarkCase(Key("a", "grid"), run)
 
 
 @pytest.mark.parametrize("of", ["bmm", "into", "added in place", "one added in place"])
 def test_every_product_is_counted_where_it_happens(of: str):
-    work = work_of(contender(of), PIXELS)
+    work = work_of(case(of), PIXELS)
     assert work is not None
     assert work.by_stage["decode"] == 2 * 2 * 3 * 5 * 7
     assert work.by_stage["encode"] == 2 * 2 * 2 * 2
@@ -47,7 +47,7 @@ def test_what_the_kernels_compute_is_counted_as_torchs_operations():
     counted = []
     for kernels in ("auto", "torch"):
         pipeline = load("nano", "grid", points_per_side=2, kernels=kernels)
-        counted.append(work_of(Contender(Key("nano", "grid"), ours(pipeline)), pixels))
+        counted.append(work_of(BenchmarkCase(Key("nano", "grid"), own_run(pipeline)), pixels))
     assert loader.kernels is not None
     assert counted[0] is not None
     assert counted[0] == counted[1]
@@ -59,13 +59,13 @@ def test_no_memory_is_no_figure_and_other_errors_are_raised():
         torch.empty(2**58)
         return []
 
-    assert work_of(Contender(Key("a", "grid"), run), PIXELS) is None
+    assert work_of(BenchmarkCase(Key("a", "grid"), run), PIXELS) is None
 
     def wrong(pixels, timer):
         raise IndexError
 
     with pytest.raises(IndexError):
-        work_of(Contender(Key("a", "grid"), wrong), PIXELS)
+        work_of(BenchmarkCase(Key("a", "grid"), wrong), PIXELS)
 
 
 def test_the_machine_multiplies():

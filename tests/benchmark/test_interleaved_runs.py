@@ -8,8 +8,15 @@ import pytest
 import torch
 
 from everything.benchmark.environment import synchronise
-from everything.benchmark.interleaved_runs import OOM, Contest, InProcess, Sample, contest, turns
-from everything.benchmark.types import OURS, Contender, Key
+from everything.benchmark.interleaved_runs import (
+    OOM,
+    InProcessRunner,
+    Measurements,
+    Sample,
+    run_interleaved,
+    schedule,
+)
+from everything.benchmark.types import OWN_PROGRAM, BenchmarkCase, Key
 from everything.errors import ImageError, WeightsError
 from everything.io.images.sources import Source
 from tests.fakes import save_photo
@@ -24,7 +31,9 @@ def photos(tmp_path: Path) -> list[Source]:
     return [Source(str(tmp_path), "0.png"), Source(str(tmp_path), "1.png")]
 
 
-def resting(key: Key, seconds: float = 0.0, wait: Callable[[], None] | None = None) -> InProcess:
+def resting(
+    key: Key, seconds: float = 0.0, wait: Callable[[], None] | None = None
+) -> InProcessRunner:
     def run(pixels, timer):
         assert pixels.shape == (48, 64, 3)
         with timer.stage("encode"):
@@ -32,10 +41,10 @@ def resting(key: Key, seconds: float = 0.0, wait: Callable[[], None] | None = No
         timer.counts["prompts"] += 2
         return []
 
-    return InProcess(Contender(key, run), wait)
+    return InProcessRunner(BenchmarkCase(key, run), wait)
 
 
-def failing(key: Key, error: BaseException, after: int = 0) -> InProcess:
+def failing(key: Key, error: BaseException, after: int = 0) -> InProcessRunner:
     calls = []
 
     def run(pixels, timer):
@@ -44,12 +53,12 @@ def failing(key: Key, error: BaseException, after: int = 0) -> InProcess:
             raise error
         return []
 
-    return InProcess(Contender(key, run))
+    return InProcessRunner(BenchmarkCase(key, run))
 
 
 def test_contenders_take_turns_on_each_photo_and_nobody_always_begins():
-    contenders = [resting(key) for key in (A, B, C)]
-    order = [(c.key, photo, round_) for c, photo, round_ in turns(contenders, 2, 2, 1)]
+    cases = [resting(key) for key in (A, B, C)]
+    order = [(c.key, photo, round_) for c, photo, round_ in schedule(cases, 2, 2, 1)]
     assert order == [
         *((key, 0, -1) for key in (A, B, C)),
         *((key, 0, 0) for key in (B, C, A)),
@@ -61,7 +70,7 @@ def test_contenders_take_turns_on_each_photo_and_nobody_always_begins():
 
 def test_samples_are_of_the_rounds_and_not_of_the_warm_up(photos: list[Source]):
     told: list[Sample] = []
-    found = contest([resting(A), resting(B)], photos, 3, 2, step=told.append)
+    found = run_interleaved([resting(A), resting(B)], photos, 3, 2, step=told.append)
     assert len(found.samples) == 2 * 2 * 3
     assert len(told) == len(found.samples) + 2 * 2
     assert {(s.photo, s.round) for s in found.samples} == {
@@ -72,7 +81,7 @@ def test_samples_are_of_the_rounds_and_not_of_the_warm_up(photos: list[Source]):
 
 
 def test_latency_is_all_but_reading(photos: list[Source]):
-    sample = contest([resting(A, 0.05)], photos[:1], 1, 0).samples[0]
+    sample = run_interleaved([resting(A, 0.05)], photos[:1], 1, 0).samples[0]
     assert sample.counts["prompts"] == 2
     assert sample.seconds["encode"] >= 0.05
     assert sample.seconds["read"] > 0
@@ -82,7 +91,7 @@ def test_latency_is_all_but_reading(photos: list[Source]):
 
 def test_the_device_is_synchronised_at_every_change_of_stage(photos: list[Source]):
     calls: list[int] = []
-    contest([resting(A, wait=lambda: calls.append(1))], photos[:1], 1, 0)
+    run_interleaved([resting(A, wait=lambda: calls.append(1))], photos[:1], 1, 0)
     # read, other, encode inside it: each is entered and left.
     assert len(calls) == 6
 
@@ -103,8 +112,8 @@ def test_who_runs_out_of_memory_is_a_row_and_leaves_the_race(photos: list[Source
         torch.empty(2**58)  # more than any machine has
         return []
 
-    hungry = InProcess(Contender(A, run))
-    found = contest([hungry, resting(B)], photos, 2, 0)
+    hungry = InProcessRunner(BenchmarkCase(A, run))
+    found = run_interleaved([hungry, resting(B)], photos, 2, 0)
     of_a = [s for s in found.samples if s.key == A]
     assert [s.failure for s in of_a] == [OOM]
     assert of_a[0].seconds == {}
@@ -112,7 +121,7 @@ def test_who_runs_out_of_memory_is_a_row_and_leaves_the_race(photos: list[Source
 
 
 def test_a_peer_that_fails_is_a_row_with_its_reason(photos: list[Source]):
-    found = contest([failing(C, IndexError("no\nmask"), after=1), resting(A)], photos, 1, 0)
+    found = run_interleaved([failing(C, IndexError("no\nmask"), after=1), resting(A)], photos, 1, 0)
     assert [s.failure for s in found.samples if s.key == C] == ["", "IndexError: no mask"]
     assert sum(s.key == A for s in found.samples) == 2
 
@@ -121,15 +130,15 @@ def test_a_peer_that_fails_is_a_row_with_its_reason(photos: list[Source]):
 def test_our_own_errors_are_raised_and_what_there_was_is_kept(
     photos: list[Source], error: Exception
 ):
-    assert A.by == OURS
-    found = Contest()
+    assert A.by == OWN_PROGRAM
+    found = Measurements()
     with pytest.raises(type(error)):
-        contest([resting(B), failing(A, error)], photos, 1, 0, into=found)
+        run_interleaved([resting(B), failing(A, error)], photos, 1, 0, into=found)
     assert [s.key for s in found.samples] == [B]
 
 
 def test_an_interrupt_keeps_what_there_is(photos: list[Source]):
-    found = contest([resting(B), failing(A, KeyboardInterrupt(), after=1)], photos, 5, 0)
+    found = run_interleaved([resting(B), failing(A, KeyboardInterrupt(), after=1)], photos, 5, 0)
     assert found.interrupted
     assert [s.key for s in found.samples] == [B, A]
 
@@ -137,4 +146,4 @@ def test_an_interrupt_keeps_what_there_is(photos: list[Source]):
 def test_a_photo_that_cannot_be_read_ends_it(tmp_path: Path):
     (tmp_path / "broken.jpg").write_bytes(b"no photo")
     with pytest.raises(ImageError, match=r"broken\.jpg"):
-        contest([resting(A)], [Source(str(tmp_path), "broken.jpg")], 1, 0)
+        run_interleaved([resting(A)], [Source(str(tmp_path), "broken.jpg")], 1, 0)

@@ -20,7 +20,7 @@ from everything.benchmark.report import Report, Spread
 from everything.benchmark.types import Key
 from everything.errors import InputError
 
-OURS, THEIRS = Key("sam-vit-b", "grid-32"), Key("sam-vit-b", "grid-32", "segment-anything")
+OWN_PROGRAM, THEIRS = Key("sam-vit-b", "grid-32"), Key("sam-vit-b", "grid-32", "segment-anything")
 BOXES, MORE = Key("mobilesam", "boxes-10"), Key("mobilesam", "boxes-50")
 HUNGRY = Key("mobilesam", "grid-32")
 MACHINE = {
@@ -49,7 +49,7 @@ def report() -> Report:
     samples = [
         sample(key, round_, TIMES[round_, who])
         for round_ in range(5)
-        for who, key in enumerate((THEIRS, OURS))
+        for who, key in enumerate((THEIRS, OWN_PROGRAM))
     ]
     samples += [sample(BOXES, 0, TIMES[0, 0]), sample(MORE, 0, TIMES[1, 0])]
     samples += [Sample(HUNGRY, "a.png", 0, failure=OOM)]
@@ -57,15 +57,15 @@ def report() -> Report:
         MACHINE,
         SETTINGS,
         samples,
-        {OURS: Peak(2**20, 2**21), THEIRS: Peak(2**20, 2**23), HUNGRY: Peak(failure=OOM)},
-        {OURS: Work(2 * 10**9, {"decode": 10**9, "encode": 10**9})},
+        {OWN_PROGRAM: Peak(2**20, 2**21), THEIRS: Peak(2**20, 2**23), HUNGRY: Peak(failure=OOM)},
+        {OWN_PROGRAM: Work(2 * 10**9, {"decode": 10**9, "encode": 10**9})},
         {THEIRS: Agreement(0.75, 0.9)},
         ["a note"],
     )
 
 
 def test_quantiles_are_numpys(report: Report):
-    row = next(row for row in report.rows() if row.key == OURS)
+    row = next(row for row in report.rows() if row.key == OWN_PROGRAM)
     latencies = TIMES[:, 1, 1:].sum(1)
     assert row.latency is not None
     assert row.latency.median == pytest.approx(np.median(latencies))
@@ -93,13 +93,13 @@ def test_ratios_are_of_pairs(report: Report):
 
 
 def test_contenders_come_in_the_order_they_were_named(report: Report):
-    assert [row.key for row in report.rows()] == [OURS, THEIRS, HUNGRY, BOXES, MORE]
+    assert [row.key for row in report.rows()] == [OWN_PROGRAM, THEIRS, HUNGRY, BOXES, MORE]
 
 
 def test_json_comes_back_the_same(report: Report):
     assert Report.from_json(report.to_json()) == report
     content = json.loads(report.to_json())
-    assert content["rows"][0]["key"] == OURS._asdict()
+    assert content["rows"][0]["key"] == OWN_PROGRAM._asdict()
     assert content["ratios"][0]["memory"] == 4
 
 
@@ -132,7 +132,7 @@ def test_markdown_is_in_the_shape_of_the_surveys_table_4(report: Report):
 
 def test_survival_and_the_decoders_time_a_prompt_are_beside_each_other(report: Report):
     counts = {"prompts": 10, "candidates": 30, "promising": 12, "stable": 6, "masks": 3}
-    one = Sample(OURS, "a.png", 0, {"encode": 1.0, "decode": 0.25}, counts)
+    one = Sample(OWN_PROGRAM, "a.png", 0, {"encode": 1.0, "decode": 0.25}, counts)
     text = markdown(Report(MACHINE, SETTINGS, [one]))
     assert "| sam-vit-b, grid-32 | 10 | 30 | 12 (40%) | 6 (20%) | 3 | 25.0 |" in text
     assert "| sam-vit-b | 1250 |" in text  # a single sample has no spread
@@ -175,7 +175,7 @@ def test_recall_is_a_table_a_plot_and_comes_back(report: Report, tmp_path: Path)
     from dataclasses import replace
 
     assert "AR@1000" not in markdown(report)
-    marked = replace(report, recall={OURS: 0.5, THEIRS: 0.25})
+    marked = replace(report, recall={OWN_PROGRAM: 0.5, THEIRS: 0.25})
     assert "| sam-vit-b, grid-32 |" in markdown(marked).split("Latency, ms, and recall")[1]
     assert Report.from_json(marked.to_json()).recall == marked.recall
     save(marked, tmp_path)

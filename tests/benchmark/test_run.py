@@ -16,7 +16,7 @@ from everything.benchmark.output.report_tables import markdown
 from everything.benchmark.types import Key
 from everything.errors import ConfigError, InputError
 from everything.io.images.sources import Source
-from tests.benchmark.contenders import build_blobs, build_faulty, build_hungry
+from tests.benchmark.cases import build_blobs, build_faulty, build_hungry
 from tests.photos import photo
 
 FILTERS = ("filters.pred_iou_thresh=0.91", "filters.stability_score_thresh=0.905")
@@ -101,7 +101,8 @@ def test_each_in_a_process_of_its_own_with_its_malloc(photos: list[Source], repo
 def test_what_a_peer_cannot_do_is_said(report: Report):
     notes = [note for note in report.notes if "left out" in note]
     assert notes == [
-        f"sam-vit-b, hierarchical, {peer}: left out: sampler hierarchical: peers have only the grid"
+        f"sam-vit-b, hierarchical, {peer}: left out: sampler hierarchical: other programs "
+        "have only the grid"
         for peer in ("segment-anything", "transformers")
     ]
 
@@ -147,7 +148,7 @@ def test_what_was_found_is_kept_when_an_error_ends_it(
     with pytest.raises(IndexError):
         bench(
             photos, ["sam-vit-b", "sam-vit-l"], ["grid"], repeats=1, warmup=0, memory=False,
-            sets=SETS, keep=kept.append, build=build_faulty,
+            sets=SETS, on_checkpoint=kept.append, build=build_faulty,
         )  # fmt: skip
     assert [note for note in kept[-1].notes if "IndexError" in note]
     assert all(one.settings["interrupted"] for one in kept)
@@ -166,7 +167,7 @@ def test_what_was_found_is_kept_when_an_error_ends_it(
         ({"variants": ["sam-vit-c"]}, "did you mean sam-vit-"),
         ({"against": ["sam"]}, "segment-anything"),
         ({"against": ["malloc"]}, r"everything\+malloc"),
-        ({"against": ["plain+malloc"], "apart": False}, "process of its own"),
+        ({"against": ["plain+malloc"], "apart": False}, "separate process"),
         ({"repeats": 0}, "at least 1"),
         ({"truth": Path("t"), "megapixels": 12}, "own size"),
     ],
@@ -182,7 +183,7 @@ def test_no_photos_is_one_line():
 
 
 def test_the_same_boxes_every_time_inside_the_photo():
-    from everything.benchmark.contenders import random_boxes
+    from everything.benchmark.cases import random_boxes
 
     boxes = random_boxes(50, (30, 70)).numpy()
     assert np.array_equal(boxes, random_boxes(50, (30, 70)).numpy())

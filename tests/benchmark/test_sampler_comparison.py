@@ -120,7 +120,7 @@ def test_what_is_labelled_is_not_labelled_again(
 
 def test_truth_of_other_photos_is_refused(folder: Path, tmp_path: Path):
     Image.fromarray(photo("coffee", 64)).save(tmp_path / "coffee.png")
-    with pytest.raises(InputError, match="marks none of these photos"):
+    with pytest.raises(InputError, match="has no ground truth for any of these"):
         compare([Source(str(tmp_path), "coffee.png")], ["ucm"], ["grid-16"], truth=folder)
     with pytest.raises(InputError, match="--demo"):
         compare([], ["ucm"], ["grid-16"])

@@ -1,4 +1,4 @@
-"""A sheet of pictures: photos down, samplers across, every mask drawn over its photo."""
+"""A contact sheet: a row per image, a column per sampler, masks drawn over the images."""
 
 from __future__ import annotations
 
@@ -20,10 +20,18 @@ _PAPER, _INK = (255, 255, 255), (30, 30, 30)
 
 
 def write_sheet(labels: Mapping[str, Path], photos: Sequence[Source], to: Path) -> Path:
-    """Write a JPEG of up to PHOTOS of the photos, the first ones, and return its path.
+    """Write a JPEG of the first images, at most PHOTOS.
 
-    labels: for each sampler's name, the folder of its results for these photos. Raises ImageError
-    if a photo cannot be read.
+    Args:
+        labels: Results folder of these images for each sampler's name.
+        photos: The images.
+        to: The file to write.
+
+    Returns:
+        `to`.
+
+    Raises:
+        ImageError: If an image cannot be read.
     """
     chosen = photos[:PHOTOS]
     small = [_fitted(Image.fromarray(read_image(photo.path).pixels)) for photo in chosen]

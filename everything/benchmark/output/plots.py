@@ -1,4 +1,4 @@
-"""Pictures of a report: latency by stage, against the number of box prompts, against recall."""
+"""Plots: latency by stage, latency over the number of box prompts, recall over latency."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from everything.benchmark.interleaved_runs import READ
 from everything.benchmark.report import SHOWN, Report, Row
-from everything.benchmark.types import BOXES, OURS, Key
+from everything.benchmark.types import BOXES, OWN_PROGRAM, Key
 
 _WIDTH, _BAR = 9.0, 0.3  # inches
 _BETWEEN = 1.6  # bars
@@ -33,7 +33,7 @@ def _saved(figure: Any, path: Path) -> Path:
 
 
 def _figure(height: float) -> tuple[Any, Any]:
-    # Not pyplot: a figure that no window and no global list knows of.
+    # Not pyplot, which keeps figures in a global list and may open a window.
     from matplotlib.figure import Figure
 
     figure = Figure((_WIDTH, height), layout="constrained")
@@ -43,7 +43,7 @@ def _figure(height: float) -> tuple[Any, Any]:
 
 
 def _stage_bars(rows: list[Row]) -> Any:
-    """Variants one below the other, each with a scale of its own: they differ by factors."""
+    """One plot per variant, each with its own scale: variants differ by factors."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
@@ -57,7 +57,7 @@ def _stage_bars(rows: list[Row]) -> Any:
     for axes, (variant, some) in zip(parts, of.items(), strict=True):
         _bars(axes, some, colours)
         axes.set_title(variant, loc="left", fontsize=10)
-    axes.set_xlabel("seconds an image, medians of each stage")
+    axes.set_xlabel("seconds per image, median of each stage")
     drawn = [stage for stage in SHOWN if stage != READ]
     handles = [Rectangle((0, 0), 1, 1, color=colours[stage]) for stage in drawn]
     figure.legend(
@@ -71,7 +71,7 @@ def _bars(axes: Any, rows: list[Row], colours: dict[str, str]) -> None:
     left = [0.0] * len(rows)
     for stage in SHOWN:
         if stage == READ:
-            continue  # it is no part of the latency
+            continue  # not part of the latency
         lengths = [row.seconds.get(stage, 0.0) for row in rows]
         axes.barh(labels, lengths, left=left, color=colours[stage], height=0.7)
         left = [a + b for a, b in zip(left, lengths, strict=True)]
@@ -85,7 +85,7 @@ def _bars(axes: Any, rows: list[Row], colours: dict[str, str]) -> None:
 
 
 def _short(key: Key) -> str:
-    return key.sampler if key.by == OURS else f"{key.sampler}, {key.by}"
+    return key.sampler if key.by == OWN_PROGRAM else f"{key.sampler}, {key.by}"
 
 
 def _against_prompts(rows: list[Row]) -> Any:
@@ -95,13 +95,13 @@ def _against_prompts(rows: list[Row]) -> Any:
         points = sorted(
             (int(row.key.sampler.removeprefix(BOXES)), 1000 * row.latency.median)
             for row in rows
-            if row.key.variant == variant and row.key.by == OURS and row.latency
+            if row.key.variant == variant and row.key.by == OWN_PROGRAM and row.latency
             if row.key.sampler.startswith(BOXES)
         )
         if points:
             axes.plot(*zip(*points, strict=True), marker="o", label=variant)
     axes.set_xlabel("box prompts")
-    axes.set_ylabel("ms an image, encoder included")
+    axes.set_ylabel("ms per image, encoder included")
     axes.set_xlim(left=0)
     axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
     figure.legend(loc="outside lower center", ncols=6, frameon=False)
@@ -118,7 +118,7 @@ def _against_recall(rows: list[Row], recall: dict[Key, float]) -> Any:
             axes.plot(*zip(*points, strict=True), marker="o", linestyle="", label=variant)
         named += [(_short(row.key), point) for row, point in zip(mine, points, strict=True)]
     _spread_out(axes, [r.latency.median for r in rows if r.key in recall and r.latency])
-    axes.set_xlabel("ms an image, median")
+    axes.set_xlabel("ms per image, median")
     axes.set_ylabel("AR@1000")
     axes.margins(0.15)  # for the names beside the points
     _name(axes, named)
@@ -127,7 +127,7 @@ def _against_recall(rows: list[Row], recall: dict[Key, float]) -> Any:
 
 
 def _name(axes: Any, named: list[tuple[str, tuple[float, float]]]) -> None:
-    """Write names beside points: above them, or below where another one's name would be in it."""
+    """Write names above points, or below where they would cover another name."""
     above: list[tuple[float, float]] = []
     for text, point in sorted(named, key=lambda one: -one[1][1]):
         x, y = axes.transData.transform(point)
@@ -138,7 +138,7 @@ def _name(axes: Any, named: list[tuple[str, tuple[float, float]]]) -> None:
 
 
 def _spread_out(axes: Any, latencies: list[float]) -> None:
-    """Give an axis of latencies that differ by factors a logarithmic scale."""
+    """Use a logarithmic axis if latencies differ by factors."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     if max(latencies) > 5 * min(latencies):

@@ -1,4 +1,4 @@
-"""A report as files: tables as Markdown, JSON and CSV, and plots."""
+"""Writes a report as Markdown, JSON, CSV and plots."""
 
 from __future__ import annotations
 

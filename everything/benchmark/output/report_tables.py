@@ -10,7 +10,7 @@ from rich.console import Console
 from everything.benchmark.mask_agreement import Agreement
 from everything.benchmark.output.text_tables import Table, print_tables
 from everything.benchmark.report import FUNNEL, SHOWN, Report, Row, Spread
-from everything.benchmark.types import BOXES, OURS, Key
+from everything.benchmark.types import BOXES, OWN_PROGRAM, Key
 
 _MIB = 2**20
 
@@ -55,16 +55,16 @@ def conditions(report: Report) -> Iterator[str]:
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     yield f"Python {about['python']}, {versions}"
     if kernels := about.get("kernels"):
-        yield f"the decoder's kernels: {kernels}"
+        yield f"decoder kernels: {kernels}"
     else:
-        yield "the decoder's kernels were not built: torch does their work, more slowly"
+        yield "decoder kernels not built: torch is used instead, which is slower"
     if about["environment"]:
         yield ", ".join(f"{name}={value}" for name, value in about["environment"].items())
-    yield f"load of the machine: {about['load']} at the start, {about['load_after']} at the end"
+    yield f"machine load: {about['load']} at the start, {about['load_after']} at the end"
     sizes = [f"{p['name']} {p['width']}x{p['height']}" for p in settings["photos"]]
     yield (
-        f"{len(sizes)} photos, {settings['repeats']} rounds in turns after {settings['warmup']} "
-        f"for warm-up: {', '.join(sizes)}"
+        f"{len(sizes)} images, {settings['repeats']} interleaved rounds after {settings['warmup']} "
+        f"warm-up runs: {', '.join(sizes)}"
     )
     yield from report.notes
 
@@ -77,8 +77,8 @@ def _latencies(report: Report, rows: list[Row]) -> Table:
         cells = lines.setdefault((row.key.variant, row.key.by), {})
         cells[row.key.sampler] = _result(row, lambda r: _spread(r.latency, 1000, ".0f"))
     return Table(
-        "Latency, ms an image from pixels to masks: median (10th, 90th percentile: MLPerf's single "
-        "stream)",
+        "Latency, ms per image from pixels to masks: median (10th, 90th percentile; the 90th is "
+        "MLPerf's single-stream figure)",
         ["model", *samplers],
         [
             [_model(variant, by), *(cells.get(sampler, "-") for sampler in samplers)]
@@ -118,9 +118,9 @@ def _recall(report: Report, rows: list[Row]) -> Table:
 
 def _stages(rows: list[Row]) -> Table:
     return Table(
-        "Stages, ms: medians; total from pixels to masks; images/s one after the other (MLPerf's "
-        "offline)",
-        ["contender", *SHOWN, "total", "images/s"],
+        "Stages, ms: medians; total from pixels to masks; images/s one at a time (MLPerf's "
+        "offline scenario)",
+        ["case", *SHOWN, "total", "images/s"],
         [[str(row.key), *_stage_cells(row)] for row in rows],
     )
 
@@ -134,15 +134,15 @@ def _stage_cells(row: Row) -> list[str]:
 
 def _survival(rows: list[Row]) -> Table:
     return Table(
-        "From prompts to masks: means per image, parts of the candidates; decoder's ms a prompt",
+        "From prompts to masks: means per image (share of candidates); decoder ms per prompt",
         [
-            "contender",
+            "case",
             "prompts",
             "candidates",
             "pass IoU",
             "stable",
             "after NMS",
-            "decode a prompt",
+            "decode per prompt",
         ],
         [[str(row.key), *_survival_cells(row)] for row in rows],
     )
@@ -160,11 +160,11 @@ def _survival_cells(row: Row) -> list[str]:
 
 
 def _memory(report: Report) -> Table:
-    keys = [key for key in report.contenders() if key in report.memory]
-    where = "over all photos" if report.settings.get("apart") else "on the largest photo"
+    keys = [key for key in report.cases() if key in report.memory]
+    where = "over all images" if report.settings.get("apart") else "on the largest image"
     return Table(
-        f"Peak memory {where}, MiB, each in a process of its own",
-        ["contender", "resident, ready", "resident, peak", "GPU, peak"],
+        f"Peak memory {where}, MiB, measured in a separate process each",
+        ["case", "resident, model loaded", "resident, peak", "GPU, peak"],
         [[str(key), *_peak_cells(report, key)] for key in keys],
     )
 
@@ -188,10 +188,11 @@ def _work(report: Report, rows: list[Row]) -> Table:
     """Operations, and the time if everything ran like a large matrix product."""
     rate = report.machine["flops_per_second"]
     return Table(
-        f"Work on the first photo; floors at {rate / 1e9:.0f} GFLOP/s, a matrix product's here",
+        "Operations on the first image; lower bounds: time of as many operations in a matrix "
+        f"product, {rate / 1e9:.0f} GFLOP/s",
         [
-            *("contender", "GFLOP", "floor, ms", "decoder, MFLOP a prompt"),
-            *("floor, ms a prompt", "measured", "times the floor"),
+            *("case", "GFLOP", "bound, ms", "decoder, MFLOP per prompt"),
+            *("bound, ms per prompt", "measured", "measured / bound"),
         ],
         [
             [str(row.key), *_work_cells(report, row.key, rate)]
@@ -219,10 +220,10 @@ def _work_cells(report: Report, key: Key, rate: float) -> list[str]:
 
 
 def _ratios(report: Report) -> Table:
-    header = ["peer", "whole image", "after the encoder", "decoder, per prompt"]
+    header = ["program", "whole image", "after the encoder", "decoder, per prompt"]
     return Table(
-        "Peers' time and memory as multiples of ours: median (10th, 90th percentile) of pairs in "
-        "the same round",
+        "Time and memory of other programs and modes as multiples of this program's default: "
+        "median (10th, 90th percentile) over pairs of runs in the same round",
         [*header, "peak memory", "above the loaded model", "same masks (mean IoU)"],
         [
             [
@@ -243,7 +244,7 @@ def _agreement(found: Agreement | None) -> str:
 
 
 def _model(variant: str, by: str) -> str:
-    return variant if by == OURS else f"{variant}, {by}"
+    return variant if by == OWN_PROGRAM else f"{variant}, {by}"
 
 
 def _result(row: Row, of: Callable[[Row], str]) -> str:
@@ -251,7 +252,7 @@ def _result(row: Row, of: Callable[[Row], str]) -> str:
 
 
 def _short(failure: str) -> str:
-    """OOM stays what it is; of other failures the kind, as the note has the whole."""
+    """Return the kind of a failure; the notes have the whole text."""
     return failure.partition(":")[0]
 
 

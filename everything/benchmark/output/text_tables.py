@@ -21,13 +21,13 @@ class Table:
     rows: list[list[str]]
 
     def markdown(self) -> str:
-        """Return it as Markdown."""
+        """Return the table as Markdown."""
         rule = [":--", *("--:" for _ in self.header[1:])]
         lines = [" | ".join(row) for row in (self.header, rule, *self.rows)]
         return f"**{self.title}**\n\n" + "\n".join(f"| {line} |" for line in lines)
 
     def rich(self) -> RichTable:
-        """Return it for a terminal."""
+        """Return the table for a terminal."""
         table = RichTable(title=self.title, title_justify="left", box=None, pad_edge=False)
         for i, name in enumerate(self.header):
             table.add_column(name, justify="right" if i else "left", overflow="fold")
@@ -37,11 +37,11 @@ class Table:
 
 
 def print_tables(console: Console, found: Sequence[Table], notes: Sequence[str]) -> None:
-    """Print tables, then notes; a file gets them as wide as they are."""
+    """Print tables, then notes; a file gets them at full width."""
     tables = [table.rich() for table in found]
     lines = [Text(f"- {note}") for note in notes]
     if not console.is_terminal:
-        # A file has no edge at which anything must be cut.
+        # Lines of a file need not be cut.
         console = Console(file=console.file, width=_LINE)
         console = Console(file=console.file, width=_widest(console, [*tables, *lines]))
     for table in tables:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from everything.benchmark.types import MALLOC
+from everything.benchmark.types import MALLOC_ENVIRONMENT
 from everything.config import Recipe
 from everything.core.geometry import View
 from everything.core.prompts import Prompts
@@ -65,6 +65,6 @@ def build_killed(recipe: Recipe) -> Pipeline:
 
 def build_tuned(recipe: Recipe) -> Pipeline:
     """The small SAM, but in processes with malloc tuned only."""
-    if not MALLOC.items() <= os.environ.items():
+    if not MALLOC_ENVIRONMENT.items() <= os.environ.items():
         raise ConfigError("malloc is as it is")
     return Pipeline(SamModel(blob_sam()), Grid(), recipe)

@@ -1,4 +1,4 @@
-"""Contenders: a variant with a sampler, by this program or by another, ready to be timed."""
+"""Benchmark cases: a variant with a sampler, by this program or by another, to be timed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from everything.benchmark.types import BOXES, MALLOC, TUNED, WAYS, Build, Contender, Key, Run
+from everything.benchmark.types import (
+    BOXES,
+    MALLOC_ENVIRONMENT,
+    MALLOC_SUFFIX,
+    OWN_MODES,
+    BenchmarkCase,
+    Build,
+    Key,
+    Run,
+)
 from everything.config import Filters, Nms, Recipe
 from everything.core.geometry import Size
 from everything.core.masks import Masks
@@ -25,7 +34,7 @@ from everything.samplers import SAMPLERS
 
 @dataclass(frozen=True)
 class RandomBoxes:
-    """A sampler that asks about the same random boxes whenever the view has the same size."""
+    """A sampler that prompts with random boxes, the same ones for views of the same size."""
 
     count: int
 
@@ -52,39 +61,41 @@ def boxes_asked(sampler: str) -> int | None:
         return None
     number = sampler.removeprefix(BOXES)
     if not number.isdecimal() or int(number) < 1:
-        raise ConfigError(f"sampler {sampler!r}: box prompts are asked for as boxes-50")
+        raise ConfigError(
+            f"sampler {sampler!r}: write box prompts as boxes-N, for example boxes-50"
+        )
     return int(number)
 
 
 def without_filters(recipe: Recipe) -> Recipe:
-    """Return the recipe with nothing dropped: a box prompt's mask is wanted whatever it is."""
+    """Return the recipe without filters and NMS: every box prompt keeps its mask."""
     filters = Filters(pred_iou_thresh=0, stability_score_thresh=0)
     return recipe.model_copy(update={"filters": filters, "nms": Nms(kind="none")})
 
 
-def another_way(recipe: Recipe, way: str) -> Recipe:
-    """Return the recipe as one of WAYS changes it."""
+def with_own_mode(recipe: Recipe, mode: str) -> Recipe:
+    """Return the recipe with the settings of one of OWN_MODES."""
     changed = {
         group: getattr(recipe, group).model_copy(update=settings)
-        for group, settings in WAYS[way].items()
+        for group, settings in OWN_MODES[mode].items()
     }
     return recipe.model_copy(update=changed)
 
 
 class Loader:
-    """Makes contenders; variants are loaded once, however many samplers and peers use them."""
+    """Loads cases; each variant is loaded once for all samplers and programs that use it."""
 
     def __init__(self) -> None:
         self._pipelines: dict[str, Pipeline] = {}
 
-    def __call__(self, spec: Spec) -> Contender:
-        """Return the contender; raises WeightsError, and ConfigError if a peer cannot do it."""
+    def __call__(self, spec: Spec) -> BenchmarkCase:
+        """Return the case; raises WeightsError, and ConfigError if a peer cannot do it."""
         pipeline = self._pipeline(spec)
-        if spec.key.is_ours:
-            return Contender(spec.key, ours(pipeline))
+        if spec.key.is_own:
+            return BenchmarkCase(spec.key, own_run(pipeline))
         from everything.benchmark.reference_tools import PEERS
 
-        return Contender(spec.key, PEERS[spec.key.program].prepare(pipeline))
+        return BenchmarkCase(spec.key, PEERS[spec.key.program].prepare(pipeline))
 
     def _pipeline(self, spec: Spec) -> Pipeline:
         recipe = spec.recipe
@@ -105,7 +116,7 @@ def _sampler(spec: Spec) -> Sampler:
     return made
 
 
-def ours(pipeline: Pipeline) -> Run:
+def own_run(pipeline: Pipeline) -> Run:
     """Return this program's own everything mode."""
 
     def run(pixels: NDArray[np.uint8], timer: StageTimer) -> list[Rle]:
@@ -116,9 +127,12 @@ def ours(pipeline: Pipeline) -> Run:
 
 @dataclass(frozen=True)
 class Spec:
-    """A contender before it is loaded; can be sent to another process.
+    """A case before it is loaded; can be sent to another process.
 
-    build: makes the pipeline of a recipe.
+    Args:
+        key: Names the case.
+        recipe: Its settings.
+        build: Builds the pipeline of a recipe.
     """
 
     key: Key
@@ -127,5 +141,5 @@ class Spec:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that its process has to begin with."""
-        return MALLOC if self.key.by.endswith(TUNED) else {}
+        """Environment variables that its process must be started with."""
+        return MALLOC_ENVIRONMENT if self.key.by.endswith(MALLOC_SUFFIX) else {}
