@@ -1,7 +1,7 @@
-"""The door to the compiled kernels (everything/kernels/), which may or may not have been built.
+"""Load the compiled kernels, if they were built.
 
-They are built when the package is installed, if there is a C++ compiler. Everything they do, torch
-and numpy do as well, in some more time; nothing is computed by them alone.
+They are built when the package is installed, if there is a C++ compiler. Without them, torch and
+numpy do the same more slowly.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TILE: int = 1 if kernels is None else kernels.TILE
 
 @contextmanager
 def set_aside() -> Iterator[None]:
-    """Do without the kernels meanwhile, on images not yet prepared: to count torch's operations."""
+    """Switch the kernels off for images prepared meanwhile, to count torch's operations."""
     global kernels
     kept, kernels = kernels, None
     try:
