@@ -23,7 +23,7 @@ from everything.config import Level
 from everything.core.mask_hierarchy import LEVELS, levels_of
 from everything.core.sa1b import Annotation
 from everything.export.run import export
-from everything.io.results.original_image import photo_of
+from everything.io.results.original_image import original_image
 from everything.io.results.reader import Results
 from everything.report.build import write_report
 from everything.report.overlay import overlay, palette
@@ -56,7 +56,7 @@ def objects(results: Results) -> Pixels:
     row = []
     for key in (ASTRONAUT, COINS, ROCKET):
         result = results.read(key)
-        image = photo_of(results, key, result)
+        image = original_image(results, key, result)
         wholes = [
             annotation
             for annotation in at_level(result.annotations, "whole")
@@ -78,7 +78,7 @@ def demo(results: Results) -> Pixels:
     row = []
     for key in (ASTRONAUT, COFFEE, CAT, ROCKET):
         result = results.read(key)
-        row.append(overlay(photo_of(results, key, result), result.annotations))
+        row.append(overlay(original_image(results, key, result), result.annotations))
     return stacked([row], 1674)
 
 
@@ -87,14 +87,14 @@ def levels(results: Results) -> Pixels:
     rows = []
     for key in (COFFEE, ZIDANE, ROCKET):
         result = results.read(key)
-        image = photo_of(results, key, result)
+        image = original_image(results, key, result)
         rows.append([overlay(image, at_level(result.annotations, level)) for level in LEVELS])
     return stacked(rows, 900)
 
 
 def exported(results: Results, work: Path) -> Pixels:
     """An image with its masks as they are, and as read from COCO, panoptic PNGs and YOLO."""
-    image = photo_of(results, COFFEE, results.read(COFFEE))
+    image = original_image(results, COFFEE, results.read(COFFEE))
     readers: dict[str, Callable[[Path, Pixels], Pixels]] = {
         "coco": from_coco,
         "panoptic": from_panoptic,

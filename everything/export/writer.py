@@ -153,7 +153,7 @@ def labelled_images(
             found = [one for one, its in zip(found, levels, strict=True) if its == level]
         fidelity.left_out += len(result.annotations) - len(found)
         fidelity.images += 1
-        find = partial(results.photo, key, result.name)
+        find = partial(results.image, key, result.name)
         yield LabelledImage(
             number, printable(result.name), stems[number - 1], result.size, found, find
         )

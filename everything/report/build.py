@@ -33,7 +33,7 @@ from PIL import Image
 from everything.core.file_names import as_text, printable
 from everything.core.stage_timer import STAGES
 from everything.errors import ImageError, InputError, StoreError
-from everything.io.results.original_image import photo_of
+from everything.io.results.original_image import original_image
 from everything.io.results.reader import Result, Results
 from everything.io.storage.locations import Location, Url, located
 from everything.report.mask_data import script_rows
@@ -184,7 +184,7 @@ def _photo(
     for folder, result in zip(results, found, strict=True):
         if result is not None:
             try:
-                return photo_of(folder, key, result, PREVIEW), ""
+                return original_image(folder, key, result, PREVIEW), ""
             except ImageError as error:
                 reasons.append(printable(str(error)))
     first = next(result for result in found if result is not None)

@@ -16,7 +16,7 @@ from everything.core import rle
 from everything.core.file_names import printable
 from everything.core.sa1b import Annotation
 from everything.errors import InputError
-from everything.io.results.original_image import photo_of
+from everything.io.results.original_image import original_image
 from everything.io.results.reader import Results
 from everything.io.storage.locations import Location
 
@@ -108,7 +108,7 @@ def write_overlays(
 
 def _write_one(results: Results, key: str, target: Path) -> Path:
     result = results.read(key)
-    pixels = photo_of(results, key, result)
+    pixels = original_image(results, key, result)
     target.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(overlay(pixels, result.annotations)).save(target)
     return target

@@ -19,7 +19,7 @@ from everything.core.protocols import Model
 from everything.detectors.prompt_head import FINER, UNIT, PromptHead, cells
 from everything.errors import InputError
 from everything.io.datasets.label_maps import Truth, labels_from_masks, read_truth
-from everything.io.results.original_image import photo_of
+from everything.io.results.original_image import original_image
 from everything.io.results.reader import Results
 from everything.training.loop import Budget, Loop, run
 from everything.training.optimizers import Optimisers
@@ -152,9 +152,9 @@ def own_labels(folder: Path) -> Iterator[Truth]:
     results = Results(folder)
     for key in results.files:
         result = results.read(key)
-        if results.photo(key, result.name) is None:
+        if results.image(key, result.name) is None:
             raise InputError(f"{result.name}: the photo is not where it was labelled: move it back")
-        pixels = photo_of(results, key, result)
+        pixels = original_image(results, key, result)
         rles = [annotation["segmentation"] for annotation in result.annotations]
         labels = labels_from_masks(rle.decode(rles, result.size), result.size)
         # Where no mask is there may still be an object, unless hardly anything is left.

@@ -72,7 +72,7 @@ def test_sa1b_tars_come_in_and_all_commands_work_on_them(tmp_path: Path):
     assert list(results.files) == ["sa_1.jpg", "sa_2.jpg", "sa_3.jpg"]
     for key, number in zip(results.files, (1, 2, 3), strict=True):
         assert results.read(key).annotations == sa1b(number)["annotations"]
-        assert results.photo(key, key) == Source(str(photos), key)
+        assert results.image(key, key) == Source(str(photos), key)
     assert write_report(out).is_file()
     assert export(out, "coco", tmp_path / "coco").masks == 21
     assert evaluate(out, out, boundaries=False).ar["100"] == 1.0
@@ -92,7 +92,7 @@ def test_a_bucket_can_be_the_results_folder(tmp_path: Path):
 def test_photos_stay_in_the_tar_if_no_place_is_given(tmp_path: Path):
     write_tar(tmp_path / "x.tar", members(1))
     assert import_labels([tmp_path / "x.tar"], tmp_path / "labels").unpacked == 0
-    assert Results(tmp_path / "labels").photo("sa_1.jpg", "sa_1.jpg") is None
+    assert Results(tmp_path / "labels").image("sa_1.jpg", "sa_1.jpg") is None
     assert not list(tmp_path.rglob("*.jpg"))
 
 
@@ -107,7 +107,7 @@ def test_what_was_exported_as_coco_comes_back(tmp_path: Path, polygons: bool):
     for key in before.files:
         was = [a for a in before.read(key).annotations if a["area"]]
         now = after.read(key).annotations
-        assert after.photo(key, key) is not None
+        assert after.image(key, key) is not None
         for name in ("area", "bbox", "predicted_iou", "stability_score"):
             assert [a[name] for a in now] == [a[name] for a in was]
         size = before.read(key).size

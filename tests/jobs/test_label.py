@@ -300,7 +300,7 @@ def test_a_folder_that_goes_away_ends_the_job(tmp_path: Path, workers: int) -> N
                 out.rename(tmp_path / "elsewhere")
             yield source
 
-    with pytest.raises(StoreError, match="the folder has gone"):
+    with pytest.raises(StoreError, match="the folder is gone"):
         label(listing, out, RECIPE, workers=workers, build=build, preview=False)
     (tmp_path / "elsewhere").rename(out)
     assert run(photos, out).exit_code == 0

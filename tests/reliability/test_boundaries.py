@@ -89,7 +89,7 @@ def test_names_of_members_and_rows_stay_inside(tmp_path: Path, make, name: str) 
             "FILE:///etc/passwd"],
 )  # fmt: skip
 def test_only_places_that_are_meant(url: str) -> None:
-    with pytest.raises(InputError, match="not a place for photos or results"):
+    with pytest.raises(InputError, match="images and results cannot be stored there"):
         located(url)
 
 

@@ -72,5 +72,5 @@ def test_a_store_in_memory_has_no_other_processes(tmp_path: Path) -> None:
     label(partial(list_inputs, [tmp_path]), root, RECIPE, build=build, preview=False, console=quiet)
     assert list(results(root)) == ["0.png.json"]
     for processes in ({"workers": 2}, {"executor": Cluster().run}):
-        with pytest.raises(ConfigError, match="in one process's memory: give a folder or a"):
+        with pytest.raises(ConfigError, match="visible to one process only: give a folder or a"):
             label(partial(list_inputs, [tmp_path]), root, RECIPE, build=build, **processes)

@@ -93,7 +93,7 @@ def run(photos: Path, out: Path, then: Callable[[], object] | None = None) -> Su
 
 def one_line(error: StoreError, reason: str, out: Path) -> None:
     assert str(error) == (
-        f"{out}: cannot be used ({reason}): mend that and run the same command again, it continues"
+        f"{out}: cannot be used ({reason}): fix that, then rerun the same command to resume"
     )
 
 
@@ -215,7 +215,7 @@ def test_a_folder_that_is_deleted(
     else:
         with pytest.raises(StoreError) as caught:
             run(photos, out, delete)
-        one_line(caught.value, "the folder has gone", out)
+        one_line(caught.value, "the folder is gone", out)
         assert deleted.wait(60)
         assert out.exists() is (what != ".")
     assert run(photos, out).exit_code == 3

@@ -54,7 +54,7 @@ def test_a_photo_that_is_gone_is_said_to_be(tmp_path: Path):
     out = write_labels(tmp_path / "out", tmp_path / "p", {"a.png": MASKS})
     (tmp_path / "p" / "a.png").unlink()
     page = write_report(out)
-    assert "not there any more" in index_of(page)["photos"][0]["missing"]
+    assert "the image is not found" in index_of(page)["photos"][0]["missing"]
     (tmp_path / "moved").mkdir()
     Image.new("RGB", (40, 30)).save(tmp_path / "moved" / "a.png")
     assert index_of(write_report(out, photos=tmp_path / "moved"))["photos"][0]["missing"] == ""

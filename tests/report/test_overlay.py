@@ -10,7 +10,7 @@ from skimage.color import rgb2lab
 
 from everything.core import rle
 from everything.errors import ImageError
-from everything.io.results.original_image import photo_of
+from everything.io.results.original_image import original_image
 from everything.io.results.reader import Results
 from everything.report.overlay import overlay, palette, write_overlays
 from tests.labelled import disc, records, write_labels
@@ -109,14 +109,14 @@ def test_large_tiffs_are_read_by_regions(tmp_path: Path):
     write_labels(tmp_path / "out", tmp_path, {"x.tif": [disc((900, 1300), (400, 300), 90)]})
     results = Results(tmp_path / "out")
     result = results.read("x.tif")
-    assert (photo_of(results, "x.tif", result, 400) == pixels).all()
-    small = photo_of(results, "x.tif", result, 100)
+    assert (original_image(results, "x.tif", result, 400) == pixels).all()
+    small = original_image(results, "x.tif", result, 100)
     assert small.shape == (150, 217, 3)
     expected = np.asarray(Image.fromarray(pixels).reduce(6))
     assert np.abs(small.astype(int) - expected).max() <= 1
     Image.fromarray(pixels[:-1]).save(tmp_path / "x.tif")
     with pytest.raises(ImageError, match="when it was labelled"):
-        photo_of(results, "x.tif", result, 100)
+        original_image(results, "x.tif", result, 100)
 
 
 def test_neighbours_in_the_palette_are_told_apart():
@@ -138,5 +138,5 @@ def test_overlays_of_a_folder_mirror_it(tmp_path: Path):
 def test_a_photo_that_has_changed_is_refused(tmp_path: Path):
     labels = write_labels(tmp_path / "out", tmp_path / "p", {"a.png": [disc((30, 40), (9, 9), 5)]})
     Image.new("RGB", (10, 10)).save(tmp_path / "p" / "a.png")
-    with pytest.raises(ImageError, match="10 x 10 px, but 40 x 30 px when it was labelled"):
+    with pytest.raises(ImageError, match="10 x 10 px, but was 40 x 30 px when it was labelled"):
         write_overlays(labels)

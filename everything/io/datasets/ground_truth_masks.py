@@ -22,7 +22,7 @@ from everything.io.datasets.ground_truth import (
     truth_row,
 )
 from everything.io.datasets.label_maps import read_photo
-from everything.io.results.original_image import photo_of
+from everything.io.results.original_image import original_image
 from everything.io.results.reader import Results
 
 _Masks = tuple[NDArray[np.uint8], list[NDArray[np.bool_]]]
@@ -69,7 +69,7 @@ def _sa1b_photos(truth: Results) -> Iterator[_Masks]:
     for key in truth.files:
         result = truth.read(key)
         rows = [truth_row(annotation) for annotation in result.annotations]
-        yield _with_masks(photo_of(truth, key, result), GroundTruth(key, result.size, rows))
+        yield _with_masks(original_image(truth, key, result), GroundTruth(key, result.size, rows))
 
 
 def _with_masks(pixels: NDArray[np.uint8], marked: GroundTruth) -> _Masks:

@@ -1,1 +1,1 @@
-"""Results folders: annotations, manifest and shards, written and read."""
+"""Results folders: annotations, manifest and shards, written and read back."""

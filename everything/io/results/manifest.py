@@ -1,8 +1,8 @@
-"""The manifest of a job: one row per photo.
+"""The manifest of a job: one row per image.
 
-While a job runs, rows are appended to DIR/ledger.jsonl (in an object store they become shards), so
-that a kill costs at most the line that was being written; at its end, and when the next run begins,
-they go into the parquet manifest. Of several rows of a photo the last one counts.
+While a job runs, rows are appended to DIR/ledger.jsonl (in an object store: written as shards of
+the manifest), so that a kill loses at most the line that is being written. At its end, and at the
+start of the next run, they are merged into the parquet manifest. The last row of an image counts.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ import pyarrow.parquet as pq
 
 from everything.core.file_names import as_text, printable
 from everything.core.stage_timer import COUNTS, STAGES
+from everything.errors import reason_of
 from everything.io.storage.bucket import Bucket
-from everything.io.storage.hashed_index import Numbers
+from everything.io.storage.hashed_index import HashedIndex
 from everything.io.storage.local import Folder, Stamp
 
 _LEDGER, _ERRORS, _MANIFEST = "ledger.jsonl", "errors.jsonl", "manifest/part-00000.parquet"
@@ -40,13 +41,30 @@ Status = Literal["done", "failed"]
 
 @dataclass
 class Row:
-    """What became of a photo.
+    """The manifest row of an image.
 
-    folder: where it was found, `name` is relative to it; file, start: as of Source, where it is
-    called otherwise there or is a part of an archive. width, height: upright px. seconds: by
-    stage, with `total`. counts: prompts, decoder_calls, candidates, masks. started, finished:
-    seconds since 1970. attempt: 1 is the first. source_bytes: size of the photo's file. bytes,
-    mtime_ns: stamp of its result. shard: the file that it is in, if not one of its own.
+    Attributes:
+        name: Name of the image, relative to `folder`.
+        status: Whether it has a result.
+        image_id: Number of the name, see file_names.image_id.
+        digest: Digest of the recipe.
+        host: Name of the machine.
+        attempt: Number of the attempt, from 1.
+        started: Start of the attempt, seconds since 1970.
+        finished: End of the attempt, seconds since 1970.
+        folder: The folder in which the image was found.
+        file: As in Source, if the file's name differs from `name` or it is part of an archive.
+        start: As in Source, like `file`.
+        width: Width of the upright image, px.
+        height: Height of the upright image, px.
+        seconds: Seconds by stage, with `total`.
+        counts: Numbers of prompts, decoder_calls, candidates and masks.
+        source_bytes: Size of the image's file.
+        bytes: Size of the result (its stamp).
+        mtime_ns: Modification time of the result (its stamp).
+        shard: The file with the result, if it is not a file of its own.
+        error: Why it failed.
+        notes: What reading the image had to assume.
     """
 
     name: str
@@ -72,13 +90,13 @@ class Row:
     notes: list[str] = field(default_factory=list)
 
     def fail(self, error: str) -> None:
-        """Make it the row of a photo that has no result."""
+        """Turn this into the row of an image that failed."""
         self.status, self.error = "failed", error
         self.bytes = self.mtime_ns = self.shard = None
 
 
 class PriorResult(NamedTuple):
-    """What an earlier run has left about a photo. done: with the recipe that was asked for."""
+    """The state of an image after earlier runs; `done` refers to the requested recipe."""
 
     done: bool
     attempt: int
@@ -88,22 +106,27 @@ class PriorResult(NamedTuple):
 
 
 class PriorResults:
-    """What earlier runs have left about photos, by `as_text` of their names, 64 bytes each.
+    """The state of images after earlier runs, by `as_text` of their names; 64 bytes per image.
 
-    shards: the files that results are in which have none of their own.
+    Args:
+        rows: A table of the columns _KNOWN.
+        digest: Digest of the requested recipe.
+
+    Attributes:
+        shards: The files with results of several images, numbered.
     """
 
     def __init__(self, rows: pa.Table, digest: str) -> None:
         self.shards: dict[str, int] = {}
-        self._numbers = Numbers(self._of(rows, digest), 6)
+        self._index = HashedIndex(self._of(rows, digest), 6)
         self._shards = list(self.shards)
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self._index)
 
     def get(self, name: str) -> PriorResult | None:
-        """Return what is known of a photo, or None if nothing is."""
-        found = self._numbers.get(name)
+        """Return the state of an image, or None if it has no row."""
+        found = self._index.get(name)
         if found is None:
             return None
         done, attempt, source_bytes, size, mtime_ns, shard = found
@@ -125,7 +148,7 @@ class PriorResults:
 
 
 _KNOWN = ("name", "status", "digest", "shard", "attempt", "source_bytes", "bytes", "mtime_ns")
-_ALWAYS = ("name", "status", "attempt", "finished")  # what every row has
+_ALWAYS = ("name", "status", "attempt", "finished")  # never missing
 _SCHEMA = pa.schema(
     [
         ("name", pa.string()),
@@ -154,7 +177,11 @@ _SCHEMA = pa.schema(
 
 
 class Manifest:
-    """The rows of the results in a folder; one job at a time writes them."""
+    """The manifest of a results folder, written by one job at a time.
+
+    Args:
+        folder: The results folder, on disk or in an object store.
+    """
 
     def __init__(self, folder: Folder | Bucket) -> None:
         self._folder = folder
@@ -162,11 +189,15 @@ class Manifest:
         self._began = self._flushed = time.monotonic()
 
     def append(self, *rows: Row) -> None:
-        """Add rows, and a line to errors.jsonl for each that failed; raises StoreError.
+        """Add rows, and a line in errors.jsonl for each failure.
 
-        In an object store nothing can be appended: rows are kept for a while and then written
-        together, at first every few seconds, later less often so that a job of weeks has hundreds
-        of shards and not a million. What a kill loses is had again from the results.
+        Nothing can be appended to an object. In an object store, rows are collected and written
+        together: every few seconds at first, then less and less often, so that a job of weeks
+        writes hundreds of shards and not a million. Rows that a kill loses are restored from the
+        results.
+
+        Raises:
+            StoreError: They cannot be written.
         """
         if isinstance(self._folder, Bucket):
             self._pending += (_flat(vars(row)) for row in rows)
@@ -181,23 +212,27 @@ class Manifest:
             self._folder.append(_ERRORS, b"".join(map(_line, errors)))
 
     def flush(self) -> None:
-        """Write the rows that are kept, as a shard of the manifest; raises StoreError."""
+        """Write the collected rows as a shard of the manifest.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
         if self._pending:
             self._write(_shard_name(), _table(self._pending))
             self._pending = []
         self._flushed = time.monotonic()
 
     def known(self, digest: str) -> PriorResults:
-        """Return what earlier runs have left, and whether it is of the recipe of this digest."""
+        """Return the state of all images after earlier runs; done means with this digest."""
         shards = self._folder.list("manifest", ".parquet")
         return PriorResults(self._merged(shards, {*_KNOWN, *_ALWAYS}).select(_KNOWN), digest)
 
     def table(self) -> pa.Table:
-        """Return the rows, one for each name, in the order of the names."""
+        """Return the rows, one per name, sorted by name."""
         return self._merged(self._folder.list("manifest", ".parquet"))
 
     def _merged(self, shards: list[str], columns: Container[str] = _SCHEMA.names) -> pa.Table:
-        """The rows of shards and of the ledger; of a million of them few columns are held."""
+        """Merge the rows of shards and of ledger.jsonl; `columns` limits memory for millions."""
         wanted = [name for name in _SCHEMA.names if name in columns]
         parts = (*(self._shard(name, wanted) for name in shards), *self._batches())
         table = pa.concat_tables([part.select(wanted) for part in parts])
@@ -207,16 +242,16 @@ class Manifest:
         return table.take(last["row_max"])
 
     def compact(self) -> None:
-        """Write the manifest and errors.jsonl from all rows, and begin a new ledger.
+        """Merge all rows into the manifest and errors.jsonl, and delete ledger.jsonl.
 
-        Killed between its steps it does no harm: rows are then in two places and count once.
+        A kill between the steps does no harm: rows that are in two places count once.
         """
         self.flush()
         shards = self._folder.list("manifest", ".parquet")
         if self._is_compact(shards):
             return
         table = self._merged(shards)
-        # On disk one job at a time is here; elsewhere another one may write shards meanwhile.
+        # On disk one job at a time writes; in a bucket, others may add shards meanwhile.
         whole = _shard_name() if isinstance(self._folder, Bucket) else _MANIFEST
         self._write(whole, table)
         self._folder.write(_ERRORS, _error_lines(table))
@@ -240,11 +275,12 @@ class Manifest:
             table = file.read([name for name in file.schema_arrow.names if name in columns])
             empty = schema.empty_table()
             table = pa.concat_tables([empty, table], promote_options="default").cast(schema)
-            table.validate(full=True)  # text that is none would be an error much later
+            table.validate(full=True)  # invalid text would raise much later
             return table
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-            # What it said can be had again from the results themselves.
-            _log.warning("%s: not a manifest, ignored (%s)", printable(name), printable(str(error)))
+            # Its rows can be restored from the results.
+            reason = printable(reason_of(error))
+            _log.warning("%s: not a manifest, ignored (%s)", printable(name), reason)
             return schema.empty_table()
 
     def _batches(self) -> Iterator[pa.Table]:
@@ -265,17 +301,17 @@ class Manifest:
                 AttributeError,
                 RecursionError,
             ):
-                # A line that a kill has cut: its photo has no row and is looked at again.
+                # A kill has truncated the line: its image has no row and is processed again.
                 continue
 
 
 def _shard_name() -> str:
-    """A name of its own, after all that were there before: of two rows the later one counts."""
+    """Return a unique name that sorts after all earlier ones: the later of two rows counts."""
     return f"manifest/part-{time.time_ns():020}-{uuid.uuid4().hex[:8]}.parquet"
 
 
 def _table(rows: list[dict[str, Any]]) -> pa.Table:
-    """Rows whose values are of other types, in a ledger that something else wrote, are left out."""
+    """Return a table of the rows, without those that have values of unexpected types."""
     try:
         return pa.Table.from_pylist(rows, _SCHEMA)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""The image that a result is about."""
+"""The original image of a result."""
 
 from __future__ import annotations
 
@@ -16,24 +16,29 @@ from everything.io.images.fetch import read_source
 from everything.io.images.tiff_regions import Tiff, open_tiff
 from everything.io.results.reader import Result, Results
 
-_LARGE = 4  # times the side that is wanted: from there on, photos are read by regions
+_LARGE = 4  # images larger than this many times the wanted side are read by regions
 
 
 Pixels = NDArray[np.uint8]
 
 
-def photo_of(results: Results, key: str, result: Result, side: int | None = None) -> Pixels:
-    """Return the upright photo uint8 (H, W, 3) RGB of a result.
+def original_image(results: Results, key: str, result: Result, side: int | None = None) -> Pixels:
+    """Return the image of a result, upright, uint8 (H, W, 3) RGB.
 
-    side: px of the longer side that are enough; photos that are much larger and can be read by
-    regions are made smaller while they are read. Raises ImageError if it is not found, not readable
-    or not of the size that was labelled.
+    Args:
+        results: The results that `result` was read from.
+        key: Its key there.
+        result: The result.
+        side: A longer side in px that suffices. Much larger images whose format allows it are
+            reduced while they are read.
+
+    Raises:
+        ImageError: The image is not found, cannot be read, or has another size than when it was
+            labelled.
     """
-    source, limits = results.photo(key, result.name), Limits()
+    source, limits = results.image(key, result.name), Limits()
     if source is None:
-        raise ImageError(
-            f"{printable(result.name)}: the photo is not there any more: give --photos"
-        )
+        raise ImageError(f"{printable(result.name)}: the image is not found: give --photos")
     raster = None if side is None else open_tiff(source.location, larger_than=_LARGE * side)
     if raster is not None and side is not None:
         with closing(raster):
@@ -48,13 +53,13 @@ def _check_size(size: Size, result: Result, where: str) -> None:
     if size != result.size:
         (h, w), (height, width) = size, result.size
         raise ImageError(
-            f"{where}: is {w} x {h} px, but {width} x {height} px when it was labelled: "
-            "label it again"
+            f"{where}: the image is {w} x {h} px, but was {width} x {height} px when it was "
+            "labelled: label it again"
         )
 
 
 def _reduced(raster: Tiff, factor: int) -> Pixels:
-    """A photo with sides `factor` times shorter, read strip by strip: means of its pixels."""
+    """Return the image reduced by `factor` (means of pixels), read strip by strip."""
     height, width = raster.size
     step = factor * max(1, 1024 // factor)
     strips = [

@@ -1,7 +1,7 @@
-"""Results read back, whoever wrote them and in whatever form.
+"""Reads results in every supported form.
 
-What `everything label` wrote: one JSON a photo or shards of many, on disk or in a bucket, also
-while the job is running; or a folder in SA-1B's format, with or without its photos.
+These are the results of `everything label`, one JSON file per image or shards of many, on disk or
+in a bucket, also while the job is running; and folders in SA-1B's format, with or without images.
 """
 
 from __future__ import annotations
@@ -20,22 +20,26 @@ from everything.core.file_names import as_text, is_inside, printable
 from everything.core.geometry import Size
 from everything.core.sa1b import Annotation, check_annotations, check_timing, size_of
 from everything.core.stage_timer import STAGES
-from everything.errors import InputError
+from everything.errors import InputError, reason_of
 from everything.io.images.sources import Source
 from everything.io.results.manifest import Manifest
 from everything.io.results.shards import FORMS, Shard
 from everything.io.results.writer import folder_at
 from everything.io.storage.locations import Location, Url, filesystem, is_file, with_retries
 
-_OPEN = 4  # shards that are held; results are read in the order of their shards
+_OPEN = 4  # shards kept in memory; results are read in the order of their shards
 
 
 @dataclass(frozen=True)
 class Result:
-    """The masks of one photo.
+    """The annotations of one image.
 
-    name: of the photo, relative. size: (H, W) px. annotations: SA-1B's records. timing: seconds
-    per stage and counts, empty in files that are not ours. recipe: empty likewise.
+    Attributes:
+        name: Relative name of the image.
+        size: (H, W) of the image in px.
+        annotations: SA-1B's records.
+        timing: Seconds per stage, and counts; empty if another program wrote the file.
+        recipe: The recipe that was used; empty if another program wrote the file.
     """
 
     name: str
@@ -45,42 +49,50 @@ class Result:
     recipe: dict[str, Any] = field(default_factory=dict)
 
     def seconds(self) -> list[float]:
-        """Return the seconds of every stage, in the order of clock.STAGES."""
+        """Return the seconds of every stage, in the order of stage_timer.STAGES."""
         return [float(self.timing.get(stage, 0.0)) for stage in STAGES]
 
 
 class Results:
-    """A folder or bucket of results: ours (annotations/**), or SA-1B's (**/*.json).
+    """The results in a folder or bucket.
 
-    photos: where the photos are, if they are neither where the manifest says nor beside the
-    annotations. Raises InputError if nothing is there.
+    They are those of `everything label` (annotations/**) or in SA-1B's format (**/*.json).
+
+    Args:
+        root: The folder or bucket.
+        images: The folder of the images, if they are neither where the manifest says nor beside
+            the annotations.
+
+    Raises:
+        InputError: There are no results.
     """
 
-    def __init__(self, root: Location, photos: Location | None = None) -> None:
-        self.root, self._photos = root, photos
+    def __init__(self, root: Location, images: Location | None = None) -> None:
+        self.root, self._images = root, images
         self._folder = folder_at(root)
         self._lock, self._open = Lock(), OrderedDict[str, Shard]()
         if isinstance(root, Path) and not root.is_dir():
             raise InputError(
-                f"{printable(root)}: no such folder: give what `everything label` wrote"
+                f"{printable(root)}: no such folder: give the output of `everything label`"
             )
-        self._home = "annotations" if self._is_ours() else ""
+        self._home = "annotations" if self._has_annotations() else ""
         if isinstance(root, Url) and not self._home and not self.files:
             raise InputError(
-                f"{printable(root)}: nothing is there: give what `everything label` wrote"
+                f"{printable(root)}: no results there: give the output of `everything label`"
             )
 
-    def _is_ours(self) -> bool:
+    def _has_annotations(self) -> bool:
+        """Tell whether `everything label` wrote these results."""
         if isinstance(self.root, Path) and (self.root / "annotations").is_dir():
             return True
         return self._folder.stamp("recipe.yaml") is not None
 
     @cached_property
     def files(self) -> dict[str, str]:
-        """Of every photo with a result its key and the file that has it, relative to the root.
+        """The file with the result of each image, relative to the root, by the result's key.
 
-        Keys are names of photos, or SA-1B's file names without `.json`. Sorted, but photos of one
-        shard follow each other.
+        Keys are names of images, or SA-1B's file names without `.json`. They are sorted, except
+        that images of one shard are consecutive.
         """
         found, shards, start = dict[str, str](), set[str](), len(self._home) + bool(self._home)
         for name in self._folder.names(self._home):
@@ -96,7 +108,10 @@ class Results:
         return {key: found[key] for key in keys}
 
     def _sharded(self, shards: set[str]) -> dict[str, str]:
-        """Which shard counts of each photo: the one of its row; others may be of earlier tries."""
+        """The shard with the valid result of each image, which is the one in its manifest row.
+
+        Other shards may have results of earlier attempts.
+        """
         rows = self._manifest
         of = zip(rows["name"].to_pylist(), rows["shard"].to_pylist(), strict=True)
         found = {name: shard for name, shard in of if shard in shards} if shards else {}
@@ -109,7 +124,7 @@ class Results:
         return found
 
     def load(self) -> None:
-        """Read the list of files, the manifest and the failures now, for use by many threads."""
+        """Read the list of files, the manifest and the failures now, before threads share them."""
         _ = (self.files, self._rows, self.failures)
 
     def __len__(self) -> int:
@@ -119,7 +134,11 @@ class Results:
         return (self.read(key) for key in self.files)
 
     def read(self, key: str) -> Result:
-        """Return one result; raises InputError if the file is not in SA-1B's format."""
+        """Return one result.
+
+        Raises:
+            InputError: The file is not in SA-1B's format.
+        """
         file = self.files[key]
         try:
             if file.endswith(".json"):
@@ -129,12 +148,12 @@ class Results:
             raise self._broken(file, error) from error
 
     def where(self, key: str) -> str:
-        """Return what messages call the file that a result is in."""
+        """Return the path or URL of a result's file, for messages."""
         return printable(f"{self.root}/{self.files[key]}")
 
     def _broken(self, file: str, error: Exception) -> InputError:
-        reason = printable(f"not an annotation file ({type(error).__name__}: {error})")
-        return InputError(f"{printable(f'{self.root}/{file}')}: {reason}: label the photo again")
+        reason = printable(f"not an annotation file ({type(error).__name__}: {reason_of(error)})")
+        return InputError(f"{printable(f'{self.root}/{file}')}: {reason}: label the image again")
 
     def _shard(self, file: str) -> Shard:
         with self._lock:
@@ -144,14 +163,14 @@ class Results:
                     self._open.popitem(last=False)
             return self._open[file]
 
-    def photo(self, key: str, name: str) -> Source | None:
-        """Return where the photo of a result is, or None if it is in none of the known places.
+    def image(self, key: str, name: str) -> Source | None:
+        """Return the source of a result's image, or None if it is not found.
 
-        Of one far away that the manifest names, only reading it tells whether it is still there.
+        A remote image that the manifest names is returned without a check that it still exists.
         """
         if not is_inside(name):
-            return None  # an annotation file must not make us show any file of the machine
-        if self._photos is not None and (_is_there(source := Source(str(self._photos), name))):
+            return None  # an annotation file must not expose other files of this machine
+        if self._images is not None and (_is_there(source := Source(str(self._images), name))):
             return source
         listed = self._listed(name)
         if listed is not None and (isinstance(listed.location, Url) or _is_there(listed)):
@@ -178,7 +197,7 @@ class Results:
 
     @cached_property
     def failures(self) -> dict[str, str]:
-        """The reason of each photo that failed and has no result, by name."""
+        """The error of each image that failed and has no result, by name."""
         columns = ("name", "status", "error")
         rows = zip(*(self._manifest[column].to_pylist() for column in columns), strict=True)
         reasons = {name: error for name, status, error in rows if status == "failed"}

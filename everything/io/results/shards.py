@@ -1,7 +1,7 @@
-"""Results of many photos in one file: parquet with a row a photo, or tar with its JSON files.
+"""Shards: the results of many images in one file, either parquet (one row per image) or tar (JSON).
 
-A million small objects are slow to list and dear to keep; a shard has the photos of one block of a
-job. Both forms give back the documents of everything/io/results/writer.py without loss.
+A million small objects are slow to list and expensive to store; a shard holds the images of one
+block of a job. Both forms preserve the documents of everything/io/results/writer.py exactly.
 """
 
 from __future__ import annotations
@@ -48,7 +48,12 @@ _SCHEMA = pa.schema(
 
 
 def pack(form: str, contents: Mapping[str, bytes]) -> bytes:
-    """Return a shard of results, given as the JSON of each by its photo's name."""
+    """Return the bytes of a shard.
+
+    Args:
+        form: One of FORMS.
+        contents: The JSON of each result by the name of its image.
+    """
     buffer = io.BytesIO()
     if form == "parquet":
         rows = [_row(json.loads(content)) for content in contents.values()]
@@ -63,9 +68,10 @@ def pack(form: str, contents: Mapping[str, bytes]) -> bytes:
 
 
 class Shard(Mapping[str, _Document]):
-    """The documents of a shard by `as_text` of their photos' names, each made when asked for.
+    """The documents of a shard by `as_text` of their images' names, each decoded on access.
 
-    Raises ValueError if the content is no shard.
+    Raises:
+        ValueError: The content is not a shard.
     """
 
     def __init__(self, form: str, content: bytes) -> None:
@@ -80,10 +86,15 @@ class Shard(Mapping[str, _Document]):
                 self._table = None
                 self._at = dict(_members(content))
         except (pa.ArrowException, tarfile.TarError, OSError, KeyError) as error:
-            raise _none(error) from error
+            raise _not_a_shard(error) from error
 
     def __getitem__(self, name: str) -> _Document:
-        """Return a document; raises KeyError if there is none, ValueError if it is broken."""
+        """Return the document of an image.
+
+        Raises:
+            KeyError: There is none.
+            ValueError: It is damaged.
+        """
         at = self._at[name]
         try:
             if self._table is not None:
@@ -91,7 +102,7 @@ class Shard(Mapping[str, _Document]):
             document: _Document = json.loads(self._content[at])
             return document
         except (KeyError, TypeError) as error:
-            raise _none(error) from error
+            raise _not_a_shard(error) from error
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._at)
@@ -107,7 +118,7 @@ def _members(content: bytes) -> Iterator[tuple[str, slice]]:
             yield as_text(member.name.removesuffix(".json")), slice(member.offset_data, end)
 
 
-def _none(error: Exception) -> ValueError:
+def _not_a_shard(error: Exception) -> ValueError:
     return ValueError(f"not a shard ({error})")
 
 

@@ -1,12 +1,12 @@
-"""Where results live and what makes one valid.
+"""The layout of a results folder, and what makes a result valid.
 
-DIR/recipe.yaml            the one recipe of everything in DIR, and its digest
-DIR/annotations/NAME.json  one photo's masks: SA-1B's fields, then `recipe`, `notes` if reading it
-                           took a guess, and `timing`
-DIR/annotations/*.parquet  or *.tar: shards of many photos, where the recipe asks for them
-DIR/label_maps/NAME.png    the masks without overlaps, uint16, where the recipe asks for it
-DIR/manifest/*.parquet     one row per photo; while a job runs also DIR/ledger.jsonl
-DIR/errors.jsonl           one line per photo that failed
+DIR/recipe.yaml            the recipe of all results in DIR, and its digest
+DIR/annotations/NAME.json  the masks of one image: SA-1B's fields, then `recipe`, `notes` if reading
+                           the image required an assumption, and `timing`
+DIR/annotations/*.parquet  or *.tar: shards of many images, if the recipe asks for them
+DIR/label_maps/NAME.png    the masks without overlaps, uint16, if the recipe asks for them
+DIR/manifest/*.parquet     one row per image; while a job runs also DIR/ledger.jsonl
+DIR/errors.jsonl           one line per image that failed
 """
 
 from __future__ import annotations
@@ -40,21 +40,29 @@ _Document = dict[str, Any]
 
 
 def folder_at(root: Location, permit: str = "") -> Folder | Bucket:
-    """Return what writes there, for the job whose permit is given.
+    """Return the results folder at a location.
 
-    Raises InputError for a URL whose package is not installed.
+    Args:
+        root: A folder on disk or the URL of one in an object store.
+        permit: The permit of the job on whose behalf this process writes.
+
+    Raises:
+        InputError: The URL cannot be written to, or the package for it is not installed.
     """
     if not isinstance(root, Url):
         return Folder(root)
     if root.startswith("http"):
-        raise InputError(f"{printable(root)}: results cannot be written to the web: give a bucket")
+        raise InputError(f"{printable(root)}: results cannot be written over HTTP: give a bucket")
     return Bucket(root, permit)
 
 
 class Store:
     """The results of one recipe in one folder, on disk or in an object store.
 
-    permit: of the job that has the folder open in another process.
+    Args:
+        root: The folder.
+        recipe: The recipe of its results.
+        permit: The permit of the job that has the folder open in another process.
     """
 
     def __init__(self, root: Location, recipe: Recipe, permit: str = "") -> None:
@@ -66,24 +74,28 @@ class Store:
         self._about_recipe = _json(recipe.model_dump(mode="json") | {"digest": self.digest})
 
     def must_be_shared(self) -> None:
-        """Raise ConfigError if other processes would not see what is here."""
+        """Raise ConfigError if other processes cannot see this folder."""
         if not self.folder.is_shared:
             where = printable(self.folder.root)
-            raise ConfigError(f"{where}: is in one process's memory: give a folder or a bucket")
+            raise ConfigError(f"{where}: visible to one process only: give a folder or a bucket")
 
     @contextmanager
     def opened(self, overwrite: bool = False) -> Iterator[None]:
-        """Hold the folder for one job, cleaned and with its recipe in it.
+        """Lock the folder for one job, delete leftovers and write its recipe.
 
-        overwrite: results that are there are removed first. Raises StoreError if another job
-        holds it, it has results of another recipe, or it cannot be written.
+        Args:
+            overwrite: Delete existing results first.
+
+        Raises:
+            StoreError: Another job is writing there, the folder has results of another recipe, or
+                it cannot be written.
         """
         self.folder.create()
         with self.folder.locked():
             self.folder.clean()
             if overwrite:
                 self.folder.remove(*_RESULTS, _RECIPE)
-            self._settle_recipe()
+            self._write_or_check_recipe()
             yield
             self.folder.clean()
 
@@ -95,11 +107,24 @@ class Store:
         timing: Callable[[], Mapping[str, float]],
         notes: Sequence[str] = (),
     ) -> Stamp:
-        """Write the result of a photo of (height, width) px.
+        """Write the result of an image; one that belongs in a shard is written by `flush`.
 
-        timing: asked when all but it is written. notes: of its row, which a kill can lose. For
-        equal masks the bytes are equal but for the timing. In a shard it is written by `flush`.
-        Raises what Folder.write raises.
+        Equal masks give equal bytes, except for the timing.
+
+        Args:
+            name: Name of the image.
+            size: (height, width) of the image in px.
+            annotations: SA-1B's records.
+            timing: Returns the timing; called after everything else is written, so that it can
+                include the time of writing.
+            notes: The notes of the image's row, which a kill can lose.
+
+        Returns:
+            The stamp of the result.
+
+        Raises:
+            ImageError: Only this name cannot be written.
+            StoreError: Nothing can be written.
         """
         about = {
             "image_id": image_id(name),
@@ -120,7 +145,7 @@ class Store:
         return Stamp(len(self._held[name]), 0)
 
     def flush(self) -> tuple[str, Stamp] | None:
-        """Write the results that are held as one shard, and return its name and stamp."""
+        """Write the collected results as one shard, and return its name and stamp."""
         if not self._held:
             return None
         form, contents = self.recipe.output.form, self._held
@@ -130,7 +155,7 @@ class Store:
         return name, self.folder.write(name, [pack(form, contents)])
 
     def shards(self, known: Container[str]) -> Iterator[tuple[str, Stamp, list[_Document]]]:
-        """Yield the shards that are not known, with their complete documents of this recipe."""
+        """Yield name, stamp and complete documents of this recipe of each shard not in `known`."""
         form = self.recipe.output.form
         for name in self.folder.list("annotations", f".{form}"):
             stamp = self.folder.stamp(name)
@@ -140,32 +165,32 @@ class Store:
                     yield name, stamp, [d for d in found if d["recipe"]["digest"] == self.digest]
 
     def put_label_map(self, name: str, label_map: NDArray[np.uint16]) -> None:
-        """Write a map of masks without overlaps, uint16 (H, W); raises as `put` does."""
+        """Write a label map (masks without overlaps), uint16 (H, W); raises as `put` does."""
         buffer = io.BytesIO()
         Image.fromarray(label_map).save(buffer, "PNG")
         self.folder.write(_label_map(name), [buffer.getvalue()])
 
     def get(self, name: str) -> _Document | None:
-        """Return the result of a photo if it is complete and of this recipe, else None."""
+        """Return the result of an image if it is complete and of this recipe, else None."""
         document = read_document(self.folder.read(_annotations(name)) or b"")
         if document is None or document["recipe"].get("digest") != self.digest:
             return None
         return document if self._has_label_map(name) else None
 
     def cache_listing(self) -> None:
-        """Let `stamp` and `is_untouched` answer from what is there now, where that is quicker."""
+        """List the folder once for `stamp` and `is_untouched`, if that is faster."""
         self.folder.cache_listing("annotations", "label_maps")
 
     def discard(self, name: str) -> None:
-        """Remove the result of a photo that is to be done again, if there is one."""
+        """Delete the result of an image that is to be processed again, if there is one."""
         self.folder.delete(_annotations(name))
 
     def stamp(self, name: str) -> Stamp | None:
-        """Return the stamp of a photo's result, or None where there is none."""
+        """Return the stamp of an image's result, or None if there is none."""
         return self.folder.stamp(_annotations(name))
 
     def is_untouched(self, name: str, stamp: Stamp, shard: str | None = None) -> bool:
-        """Say whether a photo's result is still the file that got this stamp when written."""
+        """Tell whether an image's result has not changed since it was written with this stamp."""
         there = self.stamp(name) if shard is None else self.folder.stamp(shard)
         return there == stamp and self._has_label_map(name)
 
@@ -173,7 +198,7 @@ class Store:
         wanted = self.recipe.output.label_map
         return not wanted or self.folder.stamp(_label_map(name)) is not None
 
-    def _settle_recipe(self) -> None:
+    def _write_or_check_recipe(self) -> None:
         written = self.folder.read(_RECIPE)
         if written is None:
             content = self.recipe.model_dump(mode="json")
@@ -182,14 +207,14 @@ class Store:
             self.folder.write(_RECIPE, [text.encode()])
         elif _digest(written) != self.digest:
             raise StoreError(
-                f"{printable(self.folder.root)}: holds results of another recipe "
+                f"{printable(self.folder.root)}: has results of another recipe "
                 f"({_differences(written, self.recipe)}): give another --out, or --overwrite to "
                 "replace them"
             )
 
 
 def read_document(content: bytes) -> _Document | None:
-    """Return a photo's result from the content of its file, or None if that is incomplete."""
+    """Return an image's result from the content of its file, or None if it is incomplete."""
     try:
         document = json.loads(content)
         complete = (

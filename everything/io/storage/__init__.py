@@ -1,1 +1,1 @@
-"""Folders on disk and buckets: where files live, and who may write there."""
+"""Folders on disk and buckets: where files are stored, and which job may write there."""

@@ -1,7 +1,7 @@
-"""A folder of results in an object store, with the methods of everything/io/storage/local.py.
+"""Results in an object store, with the methods of everything/io/storage/local.py.
 
-An object appears whole when its one PUT ends, so nothing is written under another name first. Other
-jobs are kept out by a lease (everything/io/storage/lease.py).
+A PUT is atomic, so objects are written under their final name at once. A lease keeps other jobs out
+(everything/io/storage/lease.py).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from functools import partial
 from typing import NoReturn
 
 from everything.core.file_names import is_inside, printable
-from everything.errors import StoreError
-from everything.io.storage.hashed_index import Numbers
+from everything.errors import StoreError, reason_of
+from everything.io.storage.hashed_index import HashedIndex
 from everything.io.storage.lease import Lease, Permit
 from everything.io.storage.local import Stamp
 from everything.io.storage.locations import Url, filesystem, with_retries
@@ -23,37 +23,45 @@ _LEASE = ".lock"
 
 
 class Bucket:
-    """Objects by their names below `root`, with "/".
+    """The objects below a URL, addressed by their names relative to it ("/" between parts).
 
-    permit: of the job on whose behalf they are written, as its own bucket has it while `locked`.
+    Args:
+        root: The URL of a bucket or of a prefix in it.
+        permit: The `permit` of the job on whose behalf this process writes; "" if it writes for
+            none.
     """
-
-    appends = False
 
     def __init__(self, root: Url, permit: str = "") -> None:
         self.root = root
         self.is_shared = not root.startswith("memory:")
         self._files, self._home = filesystem(root)
-        self._stock: dict[str, Numbers] = {}
+        self._listings: dict[str, HashedIndex] = {}
         lease = (self._files, self.url(_LEASE), root)
         self._permit = Permit(*lease, permit) if permit else None
 
     @property
     def permit(self) -> str:
-        """What lets other processes write for the job that holds the bucket; "" if none does."""
+        """The token with which other processes write for the job that holds the bucket.
+
+        "" if no job holds it.
+        """
         return self._permit.job if self._permit is not None else ""
 
     def create(self) -> None:
-        """Do nothing: there are no folders."""
+        """Do nothing: an object store has no folders."""
 
     def clean(self) -> None:
-        """Do nothing: there are no half-written objects."""
+        """Do nothing: an object store has no partly written objects."""
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other jobs out until left; raises StoreError if one is in here.
+        """Keep other jobs out while the context is open.
 
-        One that was killed on this machine is followed at once, elsewhere after lease.STALE s.
+        The lease of a job that was killed on this machine is taken over at once, that of one on
+        another machine after lease.STALE seconds.
+
+        Raises:
+            StoreError: Another job is writing here.
         """
         lease = Lease(self._files, self.url(_LEASE), self.root)
         with ExitStack() as stack:
@@ -66,15 +74,21 @@ class Bucket:
             yield
 
     def url(self, name: str) -> str:
-        """Return the path of an object; raises StoreError for a name that leads elsewhere."""
+        """Return the path of an object in fsspec's file system.
+
+        Raises:
+            StoreError: The name leads out of the root.
+        """
         if not is_inside(name):
-            raise StoreError(
-                f"{printable(name)}: not a name below {printable(self.root)}: rename it"
-            )
+            raise StoreError(f"{printable(name)}: outside of {printable(self.root)}: rename it")
         return f"{self._home}/{name}"
 
     def write(self, name: str, content: Iterable[bytes]) -> Stamp:
-        """Put an object in place; raises StoreError."""
+        """Write an object.
+
+        Raises:
+            StoreError: It cannot be written, or this job has lost its lease.
+        """
         path, data = self.url(name), b"".join(content)
         try:
             self._check()
@@ -84,7 +98,7 @@ class Bucket:
         return Stamp(len(data), 0)
 
     def read(self, name: str) -> bytes | None:
-        """Return the content of an object, or None where there is none."""
+        """Return the content of an object, or None if it does not exist."""
         path = self.url(name)
         try:
             content: bytes = with_retries(lambda: self._files.cat_file(path))
@@ -95,21 +109,24 @@ class Bucket:
         return content
 
     def lines(self, name: str) -> Iterator[bytes]:
-        """Yield the lines of an object, none where there is none."""
+        """Yield the lines of an object; none if it does not exist."""
         yield from (self.read(name) or b"").splitlines(keepends=True)
 
     def cache_listing(self, *folders: str) -> None:
-        """List these folders once, for `stamp` to answer from: a request each would take days."""
+        """List these folders once, so that `stamp` needs no request per object."""
         for folder in folders:
             found = ((f"{folder}/{name}", (size,)) for name, size in self.walk(folder))
-            self._stock[folder] = Numbers(found, 1)
+            self._listings[folder] = HashedIndex(found, 1)
 
     def stamp(self, name: str) -> Stamp | None:
-        """Return the stamp of an object, or None where there is none. Its time is always 0:
-        objects are not edited, and what a PUT says of the time is not what a listing says."""
-        path, stock = self.url(name), self._stock.get(name.partition("/")[0])
-        if stock is not None:
-            found = stock.get(name)
+        """Return the stamp of an object, or None if it does not exist.
+
+        Its time is always 0: objects are not edited, and the time that a PUT reports differs from
+        that of a listing.
+        """
+        path, listing = self.url(name), self._listings.get(name.partition("/")[0])
+        if listing is not None:
+            found = listing.get(name)
             return None if found is None else Stamp(found[0], 0)
         try:
             return Stamp(int(with_retries(lambda: self._files.info(path))["size"]), 0)
@@ -124,19 +141,19 @@ class Bucket:
         yield from (prefix + name for name, _ in self.walk(folder) if prefix + name != _LEASE)
 
     def walk(self, folder: str) -> Iterator[tuple[str, int]]:
-        """Yield the names in a folder, relative to it, at any depth, and their sizes in bytes."""
+        """Yield the names relative to a folder, at any depth, with sizes in bytes."""
         try:
             yield from walk(self._files, self.url(folder) if folder else self._home)
         except OSError as error:
             self._refuse(error)
 
     def list(self, folder: str, suffix: str) -> list[str]:
-        """Return the names in a folder that end so, sorted."""
+        """Return the names in a folder that end with `suffix`, sorted."""
         names = (name for name, _ in self.walk(folder))
         return sorted(f"{folder}/{name}" for name in names if name.endswith(suffix))
 
     def delete(self, name: str) -> None:
-        """Delete one object if it is there."""
+        """Delete an object if it exists."""
         path = self.url(name)
         try:
             self._check()
@@ -147,15 +164,15 @@ class Bucket:
             self._refuse(error)
 
     def remove(self, *names: str) -> None:
-        """Remove objects, and folders of them."""
+        """Remove objects and all objects in folders of these names."""
         for name in names:
             inside = [self.url(f"{name}/{inner}") for inner, _ in self.walk(name)]
             try:
                 self._check()
                 if inside:
-                    with_retries(partial(self._files.rm, inside))  # by the thousand
+                    with_retries(partial(self._files.rm, inside))  # 1000 in one request
             except FileNotFoundError:
-                pass  # somebody else has removed some of them
+                pass  # another process has removed some of them
             except OSError as error:
                 self._refuse(error)
             self.delete(name)
@@ -165,8 +182,8 @@ class Bucket:
             self._permit.check()
 
     def _refuse(self, error: OSError) -> NoReturn:
-        reason = printable(" ".join((error.strerror or str(error)).split()))
+        reason = " ".join(error.strerror.split()) if error.strerror else reason_of(error)
         raise StoreError(
-            f"{printable(self.root)}: cannot be used ({reason}): mend that and run the same "
-            "command again, it continues"
+            f"{printable(self.root)}: cannot be used ({printable(reason)}): fix that, then rerun "
+            "the same command to resume"
         ) from error

@@ -1,4 +1,4 @@
-"""Numbers of millions of names in little memory."""
+"""Integers by name for millions of names, in little memory."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ _KEY = 16
 
 
 def repeated(names: Iterable[str]) -> Callable[[str], bool]:
-    """Return what says of a name whether it is more than once among these; 16 bytes each."""
+    """Return a predicate that tells whether a name occurs more than once; 16 bytes per name."""
     keys = np.frombuffer(bytearray().join(map(_key, names)), f"S{_KEY}")
     keys = np.sort(keys)
-    more = set(keys[1:][keys[1:] == keys[:-1]].tolist())
-    return lambda name: bool(more) and _key(name) in more
+    found = set(keys[1:][keys[1:] == keys[:-1]].tolist())
+    return lambda name: bool(found) and _key(name) in found
 
 
-class Numbers:
-    """`width` whole numbers for each name, in 16 + 8 x width bytes; of a repeated name the last.
+class HashedIndex:
+    """A read-only table of integers by name, in 16 + 8 x `width` bytes per name.
 
-    Names are kept as 127 bits of their hash: that two of 10^9 share them has odds of 10^-21.
+    Names are kept as 127 bits of their hash: two of 10^9 names collide with probability 10^-21.
+
+    Args:
+        rows: Names with their `width` int64 values; the last row of a repeated name counts.
+        width: The number of values per name.
     """
 
     def __init__(self, rows: Iterable[tuple[str, Sequence[int]]], width: int) -> None:
@@ -37,7 +41,7 @@ class Numbers:
         self._values = np.frombuffer(values, np.int64).reshape(-1, width)[order]
 
     def get(self, name: str) -> list[int] | None:
-        """Return the numbers of a name, or None if it has none."""
+        """Return the values of a name, or None if it is unknown."""
         key = np.bytes_(_key(name))
         place = int(np.searchsorted(self._keys, key, "right")) - 1
         if place < 0 or self._keys[place] != key:
@@ -51,4 +55,4 @@ class Numbers:
 
 def _key(name: str) -> bytes:
     digest = hashlib.blake2b(os.fsencode(name), digest_size=_KEY).digest()
-    return digest[:-1] + bytes([digest[-1] | 1])  # numpy takes zeros at the end for padding
+    return digest[:-1] + bytes([digest[-1] | 1])  # numpy strips trailing zeros as padding

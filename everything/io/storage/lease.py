@@ -1,10 +1,11 @@
-"""Whose a place in an object store is: one job's, for as long as it renews an object there.
+"""A lease: keeps all but one job from writing to a place in an object store.
 
-Stores have no locks that end with their holder, so the holder writes its lease anew every BEAT
-seconds. A lease that nobody has seen change for STALE seconds is of a dead job and is taken over;
-one whose process is known to be dead at once. No two machines' clocks are compared. Everybody who
-writes has looked, BEAT before at most, that the lease is still the job's: one that was suspended
-while another took over stops, and so do workers that have outlived theirs.
+Object stores have no locks that are released when their holder dies, so the holder rewrites the
+lease object every BEAT seconds. A lease that has not changed for STALE seconds belongs to a dead
+job and is taken over; if its process is known to be dead, at once. Clocks of different machines are
+never compared. Every writer has checked, at most BEAT seconds before, that the lease is still the
+job's. So a job stops if another one took over while it was suspended, and so do workers that have
+outlived their job.
 """
 
 from __future__ import annotations
@@ -23,16 +24,23 @@ from threading import Event, Thread
 from typing import Any
 
 from everything.core.file_names import printable
-from everything.errors import StoreError
+from everything.errors import StoreError, reason_of
 from everything.io.storage.locations import with_retries
 
 BEAT = 5.0  # s
-STALE = 240.0  # s; longer than `patiently` waits for a store, or a bad line would end jobs
+STALE = 240.0  # s; longer than `with_retries` waits, or a bad connection would end jobs
 _log = logging.getLogger(__name__)
 
 
 class Permit:
-    """What lets a process write: that a job holds the lease. path: of it, in fsspec's `files`."""
+    """The right of a process to write on behalf of a job, valid while that job holds the lease.
+
+    Args:
+        files: The fsspec file system of the lease.
+        path: The path of the lease in it.
+        root: The URL that the lease protects, for messages.
+        job: The ID of the job.
+    """
 
     def __init__(self, files: Any, path: str, root: str, job: str) -> None:
         self.job = job
@@ -40,10 +48,15 @@ class Permit:
         self._seen = -BEAT
 
     def check(self) -> None:
-        """Raise StoreError if the job has lost the lease, and OSError if nobody can say."""
+        """Check that the job still holds the lease, at most once in BEAT seconds.
+
+        Raises:
+            StoreError: The job has lost the lease.
+            OSError: The lease cannot be read.
+        """
         asked = _now()
         if asked - self._seen >= BEAT:
-            self._look(with_retries(self._content))
+            self._verify(with_retries(self._content))
             self._seen = asked
 
     def _content(self) -> bytes | None:
@@ -53,15 +66,15 @@ class Permit:
             return None
         return content
 
-    def _look(self, content: bytes | None) -> None:
+    def _verify(self, content: bytes | None) -> None:
         if not self._is_mine(content):
-            gone = "its lease has gone"
+            gone = "its lease is gone"
             raise self._lost(gone if content is None else f"{_holder(content)} has taken over")
 
     def _lost(self, reason: str) -> StoreError:
         return StoreError(
-            f"{self._root}: this job no longer has it ({reason}): see that no other job writes "
-            "there, then run the same command again, it continues"
+            f"{self._root}: this job may no longer write there ({reason}): make sure that no "
+            "other job does, then rerun the same command to resume"
         )
 
     def _is_mine(self, content: bytes | None) -> bool:
@@ -69,7 +82,7 @@ class Permit:
 
 
 class Lease(Permit):
-    """The lease of a job that runs in this process, and its heartbeat."""
+    """The lease of a job that runs in this process, with its heartbeat thread."""
 
     def __init__(self, files: Any, path: str, root: str) -> None:
         super().__init__(files, path, root, uuid.uuid4().hex)
@@ -77,7 +90,7 @@ class Lease(Permit):
         self._renewed = _now()
 
     def check(self) -> None:
-        """As of Permit; and not having renewed it for STALE seconds is having lost it."""
+        """Check as Permit does; a lease that was not renewed for STALE seconds is lost, too."""
         if self._is_overdue():
             raise self._lost(f"it could not renew its lease for {STALE:.0f} s")
         super().check()
@@ -87,44 +100,51 @@ class Lease(Permit):
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the place until left; raises StoreError if another job does, OSError."""
-        stop, heart = Event(), Thread(target=lambda: self._renew(stop), name="lease", daemon=True)
+        """Hold the lease while the context is open.
+
+        Raises:
+            StoreError: Another job holds it.
+            OSError: The store cannot be used.
+        """
+        stop = Event()
+        heartbeat = Thread(target=lambda: self._renew(stop), name="lease", daemon=True)
         try:
             self._acquire()
-            heart.start()
+            heartbeat.start()
             yield
         except BaseException:
-            self._release(stop, heart)
+            self._release(stop, heartbeat)
             raise
-        self._release(stop, heart, patience=True)
+        self._release(stop, heartbeat, retry=True)
 
     def _acquire(self) -> None:
         found = with_retries(self._content)
         dead = found is not None and self._is_dead(found)
         if not dead:
-            # Asked twice: a store that lets the same job in twice does not keep the condition.
-            keeps = not (self._create() and self._create())
+            # Tried twice: a store that accepts both ignores the condition of the write.
+            is_conditional = not (self._create() and self._create())
             found = with_retries(self._content)
-            dead = found is None or (self._is_mine(found) and not keeps)
+            dead = found is None or (self._is_mine(found) and not is_conditional)
         if dead:
-            # The last one to write has it. Meanwhile workers of a dead job see that they have not.
+            # The last writer holds the lease. During the wait, workers of a dead job notice that
+            # they have lost it.
             with_retries(self._write)
             time.sleep(BEAT)
             found = with_retries(self._content)
         if not self._is_mine(found):
-            raise self._held_by(found)
+            raise self._busy(found)
         self._renewed = _now()
 
     def _create(self) -> bool:
-        """Write the lease if there is none; false if the store says that there is one."""
+        """Write the lease if there is none; return False if the store reports that there is one."""
         try:
             self._files.pipe_file(self._path, self._text(), mode="create")
         except FileExistsError:
             return False
         except OSError as error:
-            return error.errno != errno.EINVAL  # what older s3fs makes of S3's refusal
+            return error.errno != errno.EINVAL  # older s3fs raises this for S3's refusal
         except Exception as error:
-            # Not every store or client knows conditions, and what they raise is an open set.
+            # Not every store and client supports conditional writes; their errors vary.
             _log.debug("%s: no conditional write (%s)", self._root, error)
         return True
 
@@ -139,13 +159,16 @@ class Lease(Permit):
         return json.dumps(about).encode()
 
     def _is_dead(self, found: bytes) -> bool:
-        """Say whether the job is dead whose lease was found, false if it has ended; raises
-        StoreError if it lives."""
+        """Tell whether the job whose lease was found is dead; False if it has ended properly.
+
+        Raises:
+            StoreError: The job is alive.
+        """
         if _has_died(_parsed(found)):
-            _log.warning("%s: continued after %s, which has died", self._root, _holder(found))
+            _log.warning("%s: taking over from %s, which has died", self._root, _holder(found))
             return True
         _log.warning(
-            "%s: %s may be writing here: waiting for its next sign of life, %.0f s at most",
+            "%s: %s may be writing here: waiting up to %.0f s for its next heartbeat",
             self._root, _holder(found), STALE,
         )  # fmt: skip
         deadline = _now() + STALE
@@ -155,51 +178,52 @@ class Lease(Permit):
             if now is None:
                 return False
             if now != found:
-                raise self._held_by(now)
+                raise self._busy(now)
         return True
 
-    def _held_by(self, content: bytes | None) -> StoreError:
+    def _busy(self, content: bytes | None) -> StoreError:
         return StoreError(
             f"{self._root}: another job is writing here ({_holder(content or b'')}): "
-            "wait for its end, or give another --out"
+            "wait until it ends, or give another --out"
         )
 
     def _renew(self, stop: Event) -> None:
         while not stop.wait(BEAT):
             asked = _now()
             try:
-                self._look(self._content())
+                self._verify(self._content())
                 self._write()
                 if self._is_overdue():
-                    # Suspended in between, it may have written over what somebody else had.
+                    # Suspended since the check, it may have overwritten another job's lease.
                     self._files.rm_file(self._path)
                     return
                 self._renewed = asked
             except StoreError:
-                return  # `check` says so
+                return  # `check` raises it in the job's own threads
             except Exception as error:
-                # Until STALE there are some tries more, and then `check` looks whose it is.
-                reason = printable(" ".join(f"{type(error).__name__}: {error}".split()))
+                # It is tried again until STALE; after that, `check` fails.
+                reason = printable(f"{type(error).__name__}: {reason_of(error)}")
                 _log.warning("%s: the lease was not renewed (%s)", self._root, reason)
 
-    def _release(self, stop: Event, heart: Thread, patience: bool = False) -> None:
-        """Delete the lease if it is this job's; patience: also where the store has a bad minute."""
+    def _release(self, stop: Event, heartbeat: Thread, retry: bool = False) -> None:
+        """Delete the lease if it is this job's; retry: also after transient storage errors."""
         stop.set()
-        if heart.ident is not None:
-            heart.join()
+        if heartbeat.ident is not None:
+            heartbeat.join()
 
         def release() -> None:
             if self._is_mine(self._content()):
                 self._files.rm_file(self._path)
 
         try:
-            with_retries(release) if patience else release()
+            with_retries(release) if retry else release()
         except Exception as error:
-            _log.warning("%s: the lease stays behind (%s)", self._root, printable(str(error)))
+            reason = printable(reason_of(error))
+            _log.warning("%s: the lease could not be deleted (%s)", self._root, reason)
 
 
 def _now() -> float:
-    """Seconds, also of those that the machine sleeps."""
+    """Monotonic seconds that go on while the machine is suspended."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
@@ -217,7 +241,7 @@ def _holder(content: bytes) -> str:
 
 
 def _has_died(about: dict[str, Any]) -> bool:
-    """Say whether a process is known to be dead; of another machine's nothing is known."""
+    """Tell whether a process is known to be dead; nothing is known about other machines."""
     pid, machine = about.get("pid"), about.get("machine")
     if not machine or machine != _machine() or not isinstance(pid, int) or pid <= 0:
         return False
@@ -232,7 +256,7 @@ def _has_died(about: dict[str, Any]) -> bool:
 
 
 def _machine() -> str:
-    """Within what a process has its number: a boot and a namespace; "" where it cannot be told."""
+    """The boot and PID namespace in which a process ID is unique; "" if unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -241,8 +265,7 @@ def _machine() -> str:
 
 
 def _birth(pid: int) -> str | None:
-    """When a process began, in the kernel's ticks, "" if only its parent has not noticed that it
-    ended; None where it cannot be told."""
+    """Start time of a process in the kernel's ticks; "" for a zombie, None if unknown."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

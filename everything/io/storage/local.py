@@ -1,7 +1,7 @@
-"""The folder of results on disk: the only file that writes there.
+"""Results in a folder on disk; nothing else writes there.
 
-What is written appears whole or not at all. everything/io/storage/bucket.py has the same few
-methods.
+Files are written atomically. everything/io/storage/bucket.py has the same methods for an object
+store.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from typing import NoReturn
 from everything.core.file_names import is_inside, printable
 from everything.errors import ImageError, StoreError
 
-# Files in progress and those on their way out. Nobody who looks for results looks in here, and
-# what a killed run leaves is cleaned without a walk through a million names.
+# Files that are being written or removed. Readers of results do not look in here, and leftovers of
+# a killed run are removed without walking through a million names.
 _PARTIAL = ".partial"
 _LOCK = ".lock"
-_ATTEMPTS = 100  # to put a file into a folder that is being removed
-# The name of one photo is at fault, all others can be written.
+_ATTEMPTS = 100  # to place a file in a folder that is being removed
+# The name of one image is the cause; all others can be written.
 _ABOUT_THE_NAME = {
     errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EILSEQ, errno.EINVAL
 }  # fmt: skip
@@ -36,23 +36,22 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Stamp:
-    """By which a file is known not to have changed: size in bytes, time of change in ns."""
+    """Identifies the version of a file: size in bytes, modification time in ns since 1970."""
 
     size: int
     mtime_ns: int
 
     @property
     def pair(self) -> tuple[int, int]:
-        """Both."""
+        """Size and modification time."""
         return self.size, self.mtime_ns
 
 
 class Folder:
-    """Files by their names below `root`, with "/"."""
+    """The files below a folder, addressed by their names relative to it ("/" between parts)."""
 
-    appends = True
-    is_shared = True  # other processes see what is here
-    permit = ""  # other processes of a job need none: they end with the one that holds the lock
+    is_shared = True  # other processes see these files
+    permit = ""  # a job's other processes need none: they end with the one that holds the lock
 
     def __init__(self, root: Path) -> None:
         self.root, self._text = root, str(root)
@@ -60,24 +59,32 @@ class Folder:
         self._writer = f"{socket.gethostname()}-{os.getpid()}"
 
     def create(self) -> None:
-        """Make the folder where there is none; raises StoreError."""
+        """Create the folder if it does not exist.
+
+        Raises:
+            StoreError: It cannot be created.
+        """
         try:
             (self.root / _PARTIAL).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             self._refuse(error)
 
     def path(self, name: str) -> Path:
-        """Return where a file is; raises StoreError for a name that leads out of the folder."""
+        """Return the path of a file.
+
+        Raises:
+            StoreError: The name leads out of the folder.
+        """
         if not is_inside(name):
-            raise StoreError(
-                f"{printable(name)}: not a name below {printable(self.root)}: rename it"
-            )
+            raise StoreError(f"{printable(name)}: outside of {printable(self.root)}: rename it")
         return self.root / name
 
     def write(self, name: str, content: Iterable[bytes]) -> Stamp:
-        """Put a file in place in one step, on disk when this returns.
+        """Write a file atomically; it is flushed to disk when this returns.
 
-        Raises ImageError if only this name cannot be written and StoreError if nothing can.
+        Raises:
+            ImageError: Only this name cannot be written.
+            StoreError: Nothing can be written.
         """
         target = self.path(name)
         temporary = self.root / _PARTIAL / f"{self._writer}-{next(self._numbers)}"
@@ -92,8 +99,8 @@ class Folder:
             is_placed = True
         except OSError as error:
             if error.errno in _ABOUT_THE_NAME:
-                reason = f"its results cannot be named like it ({_reason(error)})"
-                raise ImageError(f"{printable(name)}: {reason}: rename the photo") from error
+                reason = f"no file of this name can be written ({_reason(error)})"
+                raise ImageError(f"{printable(name)}: {reason}: rename the image") from error
             self._refuse(error)
         finally:
             if not is_placed:
@@ -102,8 +109,9 @@ class Folder:
         return Stamp(status.st_size, status.st_mtime_ns)
 
     def _place(self, temporary: Path, target: Path) -> None:
-        # Not the root itself: if that has gone, and the temporary file with it, somebody has a
-        # reason. More than once: who removes a folder may still be at it when it is made again.
+        # The root itself is not created again: if it is gone, and the temporary file with it, it
+        # was removed on purpose. Several attempts: the process that removes a folder may still be
+        # at work when it is created again.
         inside = reversed(target.relative_to(self.root).parents[:-1])
         folders = [self.root / folder for folder in inside]
         for attempt in range(_ATTEMPTS):
@@ -117,17 +125,17 @@ class Folder:
                     raise
 
     def append(self, name: str, lines: bytes) -> None:
-        """Add lines to a file, as a whole unless the process is killed meanwhile."""
+        """Append lines to a file; only a kill can leave a part of them."""
         try:
             with self.path(name).open("ab", buffering=0) as file:
                 if file.write(lines) < len(lines):
-                    # A disk takes what it has room for, and the rest is its error.
+                    # A full disk writes a part without an error.
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             self._refuse(error)
 
     def read(self, name: str) -> bytes | None:
-        """Return the content of a file, or None where there is none."""
+        """Return the content of a file, or None if it does not exist."""
         try:
             return self.path(name).read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -138,7 +146,7 @@ class Folder:
             self._refuse(error)
 
     def lines(self, name: str) -> Iterator[bytes]:
-        """Yield the lines of a file, none where there is no file."""
+        """Yield the lines of a file; none if it does not exist."""
         try:
             with self.path(name).open("rb") as file:
                 yield from file
@@ -148,17 +156,17 @@ class Folder:
             self._refuse(error)
 
     def stamp(self, name: str) -> Stamp | None:
-        """Return the stamp of a file, or None where there is none."""
+        """Return the stamp of a file, or None if it does not exist."""
         if not is_inside(name):
             return None
         try:
-            status = os.stat(f"{self._text}/{name}")  # noqa: PTH116 - asked a million times
+            status = os.stat(f"{self._text}/{name}")  # noqa: PTH116 - called a million times
         except OSError:
             return None
         return Stamp(status.st_size, status.st_mtime_ns)
 
     def cache_listing(self, *folders: str) -> None:
-        """Do nothing: to ask a disk for each stamp is quick."""
+        """Do nothing: a disk returns each stamp quickly."""
 
     def names(self, folder: str = "") -> Iterator[str]:
         """Yield the names of all files in a folder, at any depth; links are not followed."""
@@ -169,12 +177,12 @@ class Folder:
             yield from (prefix + name for name in files)
 
     def list(self, folder: str, suffix: str) -> list[str]:
-        """Return the names in one folder that end so, sorted."""
+        """Return the names in a folder that end with `suffix`, sorted."""
         found = (self.root / folder).glob(f"*{suffix}")
         return sorted(f"{folder}/{path.name}" for path in found)
 
     def delete(self, name: str) -> None:
-        """Delete one file if it is there."""
+        """Delete a file if it exists."""
         try:
             self.path(name).unlink(missing_ok=True)
         except OSError as error:
@@ -182,7 +190,7 @@ class Folder:
                 self._refuse(error)
 
     def remove(self, *names: str) -> None:
-        """Remove files and folders; each is gone in one step."""
+        """Remove files and folders, each atomically."""
         for name in names:
             doomed = self.root / _PARTIAL / f"{self._writer}-{next(self._numbers)}"
             try:
@@ -193,7 +201,7 @@ class Folder:
         self.clean()
 
     def clean(self) -> None:
-        """Remove what killed runs and `remove` have left; only while nobody else writes."""
+        """Delete leftovers of killed runs and of `remove`; only while no other job writes."""
         try:
             for entry in (self.root / _PARTIAL).iterdir():
                 if entry.is_dir() and not entry.is_symlink():
@@ -205,7 +213,11 @@ class Folder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other jobs out until left or killed; raises StoreError if one is in here."""
+        """Keep other jobs out while the context is open; a killed process releases the lock.
+
+        Raises:
+            StoreError: Another job is writing here.
+        """
         try:
             file = (self.root / _LOCK).open("a+b", buffering=0)
         except OSError as error:
@@ -218,24 +230,24 @@ class Folder:
                 holder = printable(file.readall().decode("utf-8", "replace").strip())
                 raise StoreError(
                     f"{printable(self.root)}: another job is writing here ({holder}): "
-                    "wait for its end, or give another --out"
+                    "wait until it ends, or give another --out"
                 ) from error
             except OSError as error:
-                # Some network storage has no locks: better one job without than none at all.
+                # Some network file systems have no locks: a job without one is better than none.
                 _log.warning("%s: cannot be locked (%s)", printable(self.root), _reason(error))
-            with suppress(OSError):  # a full disk holds the lock, if not who has it
+            with suppress(OSError):  # on a full disk the lock holds, without the holder's name
                 file.truncate(0)
                 file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
             yield
 
     def _refuse(self, error: OSError) -> NoReturn:
         raise StoreError(
-            f"{printable(self.root)}: cannot be used ({_reason(error)}): mend that and run the "
-            "same command again, it continues"
+            f"{printable(self.root)}: cannot be used ({_reason(error)}): fix that, then rerun "
+            "the same command to resume"
         ) from error
 
 
 def _reason(error: OSError) -> str:
     if error.errno == errno.ENOENT:
-        return "the folder has gone"
+        return "the folder is gone"
     return (error.strerror or str(error)).lower()

@@ -1,4 +1,4 @@
-"""Where photos and results can be: folders on disk, and URLs of the few schemes that are meant."""
+"""Locations of images and results: folders on disk, and URLs of the supported schemes."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from everything.core.file_names import printable
-from everything.errors import EverythingError, InputError
+from everything.errors import EverythingError, InputError, reason_of
 
-# What lists and tells sizes. fsspec knows more (shells, archives in archives, hosts by ssh); none
-# of them is what anybody means by the place of a photo.
+# Stores that can be listed. fsspec supports more (shells, nested archives, hosts by SSH), but
+# nobody means those as the location of images.
 STORES = ("s3", "gs", "gcs", "az", "abfs", "memory")
 SCHEMES = (*STORES, "http", "https")
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
-# A bad minute of a store is waited out: 61 s in seven tries. One that takes connections and says
-# nothing is given up after seven times _SILENCE, seconds, besides.
+# Transient storage errors are retried: seven tries in 61 s. A store that accepts connections but
+# does not answer costs seven times _SILENCE (seconds) on top.
 _TRIES, _FIRST_WAIT, _LONGEST_WAIT, _SILENCE = 7, 1.0, 30.0, 20.0
-# What clients raise before they have asked anybody.
+# Raised by clients before any request; a retry would not help.
 _HOPELESS = {"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError",
              "ProfileNotFound", "ParamValidationError"}  # fmt: skip
 _log = logging.getLogger(__name__)
@@ -30,10 +30,7 @@ _Result = TypeVar("_Result")
 
 
 class Url(str):
-    """The place of a file or folder that is not on this machine's disks, without a `/` at its end.
-
-    It is joined with "/" as a Path is.
-    """
+    """The URL of a remote file or folder, without a trailing `/`; joined with "/" like a Path."""
 
     __slots__ = ()
 
@@ -42,12 +39,12 @@ class Url(str):
 
     @property
     def name(self) -> str:
-        """Its last part."""
+        """The last part."""
         return self.rsplit("/", 1)[-1]
 
     @property
     def parent(self) -> Url:
-        """What it lies in."""
+        """The URL without its last part."""
         return Url(self.rsplit("/", 1)[0])
 
 
@@ -55,7 +52,11 @@ Location = Path | Url
 
 
 def located(text: str | Path) -> Location:
-    """Return the place that a text means; raises InputError for a URL of another scheme."""
+    """Return the location that a text denotes: a path, `file://` included, or a URL.
+
+    Raises:
+        InputError: It is a URL of an unsupported scheme.
+    """
     text = str(text)
     scheme, separator, rest = text.partition("://")
     if not separator:
@@ -64,12 +65,14 @@ def located(text: str | Path) -> Location:
         return Path(rest)
     if scheme not in SCHEMES or "::" in text:
         known = ", ".join(f"{name}://" for name in ("file", *SCHEMES))
-        raise InputError(f"{printable(text)}: not a place for photos or results: use {known}")
+        raise InputError(
+            f"{printable(text)}: images and results cannot be stored there: use {known}"
+        )
     return Url(text.rstrip("/"))
 
 
 def is_file(path: Path) -> bool:
-    """Say whether a file is there, also of names that no file can have."""
+    """Tell whether a file exists; False for names that no file can have."""
     try:
         return path.is_file()
     except OSError:
@@ -77,7 +80,11 @@ def is_file(path: Path) -> bool:
 
 
 def filesystem(url: Url) -> tuple[Any, str]:
-    """Return the fsspec file system of a URL, and the path in it; raises InputError."""
+    """Return the fsspec file system of a URL and the path in it.
+
+    Raises:
+        InputError: The package for its scheme is not installed.
+    """
     scheme = url.partition("://")[0]
     files = _filesystem(scheme, os.getpid())
     return files, str(files._strip_protocol(str(url)))
@@ -85,7 +92,7 @@ def filesystem(url: Url) -> tuple[Any, str]:
 
 @cache
 def _filesystem(scheme: str, process: int) -> Any:
-    """One for each process: their connections and threads do not survive a fork."""
+    """One file system per process: connections and threads do not survive a fork."""
     import fsspec
 
     try:
@@ -95,15 +102,19 @@ def _filesystem(scheme: str, process: int) -> Any:
         )
     except ImportError as error:
         package = _PACKAGES.get(scheme, "aiohttp")
-        raise InputError(f"{scheme}://: needs {package}: pip install {package}") from error
+        raise InputError(
+            f"{scheme}://: the package {package} is not installed: pip install {package}"
+        ) from error
     if scheme == "s3":
         files.retries = 1
     return files
 
 
 def _options(scheme: str) -> dict[str, Any]:
-    """Time-outs, and no tries of a client's own besides those of `patiently`: three times five
-    tries of a minute each are an hour."""
+    """Timeouts, and no retries by the client itself.
+
+    Multiplied with those of `with_retries`, they would take an hour.
+    """
     if scheme == "s3":
         once = {"total_max_attempts": 1}
         waits = {"connect_timeout": _SILENCE, "read_timeout": _SILENCE}
@@ -117,7 +128,11 @@ def _options(scheme: str) -> dict[str, Any]:
 
 
 def opened(url: Url, **options: Any) -> IO[bytes]:
-    """Return a file to be read in parts, each of which is waited for; raises OSError."""
+    """Open a remote file for reading in parts; each read is retried on transient errors.
+
+    Raises:
+        OSError: It cannot be read.
+    """
     files, path = filesystem(url)
     file: Any = with_retries(lambda: files.open(path, "rb", **options))
     if (cache := getattr(file, "cache", None)) is not None:
@@ -128,9 +143,10 @@ def opened(url: Url, **options: Any) -> IO[bytes]:
 
 
 def with_retries(attempt: Callable[[], _Result]) -> _Result:
-    """Return what `attempt` returns; errors of a network are waited out, a minute at most.
+    """Return the result of `attempt`, which is retried on network errors for about a minute.
 
-    Raises OSError: at once if nothing is there or it may not be read.
+    Raises:
+        OSError: The last attempt failed; at once if the file does not exist or access is denied.
     """
     wait = _FIRST_WAIT
     for tries in range(1, _TRIES + 1):
@@ -141,20 +157,18 @@ def with_retries(attempt: Callable[[], _Result]) -> _Result:
         except EverythingError:
             raise
         except Exception as error:
-            # What clients of stores raise is an open set; the rest is about the connection.
-            reason = printable(" ".join(f"{type(error).__name__}: {error}".split()))
+            # Clients of stores raise errors of many types; those left are about the connection.
+            reason = printable(f"{type(error).__name__}: {reason_of(error)}")
             if tries == _TRIES or _HOPELESS & {kind.__name__ for kind in type(error).__mro__}:
                 raise OSError(0, reason) from error
-            _log.warning("%s: tried again in %.1f s", reason, wait)
-        # Not all workers at the same moment.
+            _log.warning("%s: retrying in %.1f s", reason, wait)
+        # Jitter, so that workers do not retry at the same moment.
         time.sleep(wait * random.uniform(0.75, 1))
         wait = min(2 * wait, _LONGEST_WAIT)
     raise AssertionError
 
 
 def home_of(out: str) -> Any:
-    """Return where results go: a path that every machine of a cluster sees alike, or a URL."""
-    from everything.io.storage.locations import located
-
+    """Return the location of results: an absolute path, the same on every machine, or a URL."""
     place = located(out)
     return place.absolute() if isinstance(place, Path) else place

@@ -1,4 +1,4 @@
-"""Names and sizes of what is in a place of fsspec's, folder by folder."""
+"""Names and sizes of the files in a remote folder."""
 
 from __future__ import annotations
 
@@ -12,11 +12,18 @@ from everything.io.storage.locations import with_retries
 def walk(
     files: Any, home: str, wanted: Callable[[str], bool] = lambda name: True
 ) -> Iterator[tuple[str, int]]:
-    """Yield the names of files below `home`, relative to it, and their sizes in bytes.
+    """Yield the names of files below `home`, relative to it, with sizes in bytes.
 
-    In the order in which everything/io/images/sources.py goes through a folder on disk: a folder's
-    entries by the bytes of their names. wanted: given the last part of a name. Of each level one
-    folder's entries are held. None if there is no such folder. Raises OSError.
+    The order is that in which everything/io/images/sources.py walks a folder on disk: entries of a
+    folder by the bytes of their names. At each level the entries of one folder are in memory.
+
+    Args:
+        files: The fsspec file system.
+        home: The folder in it; if it does not exist, nothing is yielded.
+        wanted: Selects files, given the last part of their names.
+
+    Raises:
+        OSError: A folder cannot be listed.
     """
     pending = [("", -1)]
     while pending:
@@ -35,7 +42,7 @@ def walk(
 
 
 def _entries(files: Any, folder: str) -> list[tuple[str, int]]:
-    """The last parts of names in a folder with their sizes, -1 for folders."""
+    """The entries of a folder: last part of the name, and size (-1 for folders)."""
     try:
         found = with_retries(lambda: files.ls(folder, detail=True))
     except (FileNotFoundError, NotADirectoryError):
@@ -44,7 +51,7 @@ def _entries(files: Any, folder: str) -> list[tuple[str, int]]:
     for entry in found:
         last = entry["name"].rstrip("/").rsplit("/", 1)[-1]
         if entry["name"].rstrip("/") == folder.rstrip("/"):
-            continue  # a file of that name, or the empty object that stands for the folder
+            continue  # a file of that name, or the empty object that marks the folder
         is_folder = entry["type"] == "directory"
         entries.append((last, -1 if is_folder else int(entry["size"] or 0)))
     return entries

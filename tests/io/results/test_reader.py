@@ -16,7 +16,7 @@ from everything.evaluation.mask_scores import evaluate
 from everything.export.run import export
 from everything.io.images.listing import list_photos
 from everything.io.images.sources import Source
-from everything.io.results.original_image import photo_of
+from everything.io.results.original_image import original_image
 from everything.io.results.reader import Results
 from everything.io.storage.bucket import Bucket
 from everything.io.storage.locations import Location, Url
@@ -39,7 +39,7 @@ def test_what_the_store_wrote_comes_back(tmp_path: Path):
     )  # fmt: skip
     assert sum(one.seconds()) == one.timing["total"]
     assert one.recipe["variant"] == "toy"
-    assert results.photo("a/x.png", one.name) == Source(str(tmp_path / "photos"), "a/x.png")
+    assert results.image("a/x.png", one.name) == Source(str(tmp_path / "photos"), "a/x.png")
 
 
 def test_sa1b_folder(tmp_path: Path):
@@ -49,7 +49,7 @@ def test_sa1b_folder(tmp_path: Path):
     (tmp_path / "sa_7.jpg").write_bytes(b"")
     (result,) = Results(tmp_path)
     assert (result.name, result.timing, result.seconds()) == ("sa_7.jpg", {}, [0.0] * 7)
-    assert Results(tmp_path).photo("sa_7", "sa_7.jpg") == Source(str(tmp_path), "sa_7.jpg")
+    assert Results(tmp_path).image("sa_7", "sa_7.jpg") == Source(str(tmp_path), "sa_7.jpg")
 
 
 @pytest.mark.parametrize("name", ["../secret.jpg", "/etc/passwd", "a/../../b.jpg", ""])
@@ -58,7 +58,7 @@ def test_names_that_lead_out_of_the_folder_are_no_photos(tmp_path: Path, name: s
     (tmp_path / "secret.jpg").write_bytes(b"")
     results = Results(tmp_path / "out", tmp_path / "photos")
     results.files["x"] = "annotations/x.json"
-    assert results.photo("x", name) is None
+    assert results.image("x", name) is None
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_every_form_and_place_is_read_alike(
     for key in plain.files:
         one, other = plain.read(key), results.read(key)
         assert (one.name, one.size, one.annotations) == (other.name, other.size, other.annotations)
-        assert photo_of(results, key, other).shape == (*other.size, 3)
+        assert original_image(results, key, other).shape == (*other.size, 3)
     assert list(results.failures) == ["bad.jpg"]
     assert evaluate(root, tmp_path / "plain", boundaries=False).ar["1000"] == 1.0
     fidelity = export(root, "coco", tmp_path / "coco", photos="copy")
@@ -140,7 +140,7 @@ def test_photos_in_archives_and_lists_are_found(tmp_path: Path, photos: Path):
     (tmp_path / "list.jsonl").write_text(json.dumps({"uri": "photos/0/2.jpg", "name": "n/two"}))
     for inputs, key in ((tmp_path / "x.tar", "x.tar/a/1.jpg"), (tmp_path / "list.jsonl", "n/two")):
         results = job(inputs, tmp_path / f"out-{inputs.stem}", "json")
-        assert photo_of(results, key, results.read(key)).shape == (48, 64, 3)
+        assert original_image(results, key, results.read(key)).shape == (48, 64, 3)
 
 
 @pytest.mark.parametrize("form", ["parquet", "tar"])
@@ -164,5 +164,5 @@ def test_a_broken_shard_is_named(tmp_path: Path, form: str):
 
 
 def test_a_bucket_with_nothing_in_it():
-    with pytest.raises(InputError, match="nothing is there"):
+    with pytest.raises(InputError, match="no results there"):
         Results(Url(f"memory://{uuid4().hex}"))

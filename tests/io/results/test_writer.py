@@ -197,7 +197,7 @@ def test_a_killed_job_leaves_the_lock_and_no_half_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../a.jpg", "/a.jpg", "x/../../a.jpg", "", "a\0b"])
 def test_nothing_is_written_outside(tmp_path: Path, name: str) -> None:
-    with pytest.raises(StoreError, match="not a name below"):
+    with pytest.raises(StoreError, match="outside of"):
         Folder(tmp_path / "out").write(name, [b""])
     assert files(tmp_path) == []
 
@@ -208,7 +208,7 @@ def test_a_name_that_is_too_long_costs_only_its_photo(tmp_path: Path) -> None:
         with pytest.raises(ImageError, match="file name too long"):
             put(store, "a" * 252 + ".jpg")
         put(store, "b.jpg")
-        with pytest.raises(ImageError, match="cannot be named like it"):
+        with pytest.raises(ImageError, match="no file of this name can be written"):
             put(store, "b.jpg.json/c.jpg")  # a folder where a result is
         assert list((tmp_path / ".partial").iterdir()) == []
 
@@ -228,7 +228,7 @@ def test_a_folder_that_goes_away_is_not_made_again(tmp_path: Path) -> None:
     store = Store(tmp_path / "out", RECIPE)
     store.folder.create()
     (tmp_path / "out").rename(tmp_path / "elsewhere")
-    with pytest.raises(StoreError, match="the folder has gone"):
+    with pytest.raises(StoreError, match="the folder is gone"):
         put(store)
     assert not (tmp_path / "out").exists()
 
@@ -240,7 +240,7 @@ def test_a_full_disk_is_everybody_s_error(tmp_path: Path) -> None:
 
     folder = Folder(tmp_path)
     folder.create()
-    with pytest.raises(StoreError, match=r"no space left on device.*it continues"):
+    with pytest.raises(StoreError, match=r"no space left on device.*to resume"):
         folder.write("a", content())
     assert files(tmp_path) == []
 

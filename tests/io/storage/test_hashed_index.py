@@ -2,25 +2,25 @@ from __future__ import annotations
 
 import os
 
-from everything.io.storage.hashed_index import Numbers, repeated
+from everything.io.storage.hashed_index import HashedIndex, repeated
 
 
 def test_numbers_by_name() -> None:
     names = [f"{n}.jpg" for n in range(1000)]
-    numbers = Numbers(((name, (n, -n)) for n, name in enumerate(names)), 2)
+    numbers = HashedIndex(((name, (n, -n)) for n, name in enumerate(names)), 2)
     assert len(numbers) == 1000
     assert all(numbers.get(name) == [n, -n] for n, name in enumerate(names))
     assert numbers.get("1000.jpg") is None
 
 
 def test_of_a_repeated_name_the_last_counts() -> None:
-    assert Numbers([("a", (1,)), ("b", (2,)), ("a", (3,)), ("a", (4,))], 1).get("a") == [4]
+    assert HashedIndex([("a", (1,)), ("b", (2,)), ("a", (3,)), ("a", (4,))], 1).get("a") == [4]
 
 
 def test_nothing_and_names_that_are_not_utf_8() -> None:
-    assert Numbers([], 1).get("a") is None
+    assert HashedIndex([], 1).get("a") is None
     name = os.fsdecode(b"\xff.jpg")
-    assert Numbers([(name, (7,))], 1).get(name) == [7]
+    assert HashedIndex([(name, (7,))], 1).get(name) == [7]
 
 
 def test_names_that_come_again() -> None:

@@ -24,7 +24,7 @@ def test_paths_and_urls() -> None:
     "url", ["ftp://a/b", "ssh://a", "simplecache::s3://a/b", "zip://a.jpg::s3://b/c.zip", "sh://a"]
 )
 def test_other_schemes_are_refused(url: str) -> None:
-    with pytest.raises(InputError, match="not a place for photos or results"):
+    with pytest.raises(InputError, match="images and results cannot be stored there"):
         located(url)
 
 
@@ -62,7 +62,7 @@ def test_a_bad_minute_is_waited_out_and_told(
     assert 45 < sum(waits) < 62
     assert waits == sorted(waits)
     assert len(caplog.records) == len(waits) == 6
-    assert "RuntimeError: Please reduce your request rate.: tried again in 1.0 s" in caplog.text
+    assert "RuntimeError: Please reduce your request rate.: retrying in 1.0 s" in caplog.text
 
 
 def test_what_was_never_asked_is_not_waited_for() -> None:

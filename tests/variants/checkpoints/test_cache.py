@@ -125,5 +125,5 @@ def test_what_is_not_there_or_no_checkpoint(bucket: Bucket, tmp_path: Path) -> N
     with pytest.raises(WeightsError, match=r"a\.pth: is no checkpoint"):
         staged(f"{bucket.root}/a.pth")
     assert not list(tmp_path.rglob("*.pth"))
-    with pytest.raises(InputError, match="not a place"):
+    with pytest.raises(InputError, match="cannot be stored there"):
         staged("ssh://host/a.pth")
