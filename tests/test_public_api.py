@@ -17,6 +17,7 @@ from everything.api import export_labels, label
 from tests.photos import photo
 
 FUNCTIONS = [name for name in everything.__all__ if inspect.isfunction(getattr(everything, name))]
+CLASSES = ("Prompts", "Masks", "Segments", "EverythingError")
 HOME = Path(__file__).parents[1]
 
 
@@ -45,7 +46,7 @@ def test_names_are_there_and_documented(name: str) -> None:
     assert name.startswith("__") or inspect.getdoc(found)
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", [*FUNCTIONS, *CLASSES])
 def test_examples(name: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").symlink_to(home / "photos")

@@ -78,9 +78,9 @@ class _CountingTimer(StageTimer):
         super().__init__()
         self._counter, self._by_stage, self._seen = counter, by_stage, 0
 
-    def _settle(self) -> None:
+    def _account(self) -> None:
         total = int(self._counter.get_total_flops())
         if self._open:
             self._by_stage[self._open[-1]] += total - self._seen
         self._seen = total
-        super()._settle()
+        super()._account()

@@ -1,4 +1,4 @@
-"""Where a network runs, and in which precision its image encoder does."""
+"""The device of a network, and the precision of its image encoder."""
 
 from __future__ import annotations
 
@@ -17,33 +17,39 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 
 def device_of(compute: Compute) -> torch.device:
-    """Return the device that the settings name; raises ConfigError if this machine has it not."""
+    """Return the device that the settings name.
+
+    Raises:
+        ConfigError: This machine does not have it.
+    """
     if compute.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(compute.device)
-        torch.zeros(1, device=device).cpu()  # "meta" has no numbers to give back
+        torch.zeros(1, device=device).cpu()  # fails on "meta", which holds no values
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0].split(". ")[0]
         raise ConfigError(
-            f"compute.device = {compute.device!r}: not to be had here ({reason}): "
-            f"leave it out or say cpu"
+            f"compute.device = {compute.device!r}: device not available ({reason}): "
+            f"leave it out or use cpu"
         ) from error
     return device
 
 
 def sent(x: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor on a device. What the processor has is sent without waiting for a GPU to end
-    what it is at: CUDA copies memory that is not pinned before it returns."""
+    """Return a tensor on a device.
+
+    A copy from the CPU does not wait for running GPU work: CUDA stages memory that is not pinned
+    before it returns.
+    """
     return x.to(device, non_blocking=x.device.type == "cpu" and device.type == "cuda")
 
 
 def settle(encoder: nn.Module, compute: Compute) -> None:
-    """Let an image encoder compute in the precision of the settings, compiled if they say so. What
-    the decoder does of that: everything/decoding/gpu_batched.py.
+    """Apply the settings' precision and compilation to an image encoder, in place.
 
-    It goes on returning float32 tensors. Lower precisions are torch's autocast, which keeps norms
-    and softmax in float32.
+    It still returns float32 tensors. Lower precisions use torch's autocast, which keeps norms and
+    softmax in float32. For the decoder see everything/decoding/gpu_batched.py.
     """
     device = device_of(compute).type
     precision = PRECISIONS.get(compute.precision, torch.float32)

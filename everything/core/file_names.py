@@ -1,8 +1,8 @@
-"""Names of photos: relative paths with "/" as text, as numbers, and checked.
+"""Names of images (relative paths with "/"): as text, as numbers, and checked.
 
-File names are bytes. Python shows those that are not UTF-8 as lone surrogates (PEP 383), and so do
-the JSON files here: they are pure ASCII with \\udcXX escapes and give the exact name back when
-Python reads them. Where text must be valid Unicode (parquet, messages) it is `as_text` or `shown`.
+File names are bytes. Python represents those that are not UTF-8 with lone surrogates (PEP 383), and
+so do the JSON files here: they are pure ASCII with \\udcXX escapes, from which Python restores the
+exact name. Where text must be valid Unicode (parquet, messages), use `as_text` or `printable`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def as_text(name: str | os.PathLike[str]) -> str:
-    """Return a name as valid Unicode: bytes that are not UTF-8 as \\xNN, others are not changed."""
+    """Return a name as valid Unicode: bytes that are not UTF-8 become \\xNN."""
     return _bytes(os.fspath(name)).decode("utf-8", "backslashreplace")
 
 
 def printable(name: str | os.PathLike[str]) -> str:
-    """Return a name as one line of valid Unicode, no longer than paths are: control characters
-    are escaped besides."""
+    """Return a name as one line of valid Unicode: control characters escaped, and truncated."""
     text = as_text(name)
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}…"
@@ -31,8 +30,10 @@ def printable(name: str | os.PathLike[str]) -> str:
 
 
 def image_id(name: str) -> int:
-    """Return a number for a name, the same on every machine; 53 bits, so that readers that hold
-    numbers as doubles (JavaScript, jq) keep it exact."""
+    """Return the ID of a name, the same on every machine.
+
+    It has 53 bits, so that readers that store numbers as doubles (JavaScript, jq) keep it exact.
+    """
     digest = hashlib.sha256(_bytes(name)).digest()
     return int.from_bytes(digest[:8], "big") >> 11
 
@@ -40,12 +41,12 @@ def image_id(name: str) -> int:
 def _bytes(name: str) -> bytes:
     try:
         return os.fsencode(name)
-    except UnicodeEncodeError:  # JSON may have half characters that no file name has
+    except UnicodeEncodeError:  # JSON may contain lone surrogates that no file name has
         return name.encode("utf-8", "surrogatepass")
 
 
 def is_inside(name: str) -> bool:
-    """Say whether a name can be a file's and stays below the folder that it is joined to."""
+    """Tell whether a name is possible for a file and does not lead out of its folder."""
     try:
         os.fsencode(name)
     except UnicodeEncodeError:

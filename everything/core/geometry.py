@@ -1,8 +1,8 @@
-"""Views (crops of an image) and Frames: every change of coordinates is in this file.
+"""Views (crops of an image) and frames; all coordinate transforms are in this file.
 
 Coordinates are (x, y) in pixels, x to the right, continuous: pixel i covers [i, i + 1). SAM scales
-coordinates between sizes by the ratio of the sizes and its prompt encoder adds half a pixel on the
-model's canvas; both are kept as they are, so that prompts land where the official code puts them.
+coordinates between sizes by the ratio of the sizes, and its prompt encoder adds half a pixel on the
+model's canvas. Both are kept, so that prompts have the same positions as in the official code.
 """
 
 from __future__ import annotations
@@ -24,10 +24,13 @@ Box = tuple[int, int, int, int]  # (x0, y0, x1, y1), px, x1 and y1 exclusive
 
 @dataclass(frozen=True)
 class View:
-    """A rectangle of an image as a model sees it.
+    """A rectangle of an image, the input of a model.
 
-    pixels: uint8 (h, w, 3) RGB. box: the rectangle in image px. depth: crop layer, 0 is the whole
-    image. image_size: (H, W) of the image.
+    Attributes:
+        pixels: uint8 (h, w, 3) RGB.
+        box: The rectangle in image px.
+        depth: Crop layer; 0 is the whole image.
+        image_size: (H, W) of the image.
     """
 
     pixels: NDArray[np.uint8]
@@ -44,12 +47,13 @@ class View:
 def whole(image: NDArray[np.uint8]) -> View:
     """Return the view that is the whole image, uint8 (H, W, 3) RGB.
 
-    Raises ValueError if the array is of another kind.
+    Raises:
+        ValueError: The array has another shape or dtype.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(
-            f"an image is a uint8 array (height, width, 3) in RGB, "
-            f"this one is {image.dtype} {image.shape}"
+            f"an image must be a uint8 array (height, width, 3) in RGB, "
+            f"not {image.dtype} {image.shape}"
         )
     height, width = image.shape[:2]
     return View(image, (0, 0, width, height), 0, (height, width))
@@ -86,13 +90,16 @@ def views(image: NDArray[np.uint8], layers: int, overlap_ratio: float) -> Iterat
 
 @dataclass(frozen=True)
 class Frame:
-    """How a view lies on a model's canvas.
+    """The position of a view on a model's canvas.
 
-    view: (h, w) of the view. canvas: (hc, wc), the square or rectangle the model works on.
-    content: where the view lies on it, (x0, y0, x1, y1) canvas px; the rest is padding.
-    resize: how logits of any resolution come back: "two-step" brings them to canvas size, cuts
-    the content and resizes that (SAM); "one-step" cuts the content at the logits' own resolution
-    and resizes once (SAM 2, NanoSAM). interpolation: of every resize.
+    Attributes:
+        view: (h, w) of the view.
+        canvas: (hc, wc) of the square or rectangle that is the model's input.
+        content: Where the view lies on the canvas, (x0, y0, x1, y1) canvas px; the rest is padding.
+        resize: How logits of any resolution are mapped to the view. "two-step" resizes them to the
+            canvas, crops the content and resizes that (SAM); "one-step" crops the content at the
+            logits' own resolution and resizes once (SAM 2, NanoSAM).
+        interpolation: The mode of every resize.
     """
 
     view: Size
@@ -102,21 +109,21 @@ class Frame:
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
 
     def to_canvas(self, xy: Tensor) -> Tensor:
-        """Return points (..., 2) of the view, px, as points of the canvas, px."""
+        """Map points (..., 2) xy from view px to canvas px."""
         x0, y0, x1, y1 = self.content
         height, width = self.view
         scale = xy.new_tensor([(x1 - x0) / width, (y1 - y0) / height])
         return xy * scale + xy.new_tensor([x0, y0])
 
     def from_canvas(self, xy: Tensor) -> Tensor:
-        """Return points (..., 2) of the canvas, px, as points of the view, px."""
+        """Map points (..., 2) xy from canvas px to view px."""
         x0, y0, x1, y1 = self.content
         height, width = self.view
         scale = xy.new_tensor([(x1 - x0) / width, (y1 - y0) / height])
         return (xy - xy.new_tensor([x0, y0])) / scale
 
     def to_view(self, logits: Tensor) -> Tensor:
-        """Return logits float32 (N, hl, wl) that cover the canvas as (N, h, w) over the view."""
+        """Resize logits float32 (N, hl, wl) over the canvas to (N, h, w) over the view."""
         if len(logits) == 0:
             return logits.new_zeros(0, *self.view)
         if self.resize == "two-step":
@@ -126,12 +133,12 @@ class Frame:
         return self._resized(logits[:, y0:y1, x0:x1], self.view)
 
     def is_identity(self, logits: Tensor) -> bool:
-        """Return whether logits (N, hl, wl) are one for each pixel of the view already."""
+        """Tell whether logits (N, hl, wl) already have one value per pixel of the view."""
         everywhere = self.content == (0, 0, self.canvas[1], self.canvas[0])
         return everywhere and self.view == self.canvas == tuple(logits.shape[1:])
 
     def along(self, axis: int) -> Frame:
-        """Return the frame of one axis, 0 down or 1 across, as of a view one pixel wide."""
+        """Return the frame of one axis (0 vertical, 1 horizontal), as of a view one pixel wide."""
         start, end = self.content[1 - axis], self.content[3 - axis]
         return replace(
             self,
@@ -157,7 +164,7 @@ def padded_frame(view: Size, side: int) -> Frame:
     """Return SAM's frame: longest side scaled to `side` px, the rest padded right and below."""
     height, width = view
     scale = side / max(view)
-    # A 1 x 60,000 strip would round to no pixels at all: it keeps one.
+    # The short side of a 1 x 60,000 strip would round to 0.
     h, w = (max(1, int(length * scale + 0.5)) for length in (height, width))
     return Frame(view, (side, side), (0, 0, w, h))
 
@@ -170,8 +177,7 @@ def stretched_frame(
 
 
 def truncated_frame(view: Size, side: int) -> Frame:
-    """Return NanoSAM's frame: SAM's, but the short side is rounded down and masks come back in
-    one step."""
+    """Return NanoSAM's frame: SAM's with the short side rounded down and "one-step" resizing."""
     height, width = view
     aspect = width / height
     w, h = (side, int(side / aspect)) if aspect >= 1 else (int(side * aspect), side)

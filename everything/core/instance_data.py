@@ -1,4 +1,4 @@
-"""Rows: the one behaviour that all records share, being indexed like an array."""
+"""InstanceData: base of all records that are indexed like an array."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Index = slice | Tensor
 
 
 class InstanceData:
-    """A frozen dataclass whose fields hold one row per item, save those in `shared`.
+    """A frozen dataclass whose fields hold one row per item, except those in `shared`.
 
-    A row field is a Tensor, a list or another Rows. `shared` names the fields that describe all
-    rows at once (a frame, say) and are passed on unchanged.
+    A row field is a Tensor, a list or another InstanceData. `shared` names the fields that describe
+    all rows (for example a frame); indexing does not change them.
     """
 
     shared: ClassVar[frozenset[str]] = frozenset()
@@ -31,14 +31,15 @@ class InstanceData:
         return len(getattr(self, self._row_fields()[0]))
 
     def __getitem__(self, index: Index) -> Self:
-        """Return the rows that a slice, a boolean mask or an int64 index picks, in its order."""
+        """Return the rows that a slice, a boolean mask or an int64 index selects, in its order."""
         return self._with({name: _pick(getattr(self, name), index) for name in self._row_fields()})
 
     @classmethod
     def cat(cls, parts: Sequence[Self]) -> Self:
-        """Return the rows of all parts in order; shared fields are the first part's.
+        """Return the rows of all parts in order; shared fields are those of the first part.
 
-        Raises ValueError if there are no parts, since shared fields would be unknown.
+        Raises:
+            ValueError: There are no parts, so that shared fields are unknown.
         """
         if not parts:
             raise ValueError(f"{cls.__name__}.cat needs at least one part")

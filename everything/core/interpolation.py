@@ -1,4 +1,4 @@
-"""A frame's interpolation as matrices, so that any part of its result can be had by itself."""
+"""A frame's interpolation as matrices, so that any part of the result can be computed alone."""
 
 from __future__ import annotations
 
@@ -16,8 +16,14 @@ from everything.core.geometry import Box, Frame, Size
 
 
 def crossings(logits: Tensor, frame: Frame, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return masks, logits float32 (N, hl, wl) over the frame's canvas, in the pixels of the view
-    where some rows (h,) and columns (w,), int64, cross: float32 (N, h, w)."""
+    """Return logits at the view's pixels where some rows and columns cross, float32 (N, h, w).
+
+    Args:
+        logits: float32 (N, hl, wl) over the frame's canvas.
+        frame: The frame of the view.
+        rows: int64 (h,), view px.
+        columns: int64 (w,), view px.
+    """
     to_view = Interpolation.of(frame, (logits.shape[1], logits.shape[2]))
     down, across = to_view.rows[rows], to_view.columns[columns]
     return sent(down, logits.device) @ logits @ sent(across, logits.device).T
@@ -27,11 +33,14 @@ def crossings(logits: Tensor, frame: Frame, rows: Tensor, columns: Tensor) -> Te
 class Interpolation:
     """A frame's `to_view` for logits of one size: rows @ logits @ columns.T.
 
-    Interpolation is linear and works on the axes one after the other, so any part of the result
-    needs only the matching parts of both matrices. Equal to `to_view` up to float rounding.
-    rows: (h, hl). columns: (w, wl). The reaches tell, for a row of `rows` or `columns` and for a
-    column of it, the first and the last entry that is not zero. bands: both matrices without
-    their zeros.
+    Interpolation is linear and separable, so any part of the result needs only the matching parts
+    of both matrices. Equal to `to_view` up to float rounding.
+
+    Attributes:
+        rows: (h, hl).
+        columns: (w, wl).
+        reach: For both matrices, the first and last nonzero entry of every row and column.
+        bands: Both matrices without their zeros.
     """
 
     rows: Tensor
@@ -45,13 +54,20 @@ class Interpolation:
         return _interpolation(frame, low)
 
     def area(self, box: Box) -> int:
-        """Return how many px of the view cells inside `box` have a share in."""
+        """Return the number of view pixels that depend on the logits inside `box`."""
         left, top, right, bottom = self._touched(box)
         return max(0, right + 1 - left) * max(0, bottom + 1 - top)
 
     def region(self, logits: Tensor, box: Box) -> tuple[Tensor, tuple[int, int]]:
-        """Return the full-resolution part that cells inside `box` (x0, y0, x1, y1 inclusive) of
-        logits (hl, wl) have a share in, and its (x, y) in the view."""
+        """Return the part of the view that depends on the logits inside a box.
+
+        Args:
+            logits: (hl, wl).
+            box: (x0, y0, x1, y1) in cells of the logits, inclusive.
+
+        Returns:
+            That part at full resolution, and the (x, y) of its top left pixel in the view.
+        """
         left, top, right, bottom = self._touched(box)
         if bottom < top or right < left:
             return logits.new_zeros(0, 0), (0, 0)
@@ -71,8 +87,13 @@ class Interpolation:
 
 @dataclass(frozen=True)
 class Band:
-    """An interpolation matrix (n, m) by its diagonal alone: row i has its entries weights[i],
-    float32 (n, s), from column first[i], int64 (n,), on. sizes: n, m, s."""
+    """An interpolation matrix (n, m) as a band: the nonzero entries of each row.
+
+    Attributes:
+        first: int64 (n,), the column of each row's first entry.
+        weights: float32 (n, s), the entries of each row from there on.
+        sizes: n, m, s.
+    """
 
     first: NDArray[np.int64]
     weights: NDArray[np.float32]
@@ -80,7 +101,7 @@ class Band:
 
     @staticmethod
     def of(matrix: Tensor) -> Band:
-        """Return the band of a matrix that has no other entries."""
+        """Return the band of a matrix whose other entries are zero."""
         n, m = matrix.shape
         first, last = mask_ops.extent(matrix != 0)
         s = int((last - first).max()) + 1
@@ -91,7 +112,7 @@ class Band:
 
 @dataclass(frozen=True)
 class _Reach:
-    """Of an interpolation matrix (n, m): which m each n draws on, and which n each m shares in."""
+    """The inputs of each output, and the outputs of each input, of an interpolation matrix."""
 
     first_source: list[int]
     last_source: list[int]
@@ -127,7 +148,7 @@ def _interpolation(frame: Frame, low: Size) -> Interpolation:
 
 
 def _matrix(frame: Frame, low: Size, axis: int) -> Tensor:
-    """What `to_view` does along one axis, found by passing every unit vector through it."""
+    """Return the matrix of `to_view` along one axis, by applying it to all unit vectors."""
     flat = frame.along(axis)
     unit = torch.eye(low[axis], dtype=torch.float64)[:, :, None]
     return flat.to_view(unit)[:, :, 0].T.float().contiguous()

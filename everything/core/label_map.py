@@ -1,4 +1,4 @@
-"""Maps without overlaps."""
+"""Label maps: masks without overlaps."""
 
 from __future__ import annotations
 
@@ -17,11 +17,16 @@ Mask = NDArray[np.bool_]
 
 
 def label_map(codes: Sequence[Rle], size: Size, full: bool = False) -> NDArray[np.int32]:
-    """Return a map (H, W) without overlaps: 0, or 1 + the row of the smallest mask there.
+    """Return a label map int32 (H, W): 0, or 1 + the row of the smallest mask at the pixel.
 
-    Small masks lie on top of large ones, so that parts stay visible on their wholes. full: pixels
-    without a mask take the number of the nearest one, so that 0 is left only where there are no
-    masks at all. One mask is held at a time, inside its box.
+    Small masks lie on top of large ones, so that parts stay visible on their objects. One mask at a
+    time is decoded, inside its box.
+
+    Args:
+        codes: The masks.
+        size: (H, W) of the image.
+        full: Give pixels without a mask the label of the nearest one; then 0 remains only if there
+            are no masks at all.
     """
     labels = np.zeros(size, np.int32)
     for row in rle.areas(codes).argsort(descending=True, stable=True).tolist():
@@ -37,7 +42,10 @@ def label_map(codes: Sequence[Rle], size: Size, full: bool = False) -> NDArray[n
 
 
 def contours_of_labels(labels: NDArray[np.integer[Any]]) -> Mask:
-    """Return where a label map (H, W) differs from its right or lower neighbour, bool (H, W)."""
+    """Return the pixels of a label map (H, W) that differ from the right or lower neighbour.
+
+    The result is bool (H, W).
+    """
     contour = np.zeros(labels.shape, np.bool_)
     contour[:, :-1] |= labels[:, :-1] != labels[:, 1:]
     contour[:-1] |= labels[:-1] != labels[1:]

@@ -1,4 +1,4 @@
-"""Masks inside masks: a tree of wholes, parts and parts of parts."""
+"""The hierarchy of masks: a tree of objects, parts and subparts."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from everything.core import rle
 from everything.core.rle import Rle
 
 LEVELS: tuple[Level, ...] = ("whole", "part", "subpart")
-INSIDE = 0.9  # of a mask's area, and less than this in IoU: a twin is no part
-MADE_OF = 0.5  # of a mask's area: from this on it is made of the masks in it
-PHOTO = 0.8  # of the photo: what is larger, and made of others, is no object in it
-_ROWS = 256  # of the matrix of overlaps that are held
+INSIDE = 0.9  # share of a part's area inside its parent; with an IoU this high it is a duplicate
+MADE_OF = 0.5  # a mask of whose area the masks in it cover this share consists of them
+IMAGE = 0.8  # a mask that consists of others and covers this share of the image is no object
+_ROWS = 256  # rows of the overlap matrix that are in memory at a time
 
 
 def parents_of(masks: Sequence[Rle]) -> list[int | None]:
-    """Return for each mask of one image the row of its parent: the smallest larger mask with at
-    least INSIDE of it inside; None for masks that are part of nothing.
+    """Return the row of each mask's parent, or None, for the masks of one image.
 
-    Parents are larger than their children, so the links are trees.
+    The parent is the smallest larger mask that contains at least INSIDE of the mask. Since parents
+    are larger than their children, the links form trees.
     """
     areas = rle.areas(masks)
-    # By area, and of equals the first row is the larger one.
+    # By area; of equal masks the first one counts as the larger.
     larger_first = areas.argsort(descending=True, stable=True)
     rank = larger_first.argsort()
     found: list[int | None] = []
@@ -41,25 +41,29 @@ def parents_of(masks: Sequence[Rle]) -> list[int | None]:
 
 
 def levels_of(masks: Sequence[Rle], scores: Sequence[float]) -> list[Level | None]:
-    """Return for each mask of one image whether it is a whole, a part of one, or deeper inside.
+    """Return the level of each mask of one image: whole object, part or subpart.
 
-    None is what is more than a whole: the photo, two objects taken as one. scores: predicted IoU.
-    Trees of masks are cut where that is best: a mask is a whole, instead of those that it is made
-    of, if its score is at least theirs, each by its area. What covers less than MADE_OF of a mask
-    lies on it, and is never taken instead of it.
+    None is a mask of more than one object: the image itself, or two objects in one mask. A mask
+    that consists of smaller ones is a whole object, instead of them, if its score is at least their
+    mean score, weighted by area. Masks that cover less than MADE_OF of a larger one lie on it and
+    never replace it.
+
+    Args:
+        masks: The masks.
+        scores: Predicted IoU of each.
     """
     parents = parents_of(masks)
     areas: list[int] = rle.areas(masks).tolist()
-    # As for parents, of equals the first row is the larger one.
+    # As for parents, the first of equal masks counts as the larger.
     largest_first = sorted(range(len(masks)), key=lambda row: (-areas[row], row))
-    below = [0.0] * len(masks)  # area of what lies directly in a mask
-    worth = [0.0] * len(masks)  # of it, times its score
+    below = [0.0] * len(masks)  # area of the direct children
+    worth = [0.0] * len(masks)  # the same, weighted by score
     is_whole = [False] * len(masks)
     for row in reversed(largest_first):
         made_of = below[row] >= MADE_OF * areas[row] > 0
-        photo = masks[row]["size"][0] * masks[row]["size"][1]
+        image = masks[row]["size"][0] * masks[row]["size"][1]
         theirs = worth[row] / below[row] if made_of else 0.0
-        is_whole[row] = not made_of or (scores[row] >= theirs and areas[row] < PHOTO * photo)
+        is_whole[row] = not made_of or (scores[row] >= theirs and areas[row] < IMAGE * image)
         parent = parents[row]
         if parent is not None:
             below[parent] += areas[row]

@@ -11,10 +11,15 @@ EDGE_TOLERANCE = 20.0  # px; SAM's is_box_near_crop_edge
 
 
 def stability(logits: Tensor, offset: float) -> Tensor:
-    """Return the IoU of each mask cut at +offset with itself cut at -offset, float32 (N,).
+    """Return the stability scores of masks, float32 (N,).
 
-    logits: (N, h, w). A mask that is empty at both is NaN, which no threshold passes (SAM,
-    appendix "Automatic mask generation details": stability score).
+    The score is the IoU of the mask thresholded at +offset with that thresholded at -offset (SAM,
+    appendix "Automatic mask generation details"). It is NaN, which fails every threshold, if both
+    are empty.
+
+    Args:
+        logits: (N, h, w).
+        offset: The change of the threshold.
     """
     inner = (logits > offset).flatten(1).sum(1, dtype=torch.int32)
     outer = (logits > -offset).flatten(1).sum(1, dtype=torch.int32)
@@ -22,7 +27,7 @@ def stability(logits: Tensor, offset: float) -> Tensor:
 
 
 def mask_to_box(masks: Tensor) -> Tensor:
-    """Return boxes int64 (N, 4) xyxy, inclusive px, of masks bool (N, h, w); an empty one is 0."""
+    """Return the boxes int64 (N, 4) xyxy, inclusive px, of masks bool (N, h, w); 0 if empty."""
     if masks.numel() == 0:
         return torch.zeros(len(masks), 4, dtype=torch.int64, device=masks.device)
     x0, x1 = extent(masks.any(1))
@@ -34,16 +39,21 @@ def mask_to_box(masks: Tensor) -> Tensor:
 def extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
     """Return the first and the last true column of each row of bool (N, L), int64 (N,) each.
 
-    A row without any has 0 and L - 1.
+    A row without any gives 0 and L - 1.
     """
     flags = occupied.to(torch.uint8)
     return flags.argmax(1), flags.shape[1] - 1 - flags.flip(1).argmax(1)
 
 
 def cut_off(boxes: Tensor, crop: Box, image_size: Size) -> Tensor:
-    """Return which boxes a crop's edge has probably cut, bool (N,).
+    """Return which boxes are probably cut off by the edge of a crop, bool (N,).
 
-    boxes: (N, 4) xyxy, image px. A side within 20 px of the crop's and not of the image's own.
+    A side of such a box is within 20 px of a side of the crop, but not of the image's.
+
+    Args:
+        boxes: (N, 4) xyxy, image px.
+        crop: The crop, image px.
+        image_size: (H, W) of the image.
     """
     height, width = image_size
     near_crop = (boxes - boxes.new_tensor(crop)).abs() <= EDGE_TOLERANCE

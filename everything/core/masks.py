@@ -1,4 +1,4 @@
-"""Decoded and Masks: what came out of a model, before and with its place in the image."""
+"""Decoded and Masks: masks as a model returns them, and with their place in the image."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ from everything.core.segments import Segments
 class Decoded(InstanceData):
     """N masks of one view as logits.
 
-    logits: float32 (N, hl, wl) over the frame's canvas, > 0 is the mask. scores: float32 (N,)
-    predicted IoU. levels: int64 (N,) which of a prompt's answers this is. prompts: N rows, view
-    px. frame: where the view lies on the canvas.
+    Attributes:
+        logits: float32 (N, hl, wl) over the frame's canvas; a pixel > 0 is in the mask.
+        scores: float32 (N,), predicted IoU.
+        levels: int64 (N,), which of its prompt's masks each one is.
+        prompts: N rows, view px.
+        frame: Where the view lies on the canvas.
     """
 
     logits: Tensor
@@ -35,8 +38,25 @@ class Decoded(InstanceData):
 
 @dataclass(frozen=True)
 class Masks(InstanceData):
-    """N masks that passed the gate: their logits, for samplers that look at them, and their
-    segments, compressed, for everyone else. The pipeline keeps the segments alone."""
+    """N masks that passed the thresholds, as logits and as segments.
+
+    Samplers may use the logits; the pipeline keeps only the segments.
+
+    Attributes:
+        decoded: The masks as logits over the view.
+        segments: The same masks, compressed, in image coordinates.
+
+    Example:
+        >>> import torch
+        >>> from everything.core.geometry import Frame
+        >>> from everything.core.masks import Decoded
+        >>> segments = Segments.empty()
+        >>> canvas = Frame(view=(8, 8), canvas=(8, 8), content=(0, 0, 8, 8))
+        >>> logits = torch.zeros(0, 8, 8)
+        >>> decoded = Decoded(logits, segments.scores, segments.levels, segments.prompts, canvas)
+        >>> len(Masks(decoded, segments))
+        0
+    """
 
     decoded: Decoded
     segments: Segments

@@ -1,4 +1,4 @@
-"""Which of some masks are which of others."""
+"""One-to-one matching."""
 
 from __future__ import annotations
 
@@ -7,8 +7,15 @@ from numpy.typing import NDArray
 
 
 def one_to_one(agreement: NDArray[np.float64], least: float) -> list[tuple[int, int]]:
-    """Return pairs of a row and a column of agreements (N, M) that are at least `least`, the best
-    first; each row and each column is in one pair at most."""
+    """Match rows and columns greedily, best agreement first.
+
+    Args:
+        agreement: (N, M), for example IoU.
+        least: The minimum agreement of a pair.
+
+    Returns:
+        Pairs of a row and a column, best first; each row and column is in at most one pair.
+    """
     found: list[tuple[int, int]] = []
     rows, columns = np.nonzero(agreement >= least)
     taken: tuple[set[int], set[int]] = (set(), set())

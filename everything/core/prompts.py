@@ -1,4 +1,4 @@
-"""Prompts: what a model is asked. A box is two points, labelled as its corners."""
+"""Prompts of points and boxes. A box is two points that are labelled as its corners."""
 
 from __future__ import annotations
 
@@ -20,8 +20,20 @@ PADDING, OUTSIDE, INSIDE, TOP_LEFT, BOTTOM_RIGHT = -1, 0, 1, 2, 3
 class Prompts(InstanceData):
     """P prompts of at most K points each.
 
-    points: float64 (P, K, 2) xy, view px (double, so that scaling loses nothing). labels: int64
-    (P, K): 1 inside, 0 outside, 2 and 3 a box's corners, -1 padding.
+    Attributes:
+        points: float64 (P, K, 2) xy, view px; double precision, so that scaling is lossless.
+        labels: int64 (P, K): 1 inside, 0 outside, 2 and 3 the top left and bottom right corner of
+            a box, -1 padding.
+
+    Example:
+        >>> import torch
+        >>> points = Prompts.clicks(torch.tensor([[10, 20], [30, 40]]))
+        >>> boxes = Prompts.boxes(torch.tensor([[0, 0, 50, 60]]))
+        >>> prompts = Prompts.cat([points, boxes])
+        >>> prompts.labels.tolist()
+        [[1, -1], [1, -1], [2, 3]]
+        >>> prompts.anchors().tolist()
+        [[10.0, 20.0], [30.0, 40.0], [25.0, 30.0]]
     """
 
     points: Tensor
@@ -36,12 +48,12 @@ class Prompts(InstanceData):
 
     @classmethod
     def clicks(cls, xy: Tensor) -> Self:
-        """Return one prompt for each point (P, 2), view px."""
+        """Return one prompt per point (P, 2) xy, view px."""
         return cls(xy.double()[:, None], torch.full((len(xy), 1), INSIDE))
 
     @classmethod
     def boxes(cls, xyxy: Tensor) -> Self:
-        """Return one prompt for each box (P, 4) xyxy, view px."""
+        """Return one prompt per box (P, 4) xyxy, view px."""
         corners = torch.tensor([TOP_LEFT, BOTTOM_RIGHT]).expand(len(xyxy), 2)
         return cls(xyxy.double().reshape(-1, 2, 2), corners)
 
@@ -56,15 +68,17 @@ class Prompts(InstanceData):
         return cls(torch.cat(points), torch.cat(labels))
 
     def anchors(self) -> Tensor:
-        """Return one point for each prompt, (P, 2) view px: the mean of a box's corners or, if
-        there is none, of the points inside."""
+        """Return one point per prompt, float64 (P, 2) xy, view px.
+
+        It is the centre of the box or, without a box, the mean of the points labelled inside.
+        """
         corner = (self.labels == TOP_LEFT) | (self.labels == BOTTOM_RIGHT)
         has_box = corner.any(1, keepdim=True)
         used = torch.where(has_box, corner, self.labels == INSIDE).double()
         return (self.points * used[..., None]).sum(1) / used.sum(1, keepdim=True).clamp(min=1)
 
     def moved(self, by: tuple[float, float]) -> Self:
-        """Return the prompts shifted by (x, y) px, as when a crop's become the image's."""
+        """Return the prompts shifted by (x, y) px, for example from a crop to its image."""
         return type(self)(self.points + self.points.new_tensor(by), self.labels)
 
     def box(self, row: int) -> list[float] | None:

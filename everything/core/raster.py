@@ -1,4 +1,4 @@
-"""Images that are read region by region, and one in memory."""
+"""Images that are read by regions, and an image in memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from everything.core.geometry import Box, Size
 
 
 class Raster(Protocol):
-    """size: (H, W) px."""
+    """An image that is read by regions."""
 
     @property
     def size(self) -> Size:
@@ -24,7 +24,7 @@ class Raster(Protocol):
 
 @dataclass(frozen=True)
 class Pixels:
-    """A photo in memory, uint8 (H, W, 3)."""
+    """An image in memory, uint8 (H, W, 3) RGB."""
 
     pixels: NDArray[np.uint8]
 

@@ -1,4 +1,4 @@
-"""Annotation files of anybody, checked before anything else looks at them."""
+"""Validation of SA-1B annotations, which may come from other programs."""
 
 from __future__ import annotations
 
@@ -11,25 +11,38 @@ from everything.core.geometry import Size
 
 Annotation = dict[str, Any]
 _MOST_PIXELS = 2**32 - 1  # COCO's run lengths are 32 bits
-_LARGEST = 2**53  # numbers that JSON's readers agree about
+_LARGEST = 2**53  # up to here, all JSON readers agree about integers
 _LENGTHS = {"bbox": 4, "crop_box": 4}
 _NUMBERS = ("area", "predicted_iou", "stability_score")
 
 
 def size_of(image: Any) -> Size:
-    """Return (H, W) px of a record with `height` and `width`; raises ValueError, KeyError,
-    TypeError."""
+    """Return (H, W) in px from a record with `height` and `width`.
+
+    Raises:
+        KeyError: One of them is missing.
+        TypeError: The record is not a mapping.
+        ValueError: They are not a possible size.
+    """
     height, width = (int(_number(image[side], side)) for side in ("height", "width"))
     if height < 1 or width < 1 or height * width > _MOST_PIXELS:
-        raise ValueError(f"a photo of {width} x {height} px")
+        raise ValueError(f"an image of {width} x {height} px")
     return height, width
 
 
 def check_annotations(annotations: Any, size: Size) -> None:
-    """Raise ValueError or TypeError unless they are SA-1B's records of a photo.
+    """Check that annotations are SA-1B's records of an image.
 
-    Each has `segmentation`, COCO's compressed run lengths of exactly this size, and `area`; its
-    other fields may be missing. size: (H, W) px.
+    Each must have `segmentation`, COCO's compressed run-length encoding of exactly this size, and
+    `area`; other fields may be missing.
+
+    Args:
+        annotations: The records.
+        size: (H, W) of the image in px.
+
+    Raises:
+        TypeError: They are not a list.
+        ValueError: A record is invalid.
     """
     if not isinstance(annotations, list):
         raise TypeError("annotations must be a list")
@@ -40,7 +53,7 @@ def check_annotations(annotations: Any, size: Size) -> None:
     try:
         rle.check(codes)
     except ValueError:
-        for row, code in enumerate(codes):  # which one is it?
+        for row, code in enumerate(codes):  # find the invalid one
             with _in_mask(row):
                 rle.check([code])
         raise
@@ -72,7 +85,7 @@ def _check_code(code: Any, size: Size) -> None:
     if not isinstance(code["counts"], str):
         raise TypeError("counts must be COCO's compressed text")
     if _numbers(code["size"], "size", 2) != list(size):
-        raise ValueError(f"a mask of size {code['size']} in a photo of {list(size)}")
+        raise ValueError(f"a mask of size {code['size']} in an image of {list(size)}")
 
 
 def _list(value: Any, name: str) -> list[Any]:
@@ -88,13 +101,13 @@ def _numbers(value: Any, name: str, length: int) -> list[Any]:
 
 
 def _number(value: Any, name: str) -> float:
-    # Not as a range: NaN is in none.
+    # `not ... <=` so that NaN is refused, too.
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
         raise ValueError(f"{name} must be a number")
     return value
 
 
 def check_timing(timing: Any, names: Sequence[str]) -> None:
-    """Raise TypeError or ValueError unless these are numbers, where they are there."""
+    """Raise ValueError if one of these values exists and is not a number."""
     for name in names:
         _number(timing.get(name, 0), name)

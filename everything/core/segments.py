@@ -1,4 +1,4 @@
-"""Segments: masks of one image as SA-1B records, compressed, in image pixels."""
+"""Segments: the masks of one image, compressed, in image pixels, as SA-1B records."""
 
 from __future__ import annotations
 
@@ -23,9 +23,23 @@ from everything.core.rle import Rle
 class Segments(InstanceData):
     """N masks of one image.
 
-    rles: COCO run lengths over the image. boxes: float32 (N, 4) xyxy, inclusive px. scores,
-    stability: float32 (N,). levels: int64 (N,) which of its prompt's answers a mask is.
-    prompts: N rows, image px. crops: int64 (N, 4) xyxy, the view that a mask was found in.
+    Attributes:
+        rles: COCO run-length encodings over the image.
+        boxes: float32 (N, 4) xyxy, inclusive image px.
+        scores: float32 (N,), predicted IoU.
+        stability: float32 (N,), stability score.
+        levels: int64 (N,), which of its prompt's masks each one is.
+        prompts: N rows, image px.
+        crops: int64 (N, 4) xyxy, image px: the view in which each mask was found.
+
+    Example:
+        >>> from everything import load, segment
+        >>> segments = segment(photo("coffee", 128), load("nano", "grid-16", pred_iou_thresh=0.6))
+        >>> segments.masks((128, 128)).shape[0] == len(segments.areas()) == len(segments)
+        True
+        >>> best = segments[segments.scores.argsort(descending=True)[:3]]
+        >>> sorted(best.to_sa1b()[0])[:4]
+        ['area', 'bbox', 'crop_box', 'id']
     """
 
     rles: list[Rle]
@@ -41,7 +55,7 @@ class Segments(InstanceData):
 
     @classmethod
     def empty(cls) -> Self:
-        """Return no masks at all."""
+        """Return an object without masks."""
         none = torch.zeros(0)
         boxes = torch.zeros(0, 4)
         prompts = Prompts.clicks(torch.zeros(0, 2))
@@ -56,17 +70,29 @@ class Segments(InstanceData):
         return rle.decode(self.rles, size)
 
     def label_map(self, size: Size, full: bool = False) -> NDArray[np.uint16]:
-        """Return the map without overlaps (everything/core/label_map.py), 16 bits deep.
+        """Return a label map without overlaps, uint16 (H, W), of an image of (H, W) px.
 
-        Raises ValueError beyond 65,535 masks.
+        See everything/core/label_map.py.
+
+        Args:
+            size: (H, W) of the image.
+            full: Assign pixels without a mask to the nearest mask.
+
+        Raises:
+            ValueError: There are more than 65,535 masks.
         """
         if len(self) > np.iinfo(np.uint16).max:
-            raise ValueError(f"a 16-bit label map holds 65535 masks, these are {len(self)}")
+            raise ValueError(f"a 16-bit label map holds at most 65535 masks, not {len(self)}")
         return label_map(self.rles, size, full).astype(np.uint16)
 
     def to_sa1b(self, parents: bool = False) -> list[dict[str, Any]]:
-        """Return one record for each mask with exactly SA-1B's fields; a mask found by a box
-        prompt has the box besides, as `prompt_box` xyxy. parents: each has `parent_id` besides."""
+        """Return one record per mask with SA-1B's fields.
+
+        A mask from a box prompt also has that box, `prompt_box` xyxy.
+
+        Args:
+            parents: Add `parent_id`, the ID of the mask of which it is a part, or None.
+        """
         records = [self._record(row, area) for row, area in enumerate(self.areas().tolist())]
         if parents:
             for record, parent in zip(records, parents_of(self.rles), strict=True):

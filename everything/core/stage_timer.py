@@ -1,4 +1,4 @@
-"""Clock: seconds per stage and counts of one image."""
+"""StageTimer: seconds per stage, and counts, of one image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COUNTS = ("prompts", "decoder_calls", "candidates", "masks")
 
 
 class Overtime(Exception):
-    """The time of an image is used up. stage: the one that would have been next."""
+    """The time limit of an image is reached; `stage` is the one that would have been next."""
 
     def __init__(self, stage: str) -> None:
         super().__init__(f"out of time before {stage}")
@@ -20,12 +20,14 @@ class Overtime(Exception):
 
 
 class StageTimer:
-    """Adds up exclusive wall time: a stage inside another stops the outer one meanwhile.
+    """Measures exclusive wall time: a nested stage pauses the outer one.
 
-    synchronise: called at each change of stage, to let a GPU finish what it was given; without
-    it the stages of a GPU run are those of launching. limit: seconds, after which no stage begins:
-    each batch of prompts is decoded in one of its own, so that this is soon.
-    unlimited: stages that begin after the limit, too.
+    Args:
+        synchronise: Called at each change of stage, to wait for a GPU; without it, only the time to
+            launch GPU work is measured.
+        limit: Seconds after which no stage begins. Each batch of prompts is decoded in a stage of
+            its own, so that the limit takes effect soon.
+        unlimited: Stages that begin after the limit, too.
     """
 
     def __init__(
@@ -45,34 +47,43 @@ class StageTimer:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Count the time spent inside under `name`, whatever way it is left; raises Overtime."""
-        self._settle()
+        """Add the time inside the context to `name`, also if it raises.
+
+        Raises:
+            Overtime: The time limit is reached.
+        """
+        self._account()
         if self.limit is not None and self._total > self.limit and name not in self._unlimited:
             raise Overtime(name)
         self._open.append(name)
         try:
             yield
         finally:
-            self._settle()
+            self._account()
             self._open.pop()
 
     @contextmanager
-    def shared(self, name: str, clocks: Sequence[StageTimer]) -> Iterator[None]:
-        """Count the time spent inside for all of some clocks, this one among them, to equal parts;
-        a clock may be there more than once."""
+    def shared(self, name: str, timers: Sequence[StageTimer]) -> Iterator[None]:
+        """Divide the time inside the context equally among timers.
+
+        Args:
+            name: The stage.
+            timers: The timers, with this one among them; a timer may occur more than once.
+        """
         before = self.seconds[name]
         with self.stage(name):
             yield
-        part = (self.seconds[name] - before) / len(clocks)
-        self._add(name, -part * len(clocks))
-        for timer in clocks:
+        part = (self.seconds[name] - before) / len(timers)
+        self._add(name, -part * len(timers))
+        for timer in timers:
             timer._add(name, part)
 
     def _add(self, name: str, seconds: float) -> None:
         self.seconds[name] += seconds
         self._total += seconds
 
-    def _settle(self) -> None:
+    def _account(self) -> None:
+        """Add the time since the last change of stage to the current stage."""
         if self._synchronise is not None:
             self._synchronise()
         now = time.perf_counter()
@@ -81,7 +92,7 @@ class StageTimer:
         self._since = now
 
     def timing(self) -> dict[str, float | int]:
-        """Return every stage in seconds, their total, and every count; zero if it did not occur."""
+        """Return the seconds of every stage, their total, and every count; 0 if none."""
         stages: dict[str, float | int] = {s: round(self.seconds.get(s, 0.0), 6) for s in STAGES}
         stages["total"] = round(sum(self.seconds.values()), 6)
         return stages | {name: self.counts[name] for name in COUNTS}

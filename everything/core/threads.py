@@ -1,4 +1,4 @@
-"""Cores and PyTorch threads."""
+"""CPU cores and PyTorch threads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use, where the system tells, or all there are."""
+    """Return how many cores this process may use, or the number of all if that is unknown."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

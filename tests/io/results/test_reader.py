@@ -124,7 +124,7 @@ def test_every_form_and_place_is_read_alike(
     assert evaluate(root, tmp_path / "plain", boundaries=False).ar["1000"] == 1.0
     fidelity = export(root, "coco", tmp_path / "coco", photos="copy")
     assert (fidelity.images, fidelity.masks) == (3, sum(len(one.annotations) for one in plain))
-    assert "3 photos" in write_report(root, tmp_path / "page").read_text()
+    assert "3 images" in write_report(root, tmp_path / "page").read_text()
     # Without a row to say so, the results themselves tell which there are.
     manifest = Bucket(root) if isinstance(root, Url) else None
     if manifest is not None:
