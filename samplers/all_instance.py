@@ -1,4 +1,4 @@
-"""Masks from a network that needs no prompts; the variant's own encoder never runs."""
+"""Masks from an instance segmentation network, without prompts or the variant's image encoder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from everything.core.masks import Masks
 from everything.detectors.detector import Finder
 from everything.pipeline.scene import Scene
 
-WORKING_SET = 64 * 2**20  # bytes of logits over the view that are looked at together
+WORKING_SET = 64 * 2**20  # bytes of logits over the view that are processed in one batch
 
 
 class AllInstance(Finder):

@@ -1,4 +1,4 @@
-"""Points and boxes that a small head proposes from what the variant sees already."""
+"""Points and boxes that a small head proposes from the variant's own image features."""
 
 from __future__ import annotations
 
@@ -36,8 +36,13 @@ class AutoPpn(Settings):
     max_boxes: int = Field(96, ge=0, description="boxes of one view at most")
 
     def __call__(self, scene: Scene) -> Iterator[Masks]:
-        """Yield the masks of the points, then those of the boxes. Raises ConfigError if there is
-        no head for the variant, WeightsError if the head cannot be read, NotFinite as `decode`."""
+        """Yield the masks of the points, then those of the boxes.
+
+        Raises:
+            ConfigError: There is no head for the variant.
+            WeightsError: The head cannot be read.
+            NotFinite: As for `Scene.decode`.
+        """
         features = scene.model.features(scene.embedding)
         head = prompt_head.load(self._path(scene), features.device)
         if features.shape[1] != len(head.mean):

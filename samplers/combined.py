@@ -1,4 +1,4 @@
-"""One sampler after another: the second asks only where the first found nothing."""
+"""Two samplers in sequence: the second prompts only where the first found nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Combined(Settings):
         yield from self.then(UncoveredScene(scene, self._covering(boxes, scene)))
 
     def _covering(self, boxes: list[Tensor], scene: Scene) -> list[Tensor]:
-        """The boxes (N, 4) xyxy, px of the view, that leave nothing to ask inside them."""
+        """The boxes (N, 4) xyxy, view px, inside which the second sampler does not prompt."""
         x, y = scene.view.box[:2]
         height, width = scene.view.size
         moved = [part - part.new_tensor([x, y, x, y]) for part in boxes]
@@ -47,7 +47,7 @@ class Combined(Settings):
 
 
 class UncoveredScene(Scene):
-    """A scene of which some boxes are done: prompts whose anchor is in one are not decoded.
+    """A scene with covered boxes: prompts whose anchor is inside one are not decoded.
 
     done: boxes (N, 4) xyxy, inclusive px of the view.
     """

@@ -17,10 +17,10 @@ Points = tuple[tuple[float, float], ...]
 
 
 class Grid(Settings):
-    """One click in the middle of each of n x n equal cells, three masks for each click.
+    """One point at the centre of each of n x n equal cells, with three masks per point.
 
-    point_grids, if given, takes the place of the lattices: for every crop layer the points
-    (x, y) in [0, 1] of the view.
+    `point_grids`, if given, replaces these grids: for every crop layer, points (x, y) in [0, 1] of
+    the view.
     """
 
     points_per_side: int = Field(32, ge=1, description="points along each side of the image")

@@ -1,4 +1,4 @@
-"""Two rounds of points: what the first one masked with confidence is not asked about again."""
+"""Two rounds of points: the second skips what the first masked with high confidence."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ BEYOND = (*((2, j) for j in (-1, 0, 1)), *((i, 2) for i in (-1, 0, 1)), (2, 2))
 class Hierarchical(Settings):
     """TinySAM's hierarchical everything mode (Shu et al., 2023, section 3.4).
 
-    The first round asks about a quarter of the points a side, the second one about their
-    neighbours, save those that a mask of the first covers with high confidence.
+    The first round uses a quarter of the points per side. The second uses their neighbours, except
+    those that a mask of the first round covers with high confidence.
     """
 
     points_per_side: int = Field(
@@ -76,7 +76,7 @@ def fine_points(coarse: Tensor, size: Size, points_per_side: int) -> Tensor:
     Each coarse point (P, 2) has 15: its 8 neighbours, and where these are inside the view 7 more
     on the far sides. A step is a whole number of px, the side divided by the points on it, as in
     TinySAM. Below points_per_side px a side that would be 0 and all points would fall together:
-    there a step is 1 px and no pixel is asked about twice.
+    there a step is 1 px and no pixel is prompted twice.
     """
     height, width = size
     far = torch.tensor([width, height], dtype=torch.float64)

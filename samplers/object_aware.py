@@ -1,4 +1,4 @@
-"""Boxes from an object detector, one mask for each of them."""
+"""Boxes from an object detector, with one mask per box."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from everything.pipeline.scene import Scene
 class ObjectAware(Finder):
     """MobileSAMv2's object-aware prompts (Zhang et al., 2023).
 
-    A detector that knows no classes finds boxes; the decoder gives one mask to each box.
-    MobileSAMv2 keeps them all, and so does this sampler's preset: set pred_iou_thresh, nms.kind
-    and so on to filter.
+    A class-agnostic detector finds boxes; the decoder returns one mask per box. MobileSAMv2 keeps
+    them all, and so does this sampler's preset: set pred_iou_thresh, nms.kind etc. to filter.
     """
 
     def __call__(self, scene: Scene) -> Iterator[Masks]:

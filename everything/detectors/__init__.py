@@ -1,1 +1,1 @@
-"""Networks that samplers bring along: they find boxes, masks or points without being asked."""
+"""Networks of samplers: they find boxes, masks or points without prompts."""

@@ -1,4 +1,4 @@
-"""The choice of a detector, and what every detector gives."""
+"""The choice of a detector, and the results of every detector."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Found(Protocol):
 
 
 class Finder(Settings):
-    """A detector that knows no classes, with MobileSAMv2's and FastSAM's settings."""
+    """A class-agnostic detector, with MobileSAMv2's and FastSAM's settings."""
 
     detector: str = Field(
         EMBEDDED,
@@ -59,8 +59,12 @@ class Finder(Settings):
         return given
 
     def find(self, scene: Scene) -> Found:
-        """Return the objects of a scene's view. Raises WeightsError."""
-        # Each detector brings libraries of its own, which the others do without.
+        """Return the objects in a scene's view.
+
+        Raises:
+            WeightsError: The detector's weights cannot be read.
+        """
+        # Imported here because each detector needs libraries that the others do not.
         if self.detector == EMBEDDED:
             from everything.detectors import region_detector
 

@@ -1,7 +1,7 @@
-"""AutoPPN's head: from a variant's own feature maps to points and boxes worth asking about.
+"""AutoPPN's head: proposes points and boxes from a variant's own feature maps.
 
 Lite-SAM (Fu et al., 2024) proposes prompts from the network itself, with a confidence for points
-and a regression for boxes; how, it does not say. What is here is an original design of that idea.
+and a regression for boxes, but gives no details. This is an original design of that idea.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ FINER = 2  # cells of the head along a side of a cell of the features
 UNIT = 8  # box sides are told in the canvas's longest side over this
 DILATIONS = (1, 2, 4)
 CPU = torch.device("cpu")
-CANDIDATES = 1000  # cells whose boxes are looked at
+CANDIDATES = 1000  # most confident cells, whose boxes are considered
 
 
 class Answer(NamedTuple):
-    """What the head says of each cell.
+    """The output of the head for each cell.
 
     confidence: float32 (B, h, w), logit of how near the middle of an object the cell is. sides:
     float32 (B, 4, h, w), logarithm of the distances to the left, upper, right and lower side of

@@ -1,4 +1,4 @@
-"""Checkpoints that pickle a whole network: its tensors are taken, none of its code is run."""
+"""Reads the tensors of checkpoints that pickle a whole network, without running any of its code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NETWORKS = ("ema", "model")  # where ultralytics keeps it, the better one first
 
 
 class Shell:
-    """Stands for an object of whatever class in a pickle: it keeps its state and does nothing."""
+    """An inert stand-in for an object of any class in a pickle; it only keeps the state."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         self.arguments = args
@@ -26,8 +26,10 @@ def read_network(path: Path) -> State:
     """Return the tensors, float32 or integer, by name of the network that a checkpoint pickles.
 
     Every class that the pickle names, and that PyTorch does not know to be harmless, is replaced
-    by an inert one, so that nothing can run. Raises WeightsError if the file cannot be read or
-    has no network under "ema" or "model".
+    by an inert one, so that nothing can run.
+
+    Raises:
+        WeightsError: The file cannot be read or has no network under "ema" or "model".
     """
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)

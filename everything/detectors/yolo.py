@@ -118,7 +118,7 @@ def letterbox(view: Size, imgsz: int) -> Frame:
     not, as ultralytics does since 8.4; FastSAM cut to the next cell, up to 3 px off.
     """
     scale = imgsz / max(view)
-    # A 1 x 60,000 strip would round to no pixels at all: it keeps one.
+    # The short side of a 1 x 60,000 strip would round to 0.
     height, width = (max(1, round(side * scale)) for side in view)
     (top, bottom), (left, right) = (_margins(side, imgsz) for side in (height, width))
     canvas = (height + top + bottom, width + left + right)
@@ -200,8 +200,11 @@ def _build(state: State, path: Path) -> nn.Module:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Import ultralytics without its files in the user's folders, its look at the network, its
-    installing of packages and its change of this process's environment."""
+    """Import ultralytics without side effects.
+
+    It writes no files into the user's folders, makes no network requests, installs no packages and
+    does not change this process's environment.
+    """
     if "ultralytics" in sys.modules:
         yield
         return
