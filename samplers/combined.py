@@ -53,9 +53,13 @@ class UncoveredScene(Scene):
     """
 
     def __init__(self, scene: Scene, done: list[Tensor]) -> None:
-        # The same view, model and clock, and the embedding if it is there already.
-        self.__dict__.update(scene.__dict__)
-        self._done = done
+        super().__init__(scene.model, scene.view, scene._recipe, scene._timer, scene._state)
+        self._scene, self._done = scene, done
+
+    @property
+    def embedding(self) -> Any:
+        """The view's image embedding, shared with the scene that this one is made from."""
+        return self._scene.embedding
 
     def decode(self, prompts: Prompts, multimask_output: bool = True) -> Iterator[Masks]:
         """Yield the masks of the prompts (P rows, view px) that are not in a box."""

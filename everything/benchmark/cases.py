@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -103,8 +103,7 @@ class Loader:
         identity = recipe.model_dump_json(include=parts)
         if identity not in self._pipelines:
             self._pipelines[identity] = spec.build(recipe)
-        loaded = replace(self._pipelines[identity], recipe=recipe)
-        return replace(loaded, sampler=_sampler(spec))
+        return Pipeline(self._pipelines[identity].model, _sampler(spec), recipe)
 
 
 def _sampler(spec: Spec) -> Sampler:

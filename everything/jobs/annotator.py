@@ -28,7 +28,7 @@ from everything.io.results.manifest import Row
 from everything.io.results.writer import Store
 from everything.jobs.background_thread import BackgroundThread
 from everything.pipeline.adaptive_batch_size import is_out_of_memory
-from everything.pipeline.pipeline import Pipeline, looks_at, segment_views
+from everything.pipeline.pipeline import Pipeline, segment_views, views_of
 from everything.pipeline.scene import NotFinite
 from everything.pipeline.tiling import segment_tiles
 
@@ -88,8 +88,8 @@ class Annotator:
     def expect(self, state: ImageState) -> None:
         """Queue an image that was read for the image encoder, so that it can encode batches."""
         if state.photo is not None and not self._in_tiles(state.photo):
-            state.views = looks_at(state.photo.pixels, self._pipeline.recipe)
-            self._pipeline.encoder_queue.expect(state.views, state.timer)
+            state.views = views_of(state.photo.pixels, self._pipeline.recipe)
+            self._pipeline.state.encoder_queue.expect(state.views, state.timer)
 
     def segment(self, state: ImageState) -> ImageState:
         """Segment the image; afterwards its pixels are released."""

@@ -1,4 +1,4 @@
-"""How many prompts go through a decoder together, and what happens when that is too many."""
+"""The number of prompts per decoder batch, halved where memory runs out."""
 
 from __future__ import annotations
 
@@ -17,22 +17,25 @@ class AdaptiveBatchSize:
         self.points_per_batch = points_per_batch
 
     def survives(self, error: BaseException) -> bool:
-        """Return whether to try again with a smaller batch; false for errors of another kind, and
-        if one prompt alone is too many."""
+        """Halve the batch size after an error and return whether to try again.
+
+        False for errors of another kind, and if one prompt alone is too many.
+        """
         if not is_out_of_memory(error) or self.points_per_batch == 1:
             return False
         self.points_per_batch //= 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         _log.warning(
-            "out of memory: points_per_batch is %d from here on; set it so to begin with",
+            "out of memory: points_per_batch is %d from here on; start with --points-per-batch %d",
+            self.points_per_batch,
             self.points_per_batch,
         )
         return True
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory, of the machine or of a device, was not enough."""
+    """Return whether an error means that the memory of the machine or device ran out."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(r in str(error).lower() for r in _REFUSALS)

@@ -1,14 +1,15 @@
-"""Image encoders that see several views at once: a light one leaves a GPU idle with one.
+"""Batches of views for image encoders: a small encoder leaves a GPU idle with one view at a time.
 
-Views are said to be coming before they are asked for. The first that is asked for brings those
-behind it along. Batches are always full, of copies if need be, so that a view's numbers do not
-depend on how many others there were.
+Views are announced before they are used. The first one that is used is encoded together with those
+announced after it. Batches are always full, of copies if need be, so that a view's embedding does
+not depend on how many others there were.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from everything.core.geometry import View
@@ -18,59 +19,75 @@ from everything.pipeline.adaptive_batch_size import is_out_of_memory
 _log = logging.getLogger(__name__)
 
 
-class EncoderQueue:
-    """The views that a model is going to be asked about, in that order.
+@dataclass
+class _Announced:
+    """A view that is going to be used. timer: its image's. embedding: None until it is encoded."""
 
-    model: with `encode_batch` if more than one view is to be encoded `together`. What is known
-    of views that were not asked for yet is held: that many embeddings at most.
+    view: View
+    timer: StageTimer
+    embedding: Any = None
+
+
+class EncoderQueue:
+    """The views that are going to be used, in that order, and their embeddings.
+
+    Args:
+        model: With `encode_batch` if `batch_size` is more than one.
+        batch_size: Views per batch; at most so many embeddings are held.
     """
 
-    def __init__(self, model: Any, together: int) -> None:
+    def __init__(self, model: Any, batch_size: int) -> None:
         self._model = model
-        self._together = together
-        self._coming: dict[int, tuple[View, StageTimer]] = {}
-        self._known: dict[int, Any] = {}
+        self._size = batch_size
+        self._waiting: list[_Announced] = []
 
     def expect(self, views: Sequence[View], timer: StageTimer) -> None:
-        """Say that views are coming. clock: of their photo."""
-        if self._together > 1:
-            self._coming |= {id(view): (view, timer) for view in views}
+        """Announce views. timer: of their image."""
+        if self._size > 1:
+            self._waiting += [_Announced(view, timer) for view in views]
 
     def forget(self, views: Sequence[View]) -> None:
-        """Say that views will not be asked for any more."""
-        for view in views:
-            self._coming.pop(id(view), None)
-            self._known.pop(id(view), None)
+        """Drop views that will not be used any more."""
+        self._waiting = [
+            one for one in self._waiting if not any(one.view is view for view in views)
+        ]
 
     def embedding(self, view: View, timer: StageTimer) -> Any:
-        """Return what the model knows of a view, once; the time that it took counts for the
-        photos of all that were encoded with it, to equal parts."""
-        if id(view) in self._coming and id(view) not in self._known:
-            self._encode_from(view, timer)
-        self._coming.pop(id(view), None)
-        if id(view) in self._known:
-            return self._known.pop(id(view))
-        with timer.stage("encode"):
-            if self._together == 1:
-                return self._model.encode(view)
-            return self._model.encode_batch([view] * self._together)[0]
+        """Return a view's embedding, once.
 
-    def _encode_from(self, view: View, timer: StageTimer) -> None:
-        waiting = [each for key, each in self._coming.items() if key not in self._known]
-        first = next(i for i, (one, _) in enumerate(waiting) if one is view)
-        batch = waiting[first : first + self._together]
-        views = [one for one, _ in batch]
+        The time of a batch counts in equal parts for the images of all views in it.
+        """
+        place = self._place(view)
+        if place is not None and self._waiting[place].embedding is None:
+            self._encode_from(place, timer)
+            place = self._place(view)
+        known = None if place is None else self._waiting.pop(place).embedding
+        if known is not None:
+            return known
+        with timer.stage("encode"):
+            if self._size == 1:
+                return self._model.encode(view)
+            return self._model.encode_batch([view] * self._size)[0]
+
+    def _place(self, view: View) -> int | None:
+        return next((i for i, one in enumerate(self._waiting) if one.view is view), None)
+
+    def _encode_from(self, place: int, timer: StageTimer) -> None:
+        """Encode the view at a place of the queue with those after it that are not encoded yet."""
+        batch = [one for one in self._waiting[place:] if one.embedding is None][: self._size]
+        views = [one.view for one in batch]
         try:
-            with timer.shared("encode", [other for _, other in batch]):
-                full = views + views[:1] * (self._together - len(views))
+            with timer.shared("encode", [one.timer for one in batch]):
+                full = views + views[:1] * (self._size - len(views))
                 found = self._model.encode_batch(full)[: len(views)]
         except Overtime:
-            raise  # of this photo alone: the others wait for the next batch
+            raise  # of this image alone: the others wait for the next batch
         except Exception as error:
-            # Each by itself: the error is the photo's that brings it about, when it is asked for.
+            # Each view is encoded by itself: the error is of the image that causes it.
             self.forget(views)
             if is_out_of_memory(error):
-                self._together = 1
-                _log.warning("out of memory: photos are encoded one by one from here on")
+                self._size = 1
+                _log.warning("out of memory: images are encoded one by one from here on")
             return
-        self._known |= {id(one): known for one, known in zip(views, found, strict=True)}
+        for one, embedding in zip(batch, found, strict=True):
+            one.embedding = embedding

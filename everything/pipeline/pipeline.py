@@ -1,9 +1,8 @@
-"""The walk of one image, from pixels to segments."""
+"""The way of one image through a pipeline, from pixels to segments."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,30 +14,36 @@ from everything.core.mask_hierarchy import levels_of
 from everything.core.protocols import Model
 from everything.core.segments import Segments
 from everything.core.stage_timer import StageTimer
-from everything.pipeline.adaptive_batch_size import AdaptiveBatchSize
-from everything.pipeline.encoder_batching import EncoderQueue
 from everything.pipeline.nms import suppress
 from everything.pipeline.region_cleanup import tidy
+from everything.pipeline.run_state import RunState
 from everything.pipeline.scene import Sampler, Scene
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A variant with its weights, a sampler, and the recipe that both were made from."""
+    """A variant with its weights, a sampler, and the recipe that both were made from.
+
+    Attributes:
+        model: The variant.
+        sampler: Decides where to prompt.
+        recipe: All settings.
+        state: What the pipeline learns while it runs; new if it is not given.
+
+    Example:
+        >>> pipeline = load("ucm", "grid-16")
+        >>> pipeline.recipe.variant
+        'ucm'
+    """
 
     model: Model
     sampler: Sampler
     recipe: Recipe
+    state: RunState = field(default=None, repr=False, compare=False)  # type: ignore[assignment]
 
-    @cached_property
-    def batch_size(self) -> AdaptiveBatchSize:
-        """How many prompts are decoded together: what memory has allowed so far."""
-        return AdaptiveBatchSize(self.recipe.decoding.points_per_batch)
-
-    @cached_property
-    def encoder_queue(self) -> EncoderQueue:
-        """What is known of views that are coming."""
-        return EncoderQueue(self.model, self.recipe.compute.images_per_batch)
+    def __post_init__(self) -> None:
+        if self.state is None:
+            object.__setattr__(self, "state", RunState.of(self.model, self.recipe))
 
 
 def segment(
@@ -63,38 +68,40 @@ def segment(
         >>> sorted(segments.to_sa1b()[0])[:3]
         ['area', 'bbox', 'crop_box']
     """
-    timer, looks = timer or StageTimer(), looks_at(image, pipeline.recipe)
-    pipeline.encoder_queue.expect(looks, timer)
-    return segment_views(looks, pipeline, timer)
+    timer, found = timer or StageTimer(), views_of(image, pipeline.recipe)
+    pipeline.state.encoder_queue.expect(found, timer)
+    return segment_views(found, pipeline, timer)
 
 
-def looks_at(image: NDArray[np.uint8], recipe: Recipe) -> list[View]:
-    """Return the views of an image, uint8 (H, W, 3) RGB: itself and its crops, or none if it has no
-    pixels. Raises ValueError if the array is of another kind."""
+def views_of(image: NDArray[np.uint8], recipe: Recipe) -> list[View]:
+    """Return the views of an image, uint8 (H, W, 3) RGB: the whole image and its crops.
+
+    None if it has no pixels. Raises ValueError if the array has another shape or dtype.
+    """
     if image.size == 0:
         return []
     return list(views(image, recipe.crops.crop_n_layers, recipe.crops.crop_overlap_ratio))
 
 
 @torch.inference_mode()
-def segment_views(looks: list[View], pipeline: Pipeline, timer: StageTimer) -> Segments:
-    """Return the segments of an image by what `looks_at` returned of it, best first."""
+def segment_views(image_views: list[View], pipeline: Pipeline, timer: StageTimer) -> Segments:
+    """Return the segments of an image, best first, from its views (`views_of`)."""
     recipe, nms = pipeline.recipe, pipeline.recipe.nms
-    if not looks:
+    if not image_views:
         return Segments.empty()
     try:
-        found = [_of_view(view, pipeline, timer) for view in looks]
+        found = [_of_view(view, pipeline, timer) for view in image_views]
     finally:
-        pipeline.encoder_queue.forget(looks)
+        pipeline.state.encoder_queue.forget(image_views)
     with timer.stage("finish"):
         segments = Segments.cat(found)
         if len(found) > 1:
-            # A crop sees its objects larger, so of duplicates the one from the smaller crop wins.
+            # Objects are larger in crops: of duplicates, the mask from the smaller crop wins.
             segments = suppress(segments, 1 / _crop_areas(segments), nms.kind, nms.crop_nms_thresh)
         if recipe.tidy.min_mask_region_area > 0:
             threshold = max(nms.box_nms_thresh, nms.crop_nms_thresh)
             segments = tidy(
-                segments, recipe.tidy.min_mask_region_area, threshold, looks[0].image_size
+                segments, recipe.tidy.min_mask_region_area, threshold, image_views[0].image_size
             )
         segments = of_level(segments, recipe.output.level)
     timer.counts["masks"] += len(segments)
@@ -111,7 +118,7 @@ def of_level(segments: Segments, level: Level) -> Segments:
 
 def _of_view(view: View, pipeline: Pipeline, timer: StageTimer) -> Segments:
     recipe = pipeline.recipe
-    scene = Scene(pipeline.model, view, recipe, timer, pipeline.batch_size, pipeline.encoder_queue)
+    scene = Scene(pipeline.model, view, recipe, timer, pipeline.state)
     with timer.stage("propose"):
         found = [masks.segments for masks in pipeline.sampler(scene)]
     with timer.stage("finish"):

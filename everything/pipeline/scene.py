@@ -1,4 +1,4 @@
-"""Scene: one view seen by one model, which is all that a sampler gets to see."""
+"""Scene: one view and one model, all that a sampler works with."""
 
 from __future__ import annotations
 
@@ -15,17 +15,24 @@ from everything.core.prompts import Prompts
 from everything.core.protocols import Model
 from everything.core.stage_timer import StageTimer
 from everything.pipeline import filtering
-from everything.pipeline.adaptive_batch_size import AdaptiveBatchSize
-from everything.pipeline.encoder_batching import EncoderQueue
 from everything.pipeline.mask_stats import Arithmetic
+from everything.pipeline.run_state import RunState
 
 
 class NotFinite(ArithmeticError):
-    """A network's answer is not a number, of which no threshold would let anything pass."""
+    """A network produced NaN or inf, which no threshold would let pass."""
 
 
 class Scene:
-    """A view, its embedding (computed when first asked for, once) and a decoder behind the gate."""
+    """A view of an image, with the model that decodes prompts in it and the filters for masks.
+
+    Args:
+        model: The variant.
+        view: The whole image, a crop or a tile.
+        recipe: All settings.
+        timer: Receives seconds by stage, and counts.
+        state: The run's state; new if it is not given.
+    """
 
     def __init__(
         self,
@@ -33,15 +40,13 @@ class Scene:
         view: View,
         recipe: Recipe,
         timer: StageTimer,
-        batch_size: AdaptiveBatchSize | None = None,
-        encoder_queue: EncoderQueue | None = None,
+        state: RunState | None = None,
     ) -> None:
         self.model = model
         self.view = view
         self._recipe = recipe
-        self._clock = timer
-        self._batch_size = batch_size or AdaptiveBatchSize(recipe.decoding.points_per_batch)
-        self._encoder_queue = encoder_queue or EncoderQueue(model, 1)
+        self._timer = timer
+        self._state = state or RunState.of(model, recipe)
 
     @property
     def variant(self) -> str:
@@ -49,72 +54,80 @@ class Scene:
         return self._recipe.variant
 
     def points_per_side(self, of_image: int) -> int:
-        """Return how many points a side of this view gets where the whole image gets `of_image`:
-        fewer at each crop layer, by crop_n_points_downscale_factor, but at least one."""
+        """Return the points along each side of this view, at least one.
+
+        of_image: points along each side of the whole image; each crop layer divides it by
+        crop_n_points_downscale_factor.
+        """
         factor: int = self._recipe.crops.crop_n_points_downscale_factor**self.view.depth
         return max(1, of_image // factor)
 
     @cached_property
     def embedding(self) -> Any:
-        """What the model knows of the view."""
-        return self._encoder_queue.embedding(self.view, self._clock)
+        """The view's image embedding, computed once, when it is first used."""
+        return self._state.encoder_queue.embedding(self.view, self._timer)
 
     @cached_property
     def frame(self) -> Frame:
-        """Where the view lies on the model's canvas."""
+        """Where the view lies on the model's input."""
         return self.model.frame(self.view.size)
 
     def decode(self, prompts: Prompts, multimask_output: bool = True) -> Iterator[Masks]:
-        """Yield the masks that prompts (P rows, view px) give and that pass the gate.
+        """Decode prompts and yield the masks that pass the filters, batch by batch.
 
-        Where memory runs out in the decoder, batches are halved and the batch is asked again.
-        Raises NotFinite, as `finite`.
+        Where memory runs out in the decoder, the batch size is halved and the batch repeated.
+
+        Args:
+            prompts: P rows, px of the view.
+            multimask_output: Three masks per prompt, or one.
+
+        Raises:
+            NotFinite: As `finite`.
         """
-        self._clock.counts["prompts"] += len(prompts)
+        self._timer.counts["prompts"] += len(prompts)
         done, embedding = 0, self.embedding if len(prompts) else None
         while done < len(prompts):
-            batch = prompts[done : done + self._batch_size.points_per_batch]
+            batch = prompts[done : done + self._state.batch_size.points_per_batch]
             try:
-                with self._clock.stage("decode"):
+                with self._timer.stage("decode"):
                     on_canvas = Prompts(self.frame.to_canvas(batch.points), batch.labels)
                     candidates = self.model.propose(embedding, on_canvas, multimask_output)
             except Exception as error:
-                if self._batch_size.survives(error):
+                if self._state.batch_size.survives(error):
                     continue
                 raise
             self.finite(candidates.scores)
             done += len(batch)
-            self._clock.counts["decoder_calls"] += 1
-            self._clock.counts["candidates"] += len(candidates.scores)
+            self._timer.counts["decoder_calls"] += 1
+            self._timer.counts["candidates"] += len(candidates.scores)
             yield from filtering.gate(
                 candidates,
                 batch,
                 self.frame,
                 self.view,
                 self._recipe.filters,
-                self._clock,
+                self._timer,
                 self._arithmetic,
             )
 
     def accept(self, decoded: Decoded) -> Masks:
-        """Return the masks, found without the model, that pass the gate (all-instance samplers)."""
-        self._clock.counts["candidates"] += len(decoded)
+        """Return those of masks found without the model (all-instance) that pass the filters."""
+        self._timer.counts["candidates"] += len(decoded)
         if self._recipe.filters.pred_iou_thresh > 0:
             decoded = decoded[decoded.scores > self._recipe.filters.pred_iou_thresh]
-        with self._clock.stage("select"):
+        with self._timer.stage("select"):
             return filtering.accept(decoded, self.view, self._recipe.filters, self._arithmetic)
 
     def finite(self, answer: Tensor) -> Tensor:
-        """Return a network's answer; raises NotFinite, with the way out, if some of it is not a
-        finite number."""
+        """Return a network's output; raises NotFinite, with the way out, if it has NaN or inf."""
         if bool(answer.isfinite().all()):
             return answer
         precision = self._recipe.compute.precision
         way = {
-            "fp16": "fp16 does not hold its values: use --precision fp32 or bf16",
-            "bf16": "bf16 does not hold its values: use --precision fp32",
-        }.get(precision, "are its weights whole?")
-        raise NotFinite(f"{self.variant} answered with what is no finite number: {way}")
+            "fp16": "its values overflow in fp16: use --precision fp32 or bf16",
+            "bf16": "its values overflow in bf16: use --precision fp32",
+        }.get(precision, "are its weights damaged?")
+        raise NotFinite(f"{self.variant} produced NaN or inf: {way}")
 
     @property
     def _arithmetic(self) -> Arithmetic:
@@ -124,7 +137,7 @@ class Scene:
 
 
 class Sampler(Protocol):
-    """Decides where to prompt. It yields masks as they are found, so that memory stays flat."""
+    """Decides where to prompt. It yields masks batch by batch, so that memory stays flat."""
 
     def __call__(self, scene: Scene) -> Iterator[Masks]:
         """Yield the masks of one view."""

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from everything.core.prompts import Prompts
+from everything.core.raster import Pixels
 from everything.decoding.shared_image import SharedCandidates
 from everything.pipeline.adaptive_batch_size import AdaptiveBatchSize, is_out_of_memory
 from everything.pipeline.pipeline import Pipeline, segment
+from everything.pipeline.tiling import segment_tiles
 from everything.recipes.resolve import resolve
 from everything.samplers.grid import Grid
 from everything.variants.networks.sam import SamModel
@@ -57,6 +59,19 @@ def test_batches_are_halved_for_good_and_nothing_is_lost(caplog: pytest.LogCaptu
     short.model.asked.clear()
     segment(np.ascontiguousarray(pixels[::-1]), short)
     assert short.model.asked == [*[4] * 6, 1]
+
+
+def test_what_memory_allows_is_kept_where_tiles_have_a_level():
+    # Tiles are segmented by a copy of the pipeline that keeps masks of all levels.
+    sets = [*SETS, "decoding.points_per_batch=16", "tiles.tile_side=64", "tiles.tile_overlap=16"]
+    recipe = resolve("sam-vit-b", sampler="grid", sets=[*sets, "output.level=whole"])
+    short = Pipeline(narrow(), Grid(points_per_side=5), recipe)
+    image = Pixels(photo("chelsea", 96))
+    segment_tiles(image, short)
+    assert short.model.asked[:3] == [16, 8, 4]
+    short.model.asked.clear()
+    segment_tiles(image, short)
+    assert max(short.model.asked) == 4
 
 
 def test_fewer_masks_are_drawn_together_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch):

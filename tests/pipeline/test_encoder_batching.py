@@ -77,8 +77,7 @@ def test_what_is_not_asked_for_is_not_encoded():
     encoder_queue.embedding(VIEWS[2], StageTimer())
     encoder_queue.forget(VIEWS[3:])
     assert model.saw == [VIEWS[2:]]
-    assert not encoder_queue._coming
-    assert not encoder_queue._known
+    assert not encoder_queue._waiting
 
 
 def test_an_error_is_that_of_the_view_that_brings_it_about():
@@ -98,7 +97,7 @@ def test_memory_that_runs_out_ends_the_batches(caplog: pytest.LogCaptureFixture)
     for view in (VIEWS[0], VIEWS[2], VIEWS[3]):
         encoder_queue.embedding(view, StageTimer())
     assert model.saw == [VIEWS[:2], VIEWS[:1], VIEWS[2:3], VIEWS[3:]]
-    assert caplog.messages == ["out of memory: photos are encoded one by one from here on"]
+    assert caplog.messages == ["out of memory: images are encoded one by one from here on"]
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name != "nano"] + ["q-tinysam"])

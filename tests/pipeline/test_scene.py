@@ -40,7 +40,7 @@ def test_numbers_that_a_precision_holds_are_fine(precision: str):
     [("grid-16", {"points_per_side": 2}), ("hierarchical", {}), ("auto-ppn", {})],
 )
 def test_float16_that_overflows_is_an_error(sampler: str, settings: dict[str, object]):
-    with pytest.raises(NotFinite, match="fp16 does not hold its values: use --precision fp32 or"):
+    with pytest.raises(NotFinite, match="its values overflow in fp16: use --precision fp32 or"):
         segment(PHOTO, nano(1e6, sampler, precision="fp16", **settings))
 
 
@@ -51,7 +51,7 @@ def test_the_photo_is_a_failed_row(tmp_path: Path):
     row = annotator(Task(Source(str(tmp_path), "cat.png")))
     assert row.status == "failed"
     assert row.error is not None
-    assert row.error.endswith("nano answered with what is no finite number: are its weights whole?")
+    assert row.error.endswith("nano produced NaN or inf: are its weights damaged?")
     assert "cat.png: " in row.error
 
 

@@ -58,7 +58,7 @@ def halved(more: int) -> dict[str, Any]:
     return {
         "equal": found == expected,
         "masks": len(found),
-        "at": short.batch_size.points_per_batch,
+        "at": short.state.batch_size.points_per_batch,
     }
 
 
