@@ -13,7 +13,12 @@ from everything.core.rle import Rle, compressed
 from everything.errors import InputError
 from everything.evaluation.average_recall import AverageRecall
 from everything.evaluation.mask_scores import MIN_AREA
-from everything.io.datasets.ground_truth import GroundTruth, Names, read_ground_truth, some_of
+from everything.io.datasets.ground_truth import (
+    GroundTruth,
+    NameMatcher,
+    first_names,
+    read_ground_truth,
+)
 
 _Tree = dict[str, Any]
 
@@ -26,14 +31,14 @@ def ground_truth_of(
     Raises:
         InputError: If it does not cover all images.
     """
-    names, found = Names(photos), {}
+    names, found = NameMatcher(photos), {}
     for photo in read_ground_truth(truth, split, MIN_AREA):
         if key := names.find(photo.name):
             found[key] = photo
     if missing := [name for name in photos if name not in found]:
         raise InputError(
             f"{printable(truth)}: has no ground truth for {len(missing)} of the images "
-            f"({some_of(missing)}): benchmark on images that it has"
+            f"({first_names(missing)}): benchmark on images that it has"
         )
     return found
 

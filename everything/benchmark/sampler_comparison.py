@@ -23,7 +23,7 @@ from everything.benchmark.run import bench
 from everything.benchmark.types import OWN_PROGRAM, Build, Key
 from everything.errors import InputError, JobError
 from everything.evaluation.mask_scores import MIN_AREA, Scores, score
-from everything.io.datasets.ground_truth import GroundTruth, Names, read_ground_truth
+from everything.io.datasets.ground_truth import GroundTruth, NameMatcher, read_ground_truth
 from everything.io.images.sources import Source
 from everything.io.results.reader import Results
 from everything.jobs.label import label
@@ -197,7 +197,7 @@ def _recipe(variant: str, sampler: str, config: Path | str | None, sets: Sequenc
 
 def _marked(truth: Path, split: str | None, photos: Sequence[Source]) -> list[GroundTruth]:
     """Return the ground truth of the images; raise InputError if there is none."""
-    names = Names(photo.name for photo in photos)
+    names = NameMatcher(photo.name for photo in photos)
     known = read_ground_truth(truth, split, MIN_AREA, contours=False)
     marked = [photo for photo in known if names.find(photo.name)]
     if not marked:

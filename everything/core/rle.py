@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco
 from torch import Tensor
 
-from everything.core import rle
 from everything.core.geometry import Size
+from everything.errors import reason_of
 
 _TEXT = 2**20  # characters that are checked together, at some 60 bytes each
 
@@ -233,30 +233,39 @@ def _text(code: dict[str, Any]) -> Rle:
     return {"size": [int(height), int(width)], "counts": code["counts"].decode("ascii")}
 
 
-def compressed(segmentation: Any, size: Size) -> rle.Rle:
-    """Return any of COCO's spellings (polygons, counts, compressed) as a compressed code; raises
-    ValueError for what is none of them."""
+def compressed(segmentation: Any, size: Size) -> Rle:
+    """Return any of COCO's forms of a mask as compressed run lengths of an image of (H, W) px.
+
+    Args:
+        segmentation: polygons (lists of x, y in px, one after the other), a mapping with run
+            lengths as a list or as compressed text in `counts`, or that text alone.
+        size: (H, W) of the image in px.
+
+    Raises:
+        ValueError: if it is none of these, or of an image of another size.
+    """
     try:
         code = _compressed(segmentation, size)
     except Exception as error:  # pycocotools raises nothing more special
-        raise ValueError(f"a mask that is none of COCO's ({error})") from error
-    rle.check([code])
+        raise ValueError(f"not a mask in one of COCO's forms ({reason_of(error)})") from error
+    check([code])
     return code
 
 
-def _compressed(segmentation: Any, size: Size) -> rle.Rle:
-    from pycocotools import mask as coco
-
+def _compressed(segmentation: Any, size: Size) -> Rle:
+    if isinstance(segmentation, str):
+        return {"size": list(size), "counts": segmentation}
     if isinstance(segmentation, list):
         corners = np.array([value for polygon in segmentation for value in polygon], np.float64)
         # The time and memory of pycocotools' polygons grow with their length.
         if not (np.abs(corners) <= 4 * max(size)).all():
-            raise ValueError("a polygon leads far out of the photo")
-        code = coco.merge(coco.frPyObjects(segmentation, *size))
-    elif isinstance(segmentation["counts"], list):
-        code = coco.frPyObjects(segmentation, *size)
-    elif isinstance(segmentation["counts"], str):
-        return {"size": list(size), "counts": segmentation["counts"]}
-    else:
-        raise TypeError("counts must be a list or text")
-    return {"size": list(size), "counts": code["counts"].decode("ascii")}
+            raise ValueError("a polygon leads far out of the image")
+        return _text(coco.merge(coco.frPyObjects(segmentation, *size)))
+    counts, own_size = segmentation["counts"], list(segmentation.get("size", size))
+    if own_size != list(size):
+        raise ValueError(f"run lengths of size {own_size} in an image of {list(size)}")
+    if isinstance(counts, list):
+        return _text(coco.frPyObjects({"size": list(size), "counts": counts}, *size))
+    if isinstance(counts, str):
+        return {"size": list(size), "counts": counts}
+    raise TypeError("counts must be a list or text")

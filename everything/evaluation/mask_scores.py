@@ -26,7 +26,12 @@ from everything.core.sa1b import Annotation
 from everything.errors import InputError
 from everything.evaluation.average_recall import MAX_MASKS, SIZES, AverageRecall
 from everything.evaluation.boundary_f import BoundaryScores, BoundaryTally, contours_of_masks
-from everything.io.datasets.ground_truth import GroundTruth, Names, read_ground_truth, some_of
+from everything.io.datasets.ground_truth import (
+    GroundTruth,
+    NameMatcher,
+    first_names,
+    read_ground_truth,
+)
 from everything.io.results.reader import Result, Results
 from everything.io.storage.locations import Location
 
@@ -124,7 +129,7 @@ def score(
 ) -> Scores:
     """Return the scores of a label folder against photos that are marked; see `evaluate`."""
     results = Results(labels)
-    names = Names(results.files)
+    names = NameMatcher(results.files)
     tally = _Tally(_levels(results) if boundaries else [])
     missing = []
     for photo in marked:
@@ -138,7 +143,7 @@ def score(
     if missing:
         raise InputError(
             f"{printable(str(labels))}: {len(missing)} photos of the truth are not labelled "
-            f"({some_of(missing)}): label them, or name the part of the truth that is meant"
+            f"({first_names(missing)}): label them, or name the part of the truth that is meant"
         )
     if not tally.photos:
         raise InputError(

@@ -22,7 +22,7 @@ from torch import Tensor
 from everything.core.geometry import Frame, View, whole
 from everything.core.prompts import Prompts
 from everything.errors import InputError
-from everything.io.datasets.ground_truth_masks import marked_masks
+from everything.io.datasets.image_masks import images_with_masks
 from everything.pipeline.pipeline import Pipeline
 
 MIN_AREA = 100  # px
@@ -91,7 +91,7 @@ def evaluate_prompts(
     ious: dict[str, list[NDArray[np.float64]]] = {kind: [] for kind in KINDS}
     areas: list[float] = []
     count = 0
-    for photo, masks in marked_masks(truth, split, min_area, limit, photos):
+    for photo, masks in images_with_masks(truth, split, min_area, limit, photos):
         count += 1
         areas += [float(mask.sum()) for mask in masks]
         for kind, found in _of_photo(pipeline, photo, masks, seed + count):

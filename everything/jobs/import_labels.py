@@ -11,7 +11,6 @@ import socket
 import tarfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -27,7 +26,7 @@ from everything.core.geometry import Size
 from everything.core.rle import compressed
 from everything.core.sa1b import Annotation, size_of
 from everything.errors import EverythingError, InputError, StoreError, reason_of
-from everything.io.datasets.coco_stream import photos_of
+from everything.io.datasets.coco import image_folder, read_coco
 from everything.io.results.manifest import Manifest, Row
 from everything.io.results.writer import Store
 from everything.io.storage.local import Folder
@@ -121,7 +120,7 @@ def import_labels(
         manifest = Manifest(store.folder)
         for file in files:
             report = _offset(before, total, progress)
-            found = _tar(file, photos, done, report) if tars else _coco(file, photos, report)
+            found = _tar(file, photos, done, report) if tars else _coco(file, photos, done, report)
             try:
                 for photo in found:
                     _keep(photo, store, manifest, done)
@@ -264,22 +263,14 @@ def _member(
 
 
 def _coco(
-    file: Path, photos: Path | None, report: Callable[[int], None]
+    file: Path, photos: Path | None, done: Imported, report: Callable[[int], None]
 ) -> Iterator[ImportedImage]:
-    """Yield the images of a COCO file; all are taken to be in the folder of the first."""
+    """Yield the images of a COCO file; the folder of the first one is taken for the folder of all."""
     home = photos
-    for number, (name, size, masks) in enumerate(photos_of(file, report)):
-        if number == 0 and photos is None:
-            home = _folder_beside(file, name)
-        yield ImportedImage(name, size, masks, home)
-
-
-def _folder_beside(file: Path, name: str) -> Path | None:
-    """Return the folder near a COCO file that has its first image, or None."""
-    if not is_inside(name):
-        return None
-    near = [file.parent, file.parent / "images", file.parent.parent / "images" / "default"]
-    near += [file.parent.parent, file.parent.parent / "images"]
-    with suppress(OSError):
-        return next((home for home in near if (home / name).is_file()), None)
-    return None
+    for number, image in enumerate(read_coco(file, report)):
+        if number == 0 and photos is None and is_inside(image.name):
+            home = image_folder(file, image.name)
+        if image.skipped:
+            done.fail(f"{printable(image.name)}: {printable(image.skipped[0])}")
+        else:
+            yield ImportedImage(image.name, image.size, image.annotations, home)

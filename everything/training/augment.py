@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from everything.io.datasets.label_maps import Truth
+from everything.io.datasets.label_maps import LabelledImage
 
 
 class Look(NamedTuple):
@@ -34,13 +34,13 @@ class Looks:
     turn: float = 0.12
     whole: float = 0.3  # share of looks at natural scale
 
-    def __call__(self, truth: Truth, random: torch.Generator) -> Look:
+    def __call__(self, truth: LabelledImage, random: torch.Generator) -> Look:
         """Return a random look at a photo."""
-        height, width = truth.photo.shape[:2]
+        height, width = truth.pixels.shape[:2]
         long, short = self.sides
         h, w = (short, long) if width >= height else (long, short)
         grid = self._grid((height, width), (h, w), random)
-        photo = torch.from_numpy(truth.photo).permute(2, 0, 1)[None].float() / 255
+        photo = torch.from_numpy(truth.pixels).permute(2, 0, 1)[None].float() / 255
         rgb = F.grid_sample(photo, grid, padding_mode="reflection", align_corners=False)
         rgb = _recoloured(rgb, random)
         return Look(rgb, _labels_at(truth, F.avg_pool2d(grid.permute(0, 3, 1, 2), 2)[0]))
@@ -74,7 +74,7 @@ def _uniform(random: torch.Generator, low: float = 0.0, high: float = 1.0) -> fl
     return low + (high - low) * float(torch.rand((), generator=random))
 
 
-def _labels_at(truth: Truth, places: Tensor) -> Tensor:
+def _labels_at(truth: LabelledImage, places: Tensor) -> Tensor:
     """Labels int64 (K, h, w) at places (2, h, w) xy in [-1, 1]; 0 outside of the photo."""
     _, height, width = truth.labels.shape
     x = ((places[0] + 1) * (width / 2)).floor().long()

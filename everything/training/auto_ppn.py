@@ -18,7 +18,7 @@ from everything.core.geometry import Frame, Size, whole
 from everything.core.protocols import Model
 from everything.detectors.prompt_head import FINER, UNIT, PromptHead, cells
 from everything.errors import InputError
-from everything.io.datasets.label_maps import Truth, labels_from_masks, read_truth
+from everything.io.datasets.label_maps import LabelledImage, labels_from_masks, read_labelled_images
 from everything.io.results.original_image import original_image
 from everything.io.results.reader import Results
 from everything.training.loop import Budget, Loop, run
@@ -61,7 +61,12 @@ class AutoPpnTraining(Loop[PromptHead]):
     """
 
     def __init__(
-        self, model: Model, truths: Sequence[Truth], budget: Budget, seed: int, width: int = 64
+        self,
+        model: Model,
+        truths: Sequence[LabelledImage],
+        budget: Budget,
+        seed: int,
+        width: int = 64,
     ) -> None:
         self.model = model
         self.lessons: dict[tuple[str, bool], Lesson] = {}
@@ -73,7 +78,7 @@ class AutoPpnTraining(Loop[PromptHead]):
         head.deviation.copy_(values.std(1).clamp(min=1e-6))
         super().__init__(head, {"head": Optimisers(head, OUTSIDE, RATE)}, truths, budget, seed)
 
-    def losses(self, truth: Truth) -> dict[str, Tensor]:
+    def losses(self, truth: LabelledImage) -> dict[str, Tensor]:
         """Return the losses of confidences and of boxes for one look at a photo."""
         lesson = self.lesson(truth, bool(torch.rand((), generator=self.random) < 0.5))
         answer = self.net(lesson.features)
@@ -86,7 +91,7 @@ class AutoPpnTraining(Loop[PromptHead]):
         boxes = (apart.mean(1) * weight).sum() / weight.sum().clamp(min=1)
         return {"points": points, "boxes": boxes}
 
-    def lesson(self, truth: Truth, mirrored: bool) -> Lesson:
+    def lesson(self, truth: LabelledImage, mirrored: bool) -> Lesson:
         """Return the lesson of a photo, from memory if it is there."""
         key = (truth.name, mirrored)
         if key not in self.lessons:
@@ -142,11 +147,13 @@ def train_auto_ppn(
     return out / "weights.safetensors"
 
 
-def _read(path: Path, split: str | None) -> Iterator[Truth]:
-    return own_labels(path) if (path / "annotations").is_dir() else read_truth(path, split)
+def _read(path: Path, split: str | None) -> Iterator[LabelledImage]:
+    return (
+        own_labels(path) if (path / "annotations").is_dir() else read_labelled_images(path, split)
+    )
 
 
-def own_labels(folder: Path) -> Iterator[Truth]:
+def own_labels(folder: Path) -> Iterator[LabelledImage]:
     """Yield the photos that this program labelled in a folder; smaller masks lie on top of larger
     ones. Raises InputError if a photo is no longer where it was."""
     results = Results(folder)
@@ -159,13 +166,13 @@ def own_labels(folder: Path) -> Iterator[Truth]:
         labels = labels_from_masks(rle.decode(rles, result.size), result.size)
         # Where no mask is there may still be an object, unless hardly anything is left.
         complete = bool((labels > 0).mean() > 0.9)
-        yield Truth(result.name, pixels, labels, complete)
+        yield LabelledImage(result.name, pixels, labels, complete)
 
 
 @torch.no_grad()
-def make_lesson(model: Model, truth: Truth, mirrored: bool) -> Lesson:
+def make_lesson(model: Model, truth: LabelledImage, mirrored: bool) -> Lesson:
     """Return what a model sees of a photo, or of its mirror image, and what is to be learnt."""
-    photo, labels = truth.photo, truth.labels
+    photo, labels = truth.pixels, truth.labels
     if mirrored:
         photo, labels = np.ascontiguousarray(photo[:, ::-1]), labels[:, :, ::-1]
     view = whole(photo)

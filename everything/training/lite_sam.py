@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from everything.bundled.nano import QUIET, SPREAD, frequencies, match_places
 from everything.core.prompts import BOTTOM_RIGHT, INSIDE, TOP_LEFT
 from everything.decoding.prompt_encoding import encode_sam
-from everything.io.datasets.label_maps import Truth, read_truth
+from everything.io.datasets.label_maps import LabelledImage, read_labelled_images
 from everything.training.augment import Looks
 from everything.training.loop import Budget, Loop, run
 from everything.training.nano import Task, learn
@@ -35,7 +35,7 @@ class LiteSamTraining(Loop[Sam]):
 
     def __init__(
         self,
-        truths: Sequence[Truth],
+        truths: Sequence[LabelledImage],
         budget: Budget,
         seed: int,
         sides: tuple[tuple[int, int], ...] = ((512, 352),) * 6 + ((512, 512),),
@@ -45,7 +45,7 @@ class LiteSamTraining(Loop[Sam]):
         super().__init__(net, {"all": Optimisers(net, (), muon=False)}, truths, budget, seed)
         self.looks = [Looks(sides=pair, scale=(0.8, 2.0)) for pair in sides]
 
-    def losses(self, truth: Truth) -> dict[str, Tensor]:
+    def losses(self, truth: LabelledImage) -> dict[str, Tensor]:
         """Return the losses of masks, of the single mask and of the predicted IoU."""
         chosen = int(torch.randint(len(self.looks), (), generator=self.random))
         look = self.looks[chosen](truth, self.random)
@@ -119,9 +119,9 @@ def train_lite_sam(
 
     split: of data packs that have splits. resume: continue from what an earlier run left in `out`.
     Photos that are marked only in part are left out. Raises ValueError if none remain, and what
-    `read_truth` raises.
+    `read_labelled_images` raises.
     """
-    photos = [t for path in truth for t in read_truth(path, split) if t.complete]
+    photos = [t for path in truth for t in read_labelled_images(path, split) if t.complete]
     training = LiteSamTraining(photos, budget, seed)
     if resume:
         training.resume(out)

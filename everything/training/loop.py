@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from everything.io.datasets.label_maps import Truth
+from everything.io.datasets.label_maps import LabelledImage
 from everything.training.optimizers import Optimisers, average
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -52,7 +52,7 @@ class Loop(ABC, Generic[Net]):
         self,
         net: Net,
         optimisers: Mapping[str, Optimisers],
-        truths: Sequence[Truth],
+        truths: Sequence[LabelledImage],
         budget: Budget,
         seed: int,
     ) -> None:
@@ -67,7 +67,7 @@ class Loop(ABC, Generic[Net]):
         self.steps, self.seconds = 0, 0.0
 
     @abstractmethod
-    def losses(self, truth: Truth) -> dict[str, Tensor]:
+    def losses(self, truth: LabelledImage) -> dict[str, Tensor]:
         """Return what is to fall, scalars by name, for one random look at a photo."""
 
     @property

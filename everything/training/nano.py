@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from everything.bundled.nano import GRID, Nano
 from everything.core.prompts import BOTTOM_RIGHT, INSIDE, TOP_LEFT
 from everything.errors import WeightsError
-from everything.io.datasets.label_maps import Truth, read_truth
+from everything.io.datasets.label_maps import LabelledImage, read_labelled_images
 from everything.training.augment import Look, Looks
 from everything.training.loop import Budget, Loop, run
 from everything.training.optimizers import Optimisers
@@ -64,7 +64,7 @@ class NanoTraining(Loop[Nano]):
 
     def __init__(
         self,
-        truths: Sequence[Truth],
+        truths: Sequence[LabelledImage],
         budget: Budget,
         seed: int,
         init: Path | None = None,
@@ -83,7 +83,7 @@ class NanoTraining(Loop[Nano]):
         super().__init__(net, optimisers, truths, budget, seed)
         self.looks = [Looks(sides=pair, scale=(0.8, 2.0)) for pair in sides]
 
-    def losses(self, truth: Truth) -> dict[str, Tensor]:
+    def losses(self, truth: LabelledImage) -> dict[str, Tensor]:
         """Return the losses of masks, of the single mask and of the predicted IoU."""
         chosen = int(torch.randint(len(self.looks), (), generator=self.random))
         look = self.looks[chosen](truth, self.random)
@@ -126,9 +126,9 @@ def train_nano(
 
     init: weights of `ucm` to start from. split: of data packs that have splits. resume: continue
     from what an earlier run left in `out`. Photos that are marked only in part are left out.
-    Raises ValueError if none remain, and what `read_truth` raises.
+    Raises ValueError if none remain, and what `read_labelled_images` raises.
     """
-    photos = [t for path in truth for t in read_truth(path, split) if t.complete]
+    photos = [t for path in truth for t in read_labelled_images(path, split) if t.complete]
     training = NanoTraining(photos, budget, seed, init)
     if resume:
         training.resume(out)

@@ -12,7 +12,7 @@ from everything.bundled.boundary_net import BoundaryNet
 from everything.bundled.click_regions import Clicks
 from everything.bundled.region_tree import Floats, Ints, Regions
 from everything.bundled.ucm import describe_regions
-from everything.io.datasets.label_maps import Labels, Truth
+from everything.io.datasets.label_maps import LabelledImage, Labels
 
 SMALLEST = 100  # px; smaller segments are left out, as in the goals
 
@@ -35,13 +35,13 @@ class Judged:
 
 
 def judge(
-    network: BoundaryNet, truth: Truth, random: np.random.Generator, extra_clicks: int = 2
+    network: BoundaryNet, truth: LabelledImage, random: np.random.Generator, extra_clicks: int = 2
 ) -> Judged:
     """Return how right the regions of a photo are. Raises ValueError if nothing is marked.
 
     extra_clicks: random ones into each segment, beside the one in its middle.
     """
-    found, features, _ = describe_regions(network, truth.photo)
+    found, features, _ = describe_regions(network, truth.pixels)
     overlap, areas, middle, others = [], [], [], []
     for labels in truth.labels:
         numbers = np.flatnonzero(np.bincount(labels.ravel())[1:] >= SMALLEST) + 1

@@ -14,7 +14,7 @@ from torch import Tensor
 from everything.bundled.boundary_net import BoundaryNet
 from everything.bundled.ucm import Ucm
 from everything.errors import EverythingError
-from everything.io.datasets.label_maps import Truth, mirrored, read_truth
+from everything.io.datasets.label_maps import LabelledImage, mirrored, read_labelled_images
 from everything.training.augment import Looks
 from everything.training.boundary_targets import dense_loss
 from everything.training.loop import Budget, Loop, run
@@ -38,14 +38,14 @@ class BoundaryTraining(Loop[BoundaryNet]):
     """Training of the boundary network on random looks at photos."""
 
     def __init__(
-        self, truths: Sequence[Truth], budget: Budget, seed: int, looks: Looks | None = None
+        self, truths: Sequence[LabelledImage], budget: Budget, seed: int, looks: Looks | None = None
     ) -> None:
         torch.manual_seed(seed)
         net = BoundaryNet().to(memory_format=torch.channels_last)
         super().__init__(net, {"all": Optimisers(net, OUTSIDE)}, truths, budget, seed)
         self.looks = looks or Looks()
 
-    def losses(self, truth: Truth) -> dict[str, Tensor]:
+    def losses(self, truth: LabelledImage) -> dict[str, Tensor]:
         """Return the losses of boundaries and of affinities for one look."""
         look = self.looks(truth, self.random)
         with torch.autocast("cpu", torch.bfloat16):
@@ -72,10 +72,10 @@ def train_ucm(
     minutes or steps: the budget of the boundary network; the scorer takes a few minutes more.
     split: of data packs that have splits. resume: continue from what an earlier run left in `out`.
     Photos that are marked only in part are left out. Raises EverythingError if there are fewer
-    than two photos, and what `read_truth` raises.
+    than two photos, and what `read_labelled_images` raises.
     """
     say(LICENCE_NOTE)
-    parts = divided([list(read_truth(path, split)) for path in truth], seed)
+    parts = divided([list(read_labelled_images(path, split)) for path in truth], seed)
     training = BoundaryTraining(parts.learned, Budget(minutes, steps), seed, looks)
     if resume:
         training.resume(out)
@@ -98,7 +98,7 @@ def train_scorer(
     be those of the network's training, so that the photos held out are those it never saw.
     """
     say(LICENCE_NOTE)
-    parts = divided([list(read_truth(path, split)) for path in truth], seed)
+    parts = divided([list(read_labelled_images(path, split)) for path in truth], seed)
     network = blueprint().load(read_state(weights), str(weights)).boundary
     network = network.to(memory_format=torch.channels_last)
     out.mkdir(parents=True, exist_ok=True)
@@ -111,12 +111,12 @@ class Parts(NamedTuple):
     for the scorer. alike: those of `learned` that come from the folder of `held_out`, whose regions
     were marked in the same way, for the scorer too."""
 
-    learned: list[Truth]
-    held_out: list[Truth]
-    alike: list[Truth]
+    learned: list[LabelledImage]
+    held_out: list[LabelledImage]
+    alike: list[LabelledImage]
 
 
-def divided(folders: Sequence[Sequence[Truth]], seed: int) -> Parts:
+def divided(folders: Sequence[Sequence[LabelledImage]], seed: int) -> Parts:
     """Return what photos are for; a random fifth, at most 30, of the first folder's complete ones
     are held out. Raises EverythingError if it has fewer than two."""
     complete = [[truth for truth in folder if truth.complete] for folder in folders]
@@ -151,7 +151,7 @@ def finish(
     return file
 
 
-def lessons(parts: Parts) -> Iterator[Truth]:
+def lessons(parts: Parts) -> Iterator[LabelledImage]:
     """Yield the photos for the scorer: those held out, plain and mirrored, and those alike.
 
     The boundary network knows the latter by heart, so their boundaries are too good; but there are

@@ -1,3 +1,6 @@
+import ast
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -87,3 +90,17 @@ def test_codes_are_checked_whichever_block_they_are_in(monkeypatch: pytest.Monke
         codes[place] = {"size": [6, 7], "counts": code["counts"]}
         with pytest.raises(ValueError, match="6"):
             rle.check(codes)
+
+
+def test_pycocotools_is_imported_in_one_file():
+    home = Path(__file__).parents[2]
+    found = set()
+    for folder in ("everything", "samplers", "configs", "batch_jobs"):
+        for file in (home / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                if isinstance(node, ast.ImportFrom):
+                    names = [node.module or ""]
+                if any(name.split(".")[0] == "pycocotools" for name in names):
+                    found.add(file.relative_to(home).as_posix())
+    assert found == {"everything/core/rle.py"}

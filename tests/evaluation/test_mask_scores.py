@@ -215,7 +215,7 @@ def test_a_stem_that_fits_two_photos_is_refused(tmp_path: Path):
     mask = [disc(SIZE, (60, 80), 30)]
     labels = write_labels(tmp_path / "one", tmp_path / "p", {"a/x.png": mask, "b/x.png": mask})
     truth = write_labels(tmp_path / "two", tmp_path / "p", {"x.png": mask})
-    with pytest.raises(InputError, match=r"fits several labelled photos \(a/x.png, b/x.png\)"):
+    with pytest.raises(InputError, match=r"fits several labelled images \(a/x.png, b/x.png\)"):
         evaluate(labels, truth)
 
 

@@ -22,7 +22,7 @@ from everything.core import rle
 from everything.errors import InputError, StoreError
 from everything.evaluation.mask_scores import evaluate
 from everything.export.run import export
-from everything.io.datasets.coco_stream import photos_of
+from everything.io.datasets.coco import read_coco
 from everything.io.images.sources import Source
 from everything.io.results.reader import Results
 from everything.io.storage.locations import Url
@@ -178,7 +178,7 @@ def test_the_parts_of_a_coco_file_come_in_any_order(tmp_path: Path):
 )
 def test_a_coco_file_that_is_none_brings_nothing(tmp_path: Path, text: str):
     (tmp_path / "c.json").write_text(text)
-    with pytest.raises(InputError, match=r"c\.json: neither a tar nor a COCO file .*give SA-1B"):
+    with pytest.raises(InputError, match=r"c\.json: not a COCO file .*give a COCO file"):
         import_labels([tmp_path / "c.json"], tmp_path / "out")
     assert len(Results(tmp_path / "out")) == 0
 
@@ -196,7 +196,7 @@ def test_memory_does_not_grow_with_a_coco_file(tmp_path: Path):
         (tmp_path / "c.json").write_text(json.dumps(tree))
         del tree
         tracemalloc.start()
-        found = sum(len(masks) for _, _, masks in photos_of(tmp_path / "c.json", lambda _: None))
+        found = sum(len(image.annotations) for image in read_coco(tmp_path / "c.json"))
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert found == 8 * photos
@@ -285,7 +285,7 @@ def test_a_tar_that_was_cut_gives_what_it_has(tmp_path: Path):
 
 def test_wrong_sources(tmp_path: Path):
     (tmp_path / "x.json").write_text('{"a": 1}')
-    with pytest.raises(InputError, match="neither a tar nor a COCO file"):
+    with pytest.raises(InputError, match="not a COCO file"):
         import_labels([tmp_path / "x.json"], tmp_path / "out")
     with pytest.raises(InputError, match=r"has no \.tar"):
         import_labels([tmp_path], tmp_path / "out")

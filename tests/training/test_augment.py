@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from everything.io.datasets.label_maps import Truth
+from everything.io.datasets.label_maps import LabelledImage
 from everything.training.augment import Looks
 
 
-def halves() -> Truth:
+def halves() -> LabelledImage:
     photo = np.zeros((60, 90, 3), np.uint8)
     photo[:, 45:] = 255
     labels = np.ones((2, 60, 90), np.int16)
     labels[:, :, 45:] = 2
-    return Truth("halves", photo, labels)
+    return LabelledImage("halves", photo, labels)
 
 
 def test_a_look_has_its_size_whatever_the_photos() -> None:
@@ -29,7 +29,9 @@ def test_a_look_has_its_size_whatever_the_photos() -> None:
 
 def test_an_upright_photo_is_looked_at_upright() -> None:
     truth = halves()
-    upright = Truth("upright", truth.photo.transpose(1, 0, 2), truth.labels.transpose(0, 2, 1))
+    upright = LabelledImage(
+        "upright", truth.pixels.transpose(1, 0, 2), truth.labels.transpose(0, 2, 1)
+    )
     look = Looks(sides=(64, 32))(upright, torch.Generator().manual_seed(0))
     assert look.rgb.shape == (1, 3, 64, 32)
 
@@ -46,7 +48,7 @@ def test_labels_go_where_the_pixels_go() -> None:
 
 
 def test_outside_the_photo_nothing_is_known() -> None:
-    tiny = Truth("tiny", np.zeros((8, 8, 3), np.uint8), np.ones((1, 8, 8), np.int16))
+    tiny = LabelledImage("tiny", np.zeros((8, 8, 3), np.uint8), np.ones((1, 8, 8), np.int16))
     look = Looks(sides=(64, 32))(tiny, torch.Generator().manual_seed(0))
     assert 0 < int((look.labels > 0).sum()) < look.labels.numel() / 4
 

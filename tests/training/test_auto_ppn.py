@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from everything.core.geometry import Frame, Size, View, padded_frame
 from everything.detectors.prompt_head import UNIT, PromptHead, cells, propose
 from everything.errors import ConfigError, InputError
-from everything.io.datasets.label_maps import Truth
+from everything.io.datasets.label_maps import LabelledImage
 from everything.pipeline.pipeline import Pipeline, segment
 from everything.recipes.build import load
 from everything.recipes.resolve import resolve
@@ -51,12 +51,12 @@ class Colours:
         return torch.nn.functional.avg_pool2d(padded, CELL)
 
 
-def square(x: int, y: int, side: int, size: Size = (48, 64)) -> Truth:
+def square(x: int, y: int, side: int, size: Size = (48, 64)) -> LabelledImage:
     """A bright square on dark ground."""
     labels = np.ones((1, *size), np.int16)
     labels[0, y : y + side, x : x + side] = 2
     photo = np.where(labels[0, ..., None] == 2, 220, 30).astype(np.uint8).repeat(3, 2)
-    return Truth(f"{x} {y} {side}", photo, labels)
+    return LabelledImage(f"{x} {y} {side}", photo, labels)
 
 
 def brute_middles(labels: NDArray[np.int16]) -> NDArray[np.float64]:
@@ -126,7 +126,7 @@ def test_what_nobody_marked_is_unknown_unless_all_was_marked():
     truth = square(16, 8, 24)
     objects = np.where(truth.labels == 2, 1, 0).astype(np.int16)
     for complete in (False, True):
-        lesson = make_lesson(Colours(), Truth("a", truth.photo, objects, complete), False)
+        lesson = make_lesson(Colours(), LabelledImage("a", truth.pixels, objects, complete), False)
         assert bool(lesson.heat[0, 0].isnan()) is not complete
         assert lesson.heat[13, 0] == 0
         assert (lesson.weight[0, 0] == 0).all()

@@ -70,7 +70,7 @@ def test_the_loss_falls() -> None:
 def test_a_folder_becomes_weights_that_load(tmp_path: Path) -> None:
     for kind in ("images", "labels"):
         (tmp_path / kind).mkdir()
-    Image.fromarray(truth().photo).save(tmp_path / "images" / "a.png")
+    Image.fromarray(truth().pixels).save(tmp_path / "images" / "a.png")
     np.save(tmp_path / "labels" / "a.npy", truth().labels)
     lines: list[str] = []
     file = train_lite_sam([tmp_path], tmp_path / "out", Budget(steps=1), say=lines.append)

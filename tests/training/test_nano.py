@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from everything.bundled.boundary_net import BoundaryNet
 from everything.bundled.nano import Nano
 from everything.errors import WeightsError
-from everything.io.datasets.label_maps import Truth
+from everything.io.datasets.label_maps import LabelledImage
 from everything.training.augment import Look
 from everything.training.loop import Budget
 from everything.training.nano import NanoTraining, Task, ask, compare, train_nano, warm_start
@@ -20,12 +20,12 @@ from everything.variants.networks.nano import build
 SIDES = ((128, 96),)
 
 
-def truth() -> Truth:
+def truth() -> LabelledImage:
     photo = skimage.data.astronaut()[:96, :128]
     halves = np.ones((2, 96, 128), np.int16)
     halves[0, :, 64:] = 2
     halves[1, 30:70, 20:100] = 2
-    return Truth("astronaut", np.ascontiguousarray(photo), halves)
+    return LabelledImage("astronaut", np.ascontiguousarray(photo), halves)
 
 
 def look(labels: torch.Tensor) -> Look:
@@ -141,7 +141,7 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
 def test_a_folder_becomes_weights_that_load(tmp_path: Path) -> None:
     for kind in ("images", "labels"):
         (tmp_path / kind).mkdir()
-    Image.fromarray(truth().photo).save(tmp_path / "images" / "a.png")
+    Image.fromarray(truth().pixels).save(tmp_path / "images" / "a.png")
     np.save(tmp_path / "labels" / "a.npy", truth().labels)
     lines: list[str] = []
     file = train_nano([tmp_path], tmp_path / "out", Budget(steps=1), say=lines.append)

@@ -8,7 +8,7 @@ import torch
 
 from everything.bundled import ucm
 from everything.bundled.boundary_net import BoundaryNet
-from everything.io.datasets.label_maps import Truth
+from everything.io.datasets.label_maps import LabelledImage
 from everything.training.region_targets import deepest, judge
 from everything.training.scorer import fit_scorer
 
@@ -22,7 +22,7 @@ def walls(labels: np.ndarray, strength: float) -> np.ndarray:
 
 
 @pytest.fixture
-def truths(monkeypatch: pytest.MonkeyPatch) -> list[Truth]:
+def truths(monkeypatch: pytest.MonkeyPatch) -> list[LabelledImage]:
     """Photos whose boundaries are known without a network."""
     made = []
     for seed in range(4):
@@ -31,8 +31,8 @@ def truths(monkeypatch: pytest.MonkeyPatch) -> list[Truth]:
         labels[10 : 20 + seed * 5, 10:40] = 2
         labels[30:60, 50 : 80 + seed] = 3
         photo = random.integers(0, 256, (4, 3), dtype=np.uint8)[labels]
-        made.append(Truth(str(seed), photo, labels[None]))
-    maps = {(*t.photo.shape[:2], int(t.photo.sum())): walls(t.labels[0], 0.8) for t in made}
+        made.append(LabelledImage(str(seed), photo, labels[None]))
+    maps = {(*t.pixels.shape[:2], int(t.pixels.sum())): walls(t.labels[0], 0.8) for t in made}
 
     def known(_: BoundaryNet, rgb: torch.Tensor, *how: object) -> tuple[np.ndarray, torch.Tensor]:
         key = (*rgb.shape[-2:], round(float(rgb.double().sum()) * 255))
@@ -42,7 +42,7 @@ def truths(monkeypatch: pytest.MonkeyPatch) -> list[Truth]:
     return made
 
 
-def test_judging_finds_the_right_regions_and_clicks(truths: list[Truth]) -> None:
+def test_judging_finds_the_right_regions_and_clicks(truths: list[LabelledImage]) -> None:
     judged = judge(BoundaryNet(), truths[0], np.random.default_rng(0))
     assert judged.overlap.shape == (len(judged.regions), 3)
     assert (judged.overlap.max(0) > 0.8).all()
@@ -56,7 +56,7 @@ def test_judging_finds_the_right_regions_and_clicks(truths: list[Truth]) -> None
     assert (inside > 0).all()
 
 
-def test_overlap_is_the_iou_of_the_masks(truths: list[Truth]) -> None:
+def test_overlap_is_the_iou_of_the_masks(truths: list[LabelledImage]) -> None:
     judged = judge(BoundaryNet(), truths[1], np.random.default_rng(0))
     labels = truths[1].labels[0]
     for node in range(0, len(judged.regions), 5):
@@ -67,7 +67,7 @@ def test_overlap_is_the_iou_of_the_masks(truths: list[Truth]) -> None:
             assert judged.overlap[node, segment] == pytest.approx(iou)
 
 
-def test_quality_follows_the_truth(truths: list[Truth]) -> None:
+def test_quality_follows_the_truth(truths: list[LabelledImage]) -> None:
     judged = [judge(BoundaryNet(), truth, np.random.default_rng(0)) for truth in truths]
     scorer = fit_scorer(judged[:3], seed=0)
     with torch.inference_mode():
@@ -81,8 +81,8 @@ def test_quality_follows_the_truth(truths: list[Truth]) -> None:
     )
 
 
-def test_nothing_marked_cannot_be_judged(truths: list[Truth]) -> None:
-    blank = Truth("blank", truths[0].photo, np.zeros_like(truths[0].labels))
+def test_nothing_marked_cannot_be_judged(truths: list[LabelledImage]) -> None:
+    blank = LabelledImage("blank", truths[0].pixels, np.zeros_like(truths[0].labels))
     with pytest.raises(ValueError, match="no segment"):
         judge(BoundaryNet(), blank, np.random.default_rng(0))
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from everything.bundled.ucm import Ucm
 from everything.errors import EverythingError
-from everything.io.datasets.label_maps import Truth
+from everything.io.datasets.label_maps import LabelledImage
 from everything.training.augment import Looks
 from everything.training.loop import Budget
 from everything.training.ucm import (
@@ -28,7 +28,7 @@ from everything.variants.networks.ucm import build
 SMALL = Looks(sides=(96, 64))
 
 
-def rooms(seed: int, height: int = 64, width: int = 96) -> Truth:
+def rooms(seed: int, height: int = 64, width: int = 96) -> LabelledImage:
     """A photo of four flat rooms, marked by two people of whom one saw only two."""
     random = np.random.default_rng(seed)
     x, y = int(random.integers(30, 60)), int(random.integers(20, 40))
@@ -37,7 +37,7 @@ def rooms(seed: int, height: int = 64, width: int = 96) -> Truth:
     fine[y:] += 2
     coarse = np.where(np.arange(width) < x, 1, 2).astype(np.int16) + np.zeros_like(fine)
     colours = random.integers(0, 256, (5, 3), dtype=np.uint8)
-    return Truth(f"rooms {seed}", colours[fine], np.stack([fine, coarse]))
+    return LabelledImage(f"rooms {seed}", colours[fine], np.stack([fine, coarse]))
 
 
 def folder_of(path: Path, count: int) -> Path:
@@ -45,7 +45,7 @@ def folder_of(path: Path, count: int) -> Path:
         (path / kind).mkdir(parents=True)
     for i in range(count):
         truth = rooms(i)
-        Image.fromarray(truth.photo).save(path / "images" / f"{i}.png")
+        Image.fromarray(truth.pixels).save(path / "images" / f"{i}.png")
         np.save(path / "labels" / f"{i}.npy", truth.labels)
     return path
 
@@ -106,7 +106,7 @@ def test_the_scorer_alone_is_fitted_as_it_was_with_its_network(tmp_path: Path) -
 
 def test_photos_held_out_are_of_the_first_folder_and_not_learned() -> None:
     first, second = [rooms(i) for i in range(10)], [rooms(i) for i in range(20, 24)]
-    part = Truth("part", first[0].photo, first[0].labels, complete=False)
+    part = LabelledImage("part", first[0].pixels, first[0].labels, complete=False)
     parts = divided([[*first, part], [*second, part]], seed=0)
     learned, held_out, alike = ({truth.name for truth in photos} for photos in parts)
     assert learned & held_out == set()
@@ -122,7 +122,7 @@ def test_the_scorer_sees_what_was_held_out_twice_and_what_is_alike() -> None:
     assert len(names) == 2 * 2 + 8
     assert sorted(set(names)) == sorted(f"rooms {i}" for i in range(10))
     plain, turned = list(lessons(parts))[:2]
-    assert (plain.photo[:, ::-1] == turned.photo).all()
+    assert (plain.pixels[:, ::-1] == turned.pixels).all()
 
 
 def test_one_photo_is_not_enough() -> None:

@@ -1,4 +1,4 @@
-"""Truth: photos whose regions somebody marked, read from the formats in which people have them."""
+"""Images with their label maps, read from every format of ground truth, as training needs them."""
 
 from __future__ import annotations
 
@@ -12,74 +12,97 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools import mask as coco_mask
 
+from everything.core import rle
+from everything.core.file_names import printable
+from everything.core.geometry import Size
+from everything.core.rle import compressed
 from everything.errors import InputError
+from everything.io.datasets.coco import image_folder, is_coco, read_coco
+from everything.io.images.decode import read_image
+from everything.io.images.listing import is_photo
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
+_COMPLETE = 0.9  # share of an image that is labelled, from which on all of it counts as labelled
 Labels = NDArray[np.int16]
 
 
 @dataclass(frozen=True)
-class Truth:
-    """One photo with its regions.
+class LabelledImage:
+    """One image with its label maps.
 
-    name: path relative to the folder. photo: uint8 (H, W, 3) RGB. labels: int16 (K, H, W), one map
-    for each annotator; equal numbers are one region, 0 is unknown. complete: whether the whole
-    photo was marked, so that boundaries which are not there are known not to be there.
+    Attributes:
+        name: path of the image, relative to the folder.
+        pixels: uint8 (H, W, 3) sRGB, upright.
+        labels: int16 (K, H, W), one map for each annotator; equal numbers are one region, 0 is
+            unknown.
+        complete: whether the whole image was annotated, so that where there is no boundary in
+            the labels, there is none in the image.
+
+    Raises:
+        InputError: if image and labels differ in size.
     """
 
     name: str
-    photo: NDArray[np.uint8]
+    pixels: NDArray[np.uint8]
     labels: Labels
     complete: bool = True
 
     def __post_init__(self) -> None:
-        if self.labels.shape[1:] != self.photo.shape[:2]:
-            raise ValueError(
-                f"{self.name}: labels are {self.labels.shape[1:]}, the photo is "
-                f"{self.photo.shape[:2]}"
+        (height, width), (h, w) = self.pixels.shape[:2], self.labels.shape[1:]
+        if (height, width) != (h, w):
+            raise InputError(
+                f"{printable(self.name)}: the image has {width} x {height} px, its labels {w} x "
+                f"{h}: give the image that was annotated"
             )
 
 
-def mirrored(truth: Truth) -> Truth:
-    """Return a photo and its regions, left and right exchanged."""
-    photo, labels = truth.photo[:, ::-1], truth.labels[..., ::-1]
-    return Truth(truth.name, photo.copy(), labels.copy(), truth.complete)
+def mirrored(image: LabelledImage) -> LabelledImage:
+    """Return an image and its labels with left and right exchanged."""
+    pixels, labels = image.pixels[:, ::-1], image.labels[..., ::-1]
+    return LabelledImage(image.name, pixels.copy(), labels.copy(), image.complete)
 
 
-def read_truth(path: Path, split: str | None = None) -> Iterator[Truth]:
-    """Yield the photos of a folder or file of truth; the format is recognised by what is there.
+def read_labelled_images(path: Path, split: str | None = None) -> Iterator[LabelledImage]:
+    """Yield the images of a folder or file of ground truth; its content tells the format.
 
-    Known: a data pack (annotations.json.xz), a COCO file (a JSON with "images" and "annotations",
-    photos beside it or in images/), SA-1B (a folder of photos and JSONs of the same stem) and
-    label maps (photos/ or images/, and labels/ with PNG or NPY files of the same stem: an array
-    (H, W) or (K, H, W)). split: of a data pack, the only one to read.
-    Raises InputError if no format fits.
+    Known formats: a data pack (`annotations.json.xz`); a COCO or LVIS file, with the images beside
+    it or in a folder near it; SA-1B (a folder of images and JSON files of the same stem); label
+    maps (`photos/` or `images/`, and `labels/` with PNG or NPY files of the same stem, each an
+    array (H, W) or (K, H, W)).
+
+    Args:
+        path: a COCO file, or the folder of one of the formats.
+        split: the part of a data pack to read; None for all of it.
+
+    Raises:
+        InputError: if no format fits, an image is missing, or an annotation is not valid.
+        ImageError: if an image cannot be decoded.
     """
     if not path.exists():
-        raise InputError(f"{path}: no such file or folder: give what holds the truth")
+        raise InputError(f"{printable(path)}: no such file or folder: give ground truth")
     if path.is_file():
-        return _coco(path)
+        return _of_coco(path)
     if (path / "annotations.json.xz").is_file():
-        return _pack(path, split)
+        return _of_pack(path, split)
     if (path / "labels").is_dir():
-        return _label_maps(path)
-    pairs = [(p.with_suffix(".json"), p) for p in _photos(path) if p.with_suffix(".json").is_file()]
-    if pairs:
-        return _sa1b(path, pairs)
-    found = [file for file in sorted(path.glob("*.json")) if _is_coco(file)]
+        return _of_label_maps(path)
+    files = [(p.with_suffix(".json"), p) for p in _images(path)]
+    if pairs := [(file, image) for file, image in files if file.is_file()]:
+        return _of_sa1b(path, pairs)
+    found = [file for file in sorted(path.glob("*.json")) if is_coco(file)]
     if len(found) == 1:
-        return _coco(found[0])
+        return _of_coco(found[0])
     raise InputError(
-        f"{path}: holds no truth that is known here: a data pack, one COCO file, SA-1B JSONs "
-        f"beside their photos, or labels/ beside images/"
+        f"{printable(path)}: no ground truth in a known format: give a data pack, one COCO file, "
+        "SA-1B JSON beside the images, or labels/ beside images/"
     )
 
 
-def labels_from_masks(masks: Iterable[NDArray[np.bool_]], size: tuple[int, int]) -> Labels:
-    """Return the label map int16 (1, H, W) of masks (H, W); where they overlap, the smaller one
-    is on top, so that parts stay visible in wholes."""
+def labels_from_masks(masks: Iterable[NDArray[np.bool_]], size: Size) -> Labels:
+    """Return the label map int16 (1, H, W) of masks bool (H, W).
+
+    Where masks overlap, the smaller one is on top, so that parts stay visible on their wholes.
+    """
     labels = np.zeros((1, *size), np.int16)
     by_area = sorted(masks, key=lambda mask: -int(mask.sum()))
     for number, mask in enumerate(by_area, 1):
@@ -87,70 +110,81 @@ def labels_from_masks(masks: Iterable[NDArray[np.bool_]], size: tuple[int, int])
     return labels
 
 
-def _pack(folder: Path, split: str | None) -> Iterator[Truth]:
+def _of_pack(folder: Path, split: str | None) -> Iterator[LabelledImage]:
     with lzma.open(folder / "annotations.json.xz") as file:
         images = json.load(file)["images"]
     for image in images:
         if split is not None and image.get("split", split) != split:
             continue
         size = (image["height"], image["width"])
-        # The first number of a segment is an annotator only where several looked at the photo.
-        many = "annotators" in image
+        # The first number of a segment is its annotator, but only where there are several.
+        has_annotators = "annotators" in image
         labels = np.zeros((image.get("annotators", 1), *size), np.int16)
         count = [0] * len(labels)
-        for kind, rle in image["segments"]:
-            who = kind if many else 0
-            count[who] += 1
-            labels[who][_decoded(rle, size)] = count[who]
-        photo = read_photo(folder / image["file"])
-        yield Truth(image["file"], photo, labels, image.get("full_cover", True))
+        for kind, segment in image["segments"]:
+            annotator = kind if has_annotators else 0
+            count[annotator] += 1
+            labels[annotator][_mask(segment, size)] = count[annotator]
+        pixels = read_image(folder / image["file"]).pixels
+        yield LabelledImage(image["file"], pixels, labels, image.get("full_cover", True))
 
 
-def _coco(file: Path) -> Iterator[Truth]:
-    content = json.loads(file.read_text())
-    of_image: dict[int, list[Any]] = {image["id"]: [] for image in content["images"]}
-    for annotation in content["annotations"]:
-        of_image[annotation["image_id"]].append(annotation["segmentation"])
-    folder = file.parent / "images" if (file.parent / "images").is_dir() else file.parent
-    for image in content["images"]:
-        size = (image["height"], image["width"])
-        masks = [_decoded(segment, size) for segment in of_image[image["id"]]]
-        photo = read_photo(folder / image["file_name"])
-        yield _from_masks(image["file_name"], photo, masks)
+def _of_coco(file: Path) -> Iterator[LabelledImage]:
+    for image in read_coco(file):
+        if image.skipped:
+            raise InputError(
+                f"{printable(file)}: {printable(f'{image.name}: {image.skipped[0]}')}: "
+                "correct or remove the annotation"
+            )
+        folder = image_folder(file, image.name)
+        if folder is None:
+            raise InputError(
+                f"{printable(image.name)}: no such image near {printable(file)}: put the images "
+                "beside the file"
+            )
+        codes = [annotation["segmentation"] for annotation in image.annotations]
+        masks = rle.decode(codes, image.size)
+        yield _from_masks(image.name, read_image(folder / image.name).pixels, image.size, masks)
 
 
-def _sa1b(folder: Path, pairs: list[tuple[Path, Path]]) -> Iterator[Truth]:
-    for file, photo in pairs:
-        content = json.loads(file.read_text())
+def _of_sa1b(folder: Path, pairs: list[tuple[Path, Path]]) -> Iterator[LabelledImage]:
+    for file, image in pairs:
+        content = json.loads(file.read_bytes())
         size = (content["image"]["height"], content["image"]["width"])
-        masks = [_decoded(a["segmentation"], size) for a in content["annotations"]]
-        yield _from_masks(str(photo.relative_to(folder)), read_photo(photo), masks)
+        masks = [_mask(a["segmentation"], size) for a in content["annotations"]]
+        yield _from_masks(str(image.relative_to(folder)), read_image(image).pixels, size, masks)
 
 
-def _from_masks(name: str, photo: NDArray[np.uint8], masks: list[NDArray[np.bool_]]) -> Truth:
-    labels = labels_from_masks(masks, (photo.shape[0], photo.shape[1]))
-    # Objects alone leave most of a photo unmarked, where boundaries are then unknown.
-    return Truth(name, photo, labels, complete=bool((labels > 0).mean() > 0.9))
+def _from_masks(
+    name: str, pixels: NDArray[np.uint8], size: Size, masks: Iterable[NDArray[np.bool_]]
+) -> LabelledImage:
+    labels = labels_from_masks(masks, size)
+    # Masks of objects alone leave most of an image without labels; boundaries there are unknown.
+    return LabelledImage(name, pixels, labels, complete=bool((labels > 0).mean() > _COMPLETE))
 
 
-def _label_maps(folder: Path) -> Iterator[Truth]:
-    photos = next((folder / n for n in ("photos", "images") if (folder / n).is_dir()), folder)
-    for photo in _photos(photos):
-        stem = photo.relative_to(photos).with_suffix("")
+def _of_label_maps(folder: Path) -> Iterator[LabelledImage]:
+    home = next((folder / n for n in ("photos", "images") if (folder / n).is_dir()), folder)
+    for image in _images(home):
+        stem = image.relative_to(home).with_suffix("")
         for suffix in (".npy", ".png"):
             file = (folder / "labels" / stem).with_suffix(suffix)
             if file.is_file():
                 labels = _read_labels(file)
-                yield Truth(str(stem), read_photo(photo), labels, bool((labels > 0).mean() > 0.9))
+                complete = bool((labels > 0).mean() > _COMPLETE)
+                yield LabelledImage(str(stem), read_image(image).pixels, labels, complete)
                 break
 
 
 def _read_labels(file: Path) -> Labels:
     raw = np.load(file, allow_pickle=False) if file.suffix == ".npy" else np.array(Image.open(file))
     if raw.ndim not in (2, 3):
-        raise ValueError(f"{file}: a label map is (H, W) or (K, H, W), not {raw.shape}")
+        raise InputError(
+            f"{printable(file)}: an array of shape {raw.shape}: give a label map (H, W) or (K, H, "
+            "W)"
+        )
     maps = raw[None] if raw.ndim == 2 else raw
-    # Numbers of any size become 1, 2, 3 … map by map; 0 stays unknown.
+    # Each map's numbers, of any size, become 1, 2, 3 …; 0 stays unknown.
     dense = []
     for one in maps:
         values, index = np.unique(one, return_inverse=True)
@@ -158,30 +192,10 @@ def _read_labels(file: Path) -> Labels:
     return np.stack(dense).astype(np.int16)
 
 
-def _decoded(segmentation: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """A mask (H, W) of COCO's three spellings: polygons, counts, or the compressed string alone."""
-    if isinstance(segmentation, list):
-        rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
-    elif isinstance(segmentation, str):
-        rle = {"size": list(size), "counts": segmentation.encode()}
-    elif isinstance(segmentation["counts"], list):
-        rle = coco_mask.frPyObjects(segmentation, *size)
-    else:
-        rle = segmentation
-    mask: NDArray[np.bool_] = coco_mask.decode(rle).astype(bool)
+def _mask(segmentation: Any, size: Size) -> NDArray[np.bool_]:
+    mask: NDArray[np.bool_] = rle.decode([compressed(segmentation, size)], size)[0]
     return mask
 
 
-def read_photo(path: Path) -> NDArray[np.uint8]:
-    """Return a photo as stored, uint8 (H, W, 3) RGB: truth is drawn on stored pixels."""
-    with Image.open(path) as image:
-        return np.array(image.convert("RGB"))
-
-
-def _photos(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES)
-
-
-def _is_coco(file: Path) -> bool:
-    content = json.loads(file.read_text())
-    return isinstance(content, dict) and {"images", "annotations"} <= content.keys()
+def _images(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if is_photo(path.name))

@@ -1,4 +1,4 @@
-"""Truth in the formats that people have."""
+"""LabelledImage in the formats that people have."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from everything.errors import InputError
-from everything.io.datasets.label_maps import Truth, labels_from_masks, mirrored, read_truth
+from everything.io.datasets.coco import image_folder, read_coco
+from everything.io.datasets.label_maps import (
+    LabelledImage,
+    labels_from_masks,
+    mirrored,
+    read_labelled_images,
+)
 
 SIZE = (6, 8)
 
@@ -34,11 +40,11 @@ def photo(path: Path) -> Path:
     return path
 
 
-def check(truths: list[Truth]) -> None:
+def check(truths: list[LabelledImage]) -> None:
     assert len(truths) == 1
     labels = truths[0].labels
     assert labels.shape == (1, *SIZE)
-    assert truths[0].photo.shape == (*SIZE, 3)
+    assert truths[0].pixels.shape == (*SIZE, 3)
     assert truths[0].complete
     assert len(np.unique(labels[0, :, :4])) == 1
     assert len(np.unique(labels[0, :, 4:])) == 1
@@ -49,9 +55,9 @@ def test_a_mirrored_photo_has_its_regions_where_they_are_seen() -> None:
     random = np.random.default_rng(0)
     photo = random.integers(0, 256, (*SIZE, 3), np.uint8)
     labels = random.integers(0, 5, (2, *SIZE)).astype(np.int16)
-    other = mirrored(Truth("a", photo, labels, complete=False))
+    other = mirrored(LabelledImage("a", photo, labels, complete=False))
     for x in range(SIZE[1]):
-        assert (other.photo[:, -1 - x] == photo[:, x]).all()
+        assert (other.pixels[:, -1 - x] == photo[:, x]).all()
         assert (other.labels[:, :, -1 - x] == labels[:, :, x]).all()
     assert not other.complete
 
@@ -64,8 +70,8 @@ def test_coco(tmp_path: Path) -> None:
     images = [{"id": 7, "file_name": "a.png", "height": 6, "width": 8}]
     file = tmp_path / "instances.json"
     file.write_text(json.dumps({"images": images, "annotations": annotations}))
-    check(list(read_truth(tmp_path)))
-    check(list(read_truth(file)))
+    check(list(read_labelled_images(tmp_path)))
+    check(list(read_labelled_images(file)))
 
 
 def test_coco_polygons_and_plain_counts(tmp_path: Path) -> None:
@@ -76,7 +82,7 @@ def test_coco_polygons_and_plain_counts(tmp_path: Path) -> None:
     ]
     images = [{"id": 1, "file_name": "a.png", "height": 6, "width": 8}]
     (tmp_path / "i.json").write_text(json.dumps({"images": images, "annotations": annotations}))
-    check(list(read_truth(tmp_path)))
+    check(list(read_labelled_images(tmp_path)))
 
 
 def test_sa1b(tmp_path: Path) -> None:
@@ -86,7 +92,7 @@ def test_sa1b(tmp_path: Path) -> None:
         "annotations": [{"segmentation": rle(m)} for m in left_and_right()],
     }
     (tmp_path / "deep" / "a.json").write_text(json.dumps(content))
-    check(list(read_truth(tmp_path)))
+    check(list(read_labelled_images(tmp_path)))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".npy"])
@@ -100,7 +106,54 @@ def test_label_maps(tmp_path: Path, suffix: str) -> None:
         Image.fromarray(labels).save(file)
     else:
         np.save(file, labels)
-    check(list(read_truth(tmp_path)))
+    check(list(read_labelled_images(tmp_path)))
+
+
+def test_exif_orientation_is_obeyed(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn it by 90 degrees to the right
+    stored = np.zeros((8, 6, 3), np.uint8)
+    stored[0, 0] = 255
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    Image.fromarray(stored).save(tmp_path / "images" / "a.png", exif=exif)
+    np.save(tmp_path / "labels" / "a.npy", np.ones(SIZE, np.uint8))
+    (image,) = read_labelled_images(tmp_path)
+    assert image.pixels.shape == (*SIZE, 3)
+    assert (image.pixels[0, -1] == 255).all()
+
+
+def test_coco_images_are_found_in_the_folders_where_tools_put_them(tmp_path: Path) -> None:
+    annotation = {"image_id": 1, "segmentation": rle(np.ones(SIZE, bool))}
+    images = [{"id": 1, "file_name": "a.png", "height": 6, "width": 8}]
+    for number, place in enumerate(["images", ".", "../images/default", "..", "../images"]):
+        file = tmp_path / str(number) / "annotations" / "c.json"
+        image = photo(file.parent / place / "a.png")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"images": images, "annotations": [annotation]}))
+        folder = image_folder(file, "a.png")
+        assert folder is not None
+        assert folder.samefile(image.parent)
+    assert image_folder(file, "b.png") is None
+    assert image_folder(file, "b" * 300) is None
+
+
+def test_a_bad_annotation_of_coco_is_reported_with_its_image(tmp_path: Path) -> None:
+    photo(tmp_path / "a.png")
+    wrong = rle(np.ones(SIZE, bool)) | {"size": [8, 6]}
+    rows = [{"image_id": 1, "segmentation": s} for s in (wrong, rle(np.ones(SIZE, bool)))]
+    images = [{"id": 1, "file_name": "a.png", "height": 6, "width": 8}]
+    file = tmp_path / "c.json"
+    # A byte order mark is none of the JSON.
+    file.write_text(
+        "\ufeff" + json.dumps({"images": images, "annotations": [*rows, {"image_id": 1}]})
+    )
+    (image,) = read_coco(file)
+    assert [len(image.annotations), len(image.skipped)] == [1, 2]
+    assert "size [8, 6] in an image of [6, 8]" in image.skipped[0]
+    assert "no segmentation" in image.skipped[1]
+    with pytest.raises(InputError, match=r"c\.json: a\.png: annotation 0: "):
+        list(read_labelled_images(file))
 
 
 def test_data_pack_keeps_annotators_apart_and_splits(tmp_path: Path) -> None:
@@ -116,12 +169,12 @@ def test_data_pack_keeps_annotators_apart_and_splits(tmp_path: Path) -> None:
         )
     with lzma.open(tmp_path / "annotations.json.xz", "wt") as file:
         json.dump({"images": images}, file)
-    truths = list(read_truth(tmp_path, "train"))
+    truths = list(read_labelled_images(tmp_path, "train"))
     assert [truth.name for truth in truths] == ["train.png"]
     assert truths[0].labels.shape == (2, *SIZE)
     assert truths[0].labels[0, 0].tolist() == [1] * 4 + [2] * 4
     assert (truths[0].labels[1] == 1).all()
-    assert len(list(read_truth(tmp_path))) == 2
+    assert len(list(read_labelled_images(tmp_path))) == 2
 
 
 def test_objects_alone_leave_the_rest_unknown(tmp_path: Path) -> None:
@@ -131,7 +184,7 @@ def test_objects_alone_leave_the_rest_unknown(tmp_path: Path) -> None:
         "annotations": [{"segmentation": rle(left_and_right()[0])}],
     }
     (tmp_path / "a.json").write_text(json.dumps(content))
-    (truth,) = read_truth(tmp_path)
+    (truth,) = read_labelled_images(tmp_path)
     assert not truth.complete
     assert (truth.labels[0, :, 4:] == 0).all()
 
@@ -147,15 +200,15 @@ def test_parts_lie_on_top_of_wholes() -> None:
 
 def test_a_folder_without_truth_is_refused(tmp_path: Path) -> None:
     photo(tmp_path / "a.jpg")
-    with pytest.raises(InputError, match="no truth"):
-        read_truth(tmp_path)
+    with pytest.raises(InputError, match="no ground truth"):
+        read_labelled_images(tmp_path)
 
 
 def test_labels_of_another_size_are_refused() -> None:
-    with pytest.raises(ValueError, match="labels are"):
-        Truth("a", np.zeros((4, 4, 3), np.uint8), np.zeros((1, 4, 5), np.int16))
+    with pytest.raises(InputError, match="4 x 4 px, its labels 5 x 4"):
+        LabelledImage("a", np.zeros((4, 4, 3), np.uint8), np.zeros((1, 4, 5), np.int16))
 
 
 def test_truth_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere\.json: no such file or folder"):
-        read_truth(tmp_path / "nowhere.json")
+        read_labelled_images(tmp_path / "nowhere.json")
