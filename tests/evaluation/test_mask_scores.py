@@ -270,4 +270,4 @@ def test_the_commands_tables_are_json_too(maps: Path, tmp_path: Path):
     answered = json.loads(everything(*prompts, "--min-area", 2000, "--json"))
     assert (answered["photos"], answered["segments"]) == (1, 5)
     assert set(answered["kinds"]) == {"centre", "random-1", "random-3", "box"}
-    assert "give a folder of labels, or --prompts" in everything(*prompts, labels, code=2)
+    assert "give a results folder, or --prompts" in everything(*prompts, labels, code=2)
