@@ -265,7 +265,7 @@ def _member(
 def _coco(
     file: Path, photos: Path | None, done: Imported, report: Callable[[int], None]
 ) -> Iterator[ImportedImage]:
-    """Yield the images of a COCO file; the folder of the first one is taken for the folder of all."""
+    """Yield the images of a COCO file; all are taken to be in the folder of the first."""
     home = photos
     for number, image in enumerate(read_coco(file, report)):
         if number == 0 and photos is None and is_inside(image.name):
