@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from everything.core.geometry import View
+from everything.core.protocols import Model
 from everything.core.stage_timer import Overtime, StageTimer
 from everything.pipeline.adaptive_batch_size import is_out_of_memory
 
@@ -32,12 +33,10 @@ class EncoderQueue:
     """The views that are going to be used, in that order, and their embeddings.
 
     Args:
-        model: With `encode_batch` if `batch_size` is more than one.
         batch_size: Views per batch; at most so many embeddings are held.
     """
 
-    def __init__(self, model: Any, batch_size: int) -> None:
-        self._model = model
+    def __init__(self, batch_size: int) -> None:
         self._size = batch_size
         self._waiting: list[_Announced] = []
 
@@ -52,34 +51,34 @@ class EncoderQueue:
             one for one in self._waiting if not any(one.view is view for view in views)
         ]
 
-    def embedding(self, view: View, timer: StageTimer) -> Any:
-        """Return a view's embedding, once.
+    def embedding(self, model: Model, view: View, timer: StageTimer) -> Any:
+        """Return a view's embedding by a model, once.
 
         The time of a batch counts in equal parts for the images of all views in it.
         """
         place = self._place(view)
         if place is not None and self._waiting[place].embedding is None:
-            self._encode_from(place, timer)
+            self._encode_from(model, place, timer)
             place = self._place(view)
         known = None if place is None else self._waiting.pop(place).embedding
         if known is not None:
             return known
         with timer.stage("encode"):
             if self._size == 1:
-                return self._model.encode(view)
-            return self._model.encode_batch([view] * self._size)[0]
+                return model.encode(view)
+            return model.encode_batch([view] * self._size)[0]
 
     def _place(self, view: View) -> int | None:
         return next((i for i, one in enumerate(self._waiting) if one.view is view), None)
 
-    def _encode_from(self, place: int, timer: StageTimer) -> None:
+    def _encode_from(self, model: Model, place: int, timer: StageTimer) -> None:
         """Encode the view at a place of the queue with those after it that are not encoded yet."""
         batch = [one for one in self._waiting[place:] if one.embedding is None][: self._size]
         views = [one.view for one in batch]
         try:
             with timer.shared("encode", [one.timer for one in batch]):
                 full = views + views[:1] * (self._size - len(views))
-                found = self._model.encode_batch(full)[: len(views)]
+                found = model.encode_batch(full)[: len(views)]
         except Overtime:
             raise  # of this image alone: the others wait for the next batch
         except Exception as error:

@@ -43,7 +43,7 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         if self.state is None:
-            object.__setattr__(self, "state", RunState.of(self.model, self.recipe))
+            object.__setattr__(self, "state", RunState.of(self.recipe))
 
 
 def segment(

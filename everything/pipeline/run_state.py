@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from everything.config import Recipe
-from everything.core.protocols import Model
 from everything.pipeline.adaptive_batch_size import AdaptiveBatchSize
 from everything.pipeline.encoder_batching import EncoderQueue
 
@@ -23,9 +22,9 @@ class RunState:
     encoder_queue: EncoderQueue
 
     @staticmethod
-    def of(model: Model, recipe: Recipe) -> RunState:
+    def of(recipe: Recipe) -> RunState:
         """Return the state at the start of a run."""
         return RunState(
             AdaptiveBatchSize(recipe.decoding.points_per_batch),
-            EncoderQueue(model, recipe.compute.images_per_batch),
+            EncoderQueue(recipe.compute.images_per_batch),
         )

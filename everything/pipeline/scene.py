@@ -46,7 +46,7 @@ class Scene:
         self.view = view
         self._recipe = recipe
         self._timer = timer
-        self._state = state or RunState.of(model, recipe)
+        self._state = state or RunState.of(recipe)
 
     @property
     def variant(self) -> str:
@@ -65,7 +65,7 @@ class Scene:
     @cached_property
     def embedding(self) -> Any:
         """The view's image embedding, computed once, when it is first used."""
-        return self._state.encoder_queue.embedding(self.view, self._timer)
+        return self._state.encoder_queue.embedding(self.model, self.view, self._timer)
 
     @cached_property
     def frame(self) -> Frame:

@@ -54,27 +54,27 @@ class Model:
 
 def test_the_first_that_is_asked_for_brings_the_next_along():
     model, clocks = Model(), [StageTimer(), StageTimer()]
-    encoder_queue = EncoderQueue(model, 3)
+    encoder_queue = EncoderQueue(3)
     encoder_queue.expect(VIEWS[:3], clocks[0])
     encoder_queue.expect(VIEWS[3:], clocks[1])
     a, b, c, d = VIEWS
     for view, timer in [(b, 0), (c, 0), (d, 1)]:
-        assert encoder_queue.embedding(view, clocks[timer]) is view
+        assert encoder_queue.embedding(model, view, clocks[timer]) is view
     assert model.saw == [[b, c, d]]
     assert clocks[0].seconds["encode"] == pytest.approx(2 * clocks[1].seconds["encode"])
-    assert encoder_queue.embedding(a, clocks[0]) is a
+    assert encoder_queue.embedding(model, a, clocks[0]) is a
     assert model.saw[1:] == [[a, a, a]]
     # What nobody said was coming, too.
-    assert encoder_queue.embedding(a, clocks[0]) is a
+    assert encoder_queue.embedding(model, a, clocks[0]) is a
     assert model.saw[2:] == [[a, a, a]]
 
 
 def test_what_is_not_asked_for_is_not_encoded():
     model = Model()
-    encoder_queue = EncoderQueue(model, 2)
+    encoder_queue = EncoderQueue(2)
     encoder_queue.expect(VIEWS, StageTimer())
     encoder_queue.forget(VIEWS[:2])
-    encoder_queue.embedding(VIEWS[2], StageTimer())
+    encoder_queue.embedding(model, VIEWS[2], StageTimer())
     encoder_queue.forget(VIEWS[3:])
     assert model.saw == [VIEWS[2:]]
     assert not encoder_queue._waiting
@@ -82,20 +82,20 @@ def test_what_is_not_asked_for_is_not_encoded():
 
 def test_an_error_is_that_of_the_view_that_brings_it_about():
     model = Model(fails=VIEWS[1])
-    encoder_queue = EncoderQueue(model, 4)
+    encoder_queue = EncoderQueue(4)
     encoder_queue.expect(VIEWS, StageTimer())
-    assert encoder_queue.embedding(VIEWS[0], StageTimer()) is VIEWS[0]
+    assert encoder_queue.embedding(model, VIEWS[0], StageTimer()) is VIEWS[0]
     with pytest.raises(ValueError, match="broken"):
-        encoder_queue.embedding(VIEWS[1], StageTimer())
-    assert [encoder_queue.embedding(view, StageTimer()) for view in VIEWS[2:]] == VIEWS[2:]
+        encoder_queue.embedding(model, VIEWS[1], StageTimer())
+    assert [encoder_queue.embedding(model, view, StageTimer()) for view in VIEWS[2:]] == VIEWS[2:]
 
 
 def test_memory_that_runs_out_ends_the_batches(caplog: pytest.LogCaptureFixture):
     model = Model(VIEWS[1], torch.OutOfMemoryError("CUDA out of memory."))
-    encoder_queue = EncoderQueue(model, 2)
+    encoder_queue = EncoderQueue(2)
     encoder_queue.expect(VIEWS, StageTimer())
     for view in (VIEWS[0], VIEWS[2], VIEWS[3]):
-        encoder_queue.embedding(view, StageTimer())
+        encoder_queue.embedding(model, view, StageTimer())
     assert model.saw == [VIEWS[:2], VIEWS[:1], VIEWS[2:3], VIEWS[3:]]
     assert caplog.messages == ["out of memory: images are encoded one by one from here on"]
 
