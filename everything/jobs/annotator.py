@@ -157,7 +157,7 @@ class Annotator:
         records = state.segments.to_sa1b(output.parents)
         stamp = self.store.put(name, state.size, records, timing, state.notes)
         row.bytes, row.mtime_ns = stamp.size, stamp.mtime_ns
-        if not self.store.holds:
+        if not self.store.is_buffering:
             flush_results([row], self.store)
 
     def _guarded(self, state: ImageState, step: Callable[[ImageState], None]) -> None:

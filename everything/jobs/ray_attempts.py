@@ -11,8 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 
-from everything.io.storage.bucket import Bucket
-from everything.io.storage.local import Folder
+from everything.io.storage.storage import Storage
 from everything.jobs.annotator import Task
 from everything.jobs.worker_pool import RETRIES
 
@@ -22,7 +21,7 @@ ATTEMPTS = "attempts"
 class Attempts:
     """The note of one block of images: in how many crashes each of them was involved."""
 
-    def __init__(self, folder: Folder | Bucket, tasks: Sequence[Task]) -> None:
+    def __init__(self, folder: Storage, tasks: Sequence[Task]) -> None:
         self._folder = folder
         self.crashes = {task.source.name: task.crashes for task in tasks}
         content = "\0".join(self.crashes).encode("utf-8", "surrogateescape")
@@ -55,7 +54,7 @@ def is_given_up(crashes: int) -> bool:
     return crashes > RETRIES
 
 
-def take_crash_counts(folder: Folder | Bucket) -> dict[str, int]:
+def take_crash_counts(folder: Storage) -> dict[str, int]:
     """Return the crashes of each image that a killed job was at work on; delete its notes."""
     crashes: dict[str, int] = {}
     for note in folder.list(ATTEMPTS, ".json"):
@@ -64,7 +63,7 @@ def take_crash_counts(folder: Folder | Bucket) -> dict[str, int]:
     return crashes
 
 
-def _read(folder: Folder | Bucket, note: str) -> dict[str, int]:
+def _read(folder: Storage, note: str) -> dict[str, int]:
     """The crashes of the images of a note, including the one that left it behind: it counts for
     the image that was being tried alone, or for all of the block."""
     try:

@@ -35,7 +35,7 @@ class Worker:
         self._failed: EverythingError | None = None
         try:
             self._annotator = make()
-            self._annotator.store.holds = True
+            self._annotator.store.buffer_results()
         except EverythingError as error:
             self._failed = error
 

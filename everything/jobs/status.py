@@ -16,9 +16,8 @@ from everything.core.stage_timer import STAGES
 from everything.errors import InputError
 from everything.io.results.manifest import Manifest
 from everything.io.results.writer import folder_at
-from everything.io.storage.bucket import Bucket
-from everything.io.storage.local import Folder
 from everything.io.storage.locations import Location
+from everything.io.storage.storage import Storage
 
 # Readers of parquet folders ignore files whose names begin with an underscore.
 _STATE = "manifest/_job.json"
@@ -75,12 +74,12 @@ class Status:
         return table
 
 
-def write_state(folder: Folder | Bucket, state: JobState) -> None:
+def write_state(folder: Storage, state: JobState) -> None:
     """Record a job beside its manifest; raises StoreError."""
     folder.write(_STATE, [json.dumps(asdict(state)).encode()])
 
 
-def has_crashed(folder: Folder | Bucket) -> bool:
+def has_crashed(folder: Storage) -> bool:
     """Return whether a job in this folder was ever killed, or crashed; raises StoreError."""
     state = _state(folder.read(_STATE))
     return state is not None and (state.after_death or state.ended is None)

@@ -26,9 +26,8 @@ import pyarrow.parquet as pq
 from everything.core.file_names import as_text, printable
 from everything.core.stage_timer import COUNTS, STAGES
 from everything.errors import reason_of
-from everything.io.storage.bucket import Bucket
 from everything.io.storage.hashed_index import HashedIndex
-from everything.io.storage.local import Folder, Stamp
+from everything.io.storage.storage import Stamp, Storage
 
 _LEDGER, _ERRORS, _MANIFEST = "ledger.jsonl", "errors.jsonl", "manifest/part-00000.parquet"
 _TIMES = (*STAGES, "total")
@@ -183,7 +182,7 @@ class Manifest:
         folder: The results folder, on disk or in an object store.
     """
 
-    def __init__(self, folder: Folder | Bucket) -> None:
+    def __init__(self, folder: Storage) -> None:
         self._folder = folder
         self._pending: list[dict[str, Any]] = []
         self._began = self._flushed = time.monotonic()
@@ -199,7 +198,7 @@ class Manifest:
         Raises:
             StoreError: They cannot be written.
         """
-        if isinstance(self._folder, Bucket):
+        if not self._folder.can_append:
             self._pending += (_flat(vars(row)) for row in rows)
             now = time.monotonic()
             if now - self._flushed > max(_FLUSH_SECONDS, (now - self._began) / _SLOWER):
@@ -252,13 +251,13 @@ class Manifest:
             return
         table = self._merged(shards)
         # On disk one job at a time writes; in a bucket, others may add shards meanwhile.
-        whole = _shard_name() if isinstance(self._folder, Bucket) else _MANIFEST
+        whole = _shard_name() if not self._folder.can_append else _MANIFEST
         self._write(whole, table)
         self._folder.write(_ERRORS, _error_lines(table))
         self._folder.remove(_LEDGER, *(name for name in shards if name != whole))
 
     def _is_compact(self, shards: list[str]) -> bool:
-        whole = isinstance(self._folder, Bucket) or shards == [_MANIFEST]
+        whole = not self._folder.can_append or shards == [_MANIFEST]
         others = self._folder.stamp(_LEDGER), self._folder.stamp(_ERRORS)
         return len(shards) == 1 and whole and others[0] is None and others[1] is not None
 

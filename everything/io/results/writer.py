@@ -29,8 +29,9 @@ from everything.core.safe_yaml import parse_yaml
 from everything.errors import ConfigError, InputError, StoreError
 from everything.io.results.shards import Shard, pack
 from everything.io.storage.bucket import Bucket
-from everything.io.storage.local import Folder, Stamp
+from everything.io.storage.local import Folder
 from everything.io.storage.locations import Location, Url
+from everything.io.storage.storage import Stamp, Storage
 
 _RECIPE = "recipe.yaml"
 _RESULTS = ("annotations", "label_maps", "manifest", "ledger.jsonl", "errors.jsonl")
@@ -39,7 +40,7 @@ _IMAGE_KEYS = {"image_id", "width", "height", "file_name"}
 _Document = dict[str, Any]
 
 
-def folder_at(root: Location, permit: str = "") -> Folder | Bucket:
+def folder_at(root: Location, permit: str = "") -> Storage:
     """Return the results folder at a location.
 
     Args:
@@ -69,9 +70,13 @@ class Store:
         self.folder = folder_at(root, permit)
         self.recipe = recipe
         self.digest = recipe.digest
-        self.holds = False
-        self._held: dict[str, bytes] = {}
+        self.is_buffering = False
+        self._buffered: dict[str, bytes] = {}
         self._about_recipe = _json(recipe.model_dump(mode="json") | {"digest": self.digest})
+
+    def buffer_results(self) -> None:
+        """Collect results for shards until `flush`, instead of one shard for each image."""
+        self.is_buffering = True
 
     def must_be_shared(self) -> None:
         """Raise ConfigError if other processes cannot see this folder."""
@@ -141,15 +146,15 @@ class Store:
 
         if self.recipe.output.form == "json":
             return self.folder.write(_annotations(name), content())
-        self._held[name] = b"".join(content())
-        return Stamp(len(self._held[name]), 0)
+        self._buffered[name] = b"".join(content())
+        return Stamp(len(self._buffered[name]), 0)
 
     def flush(self) -> tuple[str, Stamp] | None:
         """Write the collected results as one shard, and return its name and stamp."""
-        if not self._held:
+        if not self._buffered:
             return None
-        form, contents = self.recipe.output.form, self._held
-        self._held = {}
+        form, contents = self.recipe.output.form, self._buffered
+        self._buffered = {}
         names = "\0".join(contents).encode("utf-8", "surrogateescape")
         name = f"annotations/{hashlib.sha256(names).hexdigest()[:32]}.{form}"
         return name, self.folder.write(name, [pack(form, contents)])

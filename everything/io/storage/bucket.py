@@ -15,8 +15,8 @@ from everything.core.file_names import is_inside, printable
 from everything.errors import StoreError, reason_of
 from everything.io.storage.hashed_index import HashedIndex
 from everything.io.storage.lease import Lease, Permit
-from everything.io.storage.local import Stamp
 from everything.io.storage.locations import Url, filesystem, with_retries
+from everything.io.storage.storage import Stamp
 from everything.io.storage.walk import walk
 
 _LEASE = ".lock"
@@ -30,6 +30,8 @@ class Bucket:
         permit: The `permit` of the job on whose behalf this process writes; "" if it writes for
             none.
     """
+
+    can_append = False
 
     def __init__(self, root: Url, permit: str = "") -> None:
         self.root = root
@@ -96,6 +98,11 @@ class Bucket:
         except OSError as error:
             self._refuse(error)
         return Stamp(len(data), 0)
+
+    def append(self, name: str, lines: bytes) -> NoReturn:
+        """Raise StoreError: objects are written whole."""
+        where = printable(f"{self.root}/{name}")
+        raise StoreError(f"{where}: objects cannot be appended to: write it whole")
 
     def read(self, name: str) -> bytes | None:
         """Return the content of an object, or None if it does not exist."""

@@ -15,12 +15,12 @@ import shutil
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from everything.core.file_names import is_inside, printable
 from everything.errors import ImageError, StoreError
+from everything.io.storage.storage import Stamp
 
 # Files that are being written or removed. Readers of results do not look in here, and leftovers of
 # a killed run are removed without walking through a million names.
@@ -34,23 +34,11 @@ _ABOUT_THE_NAME = {
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Stamp:
-    """Identifies the version of a file: size in bytes, modification time in ns since 1970."""
-
-    size: int
-    mtime_ns: int
-
-    @property
-    def pair(self) -> tuple[int, int]:
-        """Size and modification time."""
-        return self.size, self.mtime_ns
-
-
 class Folder:
     """The files below a folder, addressed by their names relative to it ("/" between parts)."""
 
     is_shared = True  # other processes see these files
+    can_append = True
     permit = ""  # a job's other processes need none: they end with the one that holds the lock
 
     def __init__(self, root: Path) -> None:

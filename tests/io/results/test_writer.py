@@ -20,7 +20,8 @@ from everything.core.file_names import image_id
 from everything.errors import ImageError, StoreError
 from everything.io.results.manifest import Manifest, Row
 from everything.io.results.writer import Store, read_document
-from everything.io.storage.local import Folder, Stamp
+from everything.io.storage.local import Folder
+from everything.io.storage.storage import Stamp
 from tests.fakes import as_nobody
 
 RECIPE = Recipe(

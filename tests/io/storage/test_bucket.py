@@ -19,8 +19,8 @@ from everything.io.results import manifest as manifests
 from everything.io.results.manifest import Manifest
 from everything.io.results.writer import Store, folder_at
 from everything.io.storage.bucket import Bucket
-from everything.io.storage.local import Stamp
 from everything.io.storage.locations import Location, Url, filesystem, located
+from everything.io.storage.storage import Stamp
 from everything.jobs.label import label
 from everything.jobs.status import status
 from everything.jobs.summary import Summary
