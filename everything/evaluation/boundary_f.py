@@ -9,7 +9,7 @@ has the greatest possible number of pairs; theirs has the least total distance, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -89,18 +89,6 @@ class BoundaryTally:
             photos=len(photos),
             curve=tuple(curve),
         )
-
-
-def boundary_f(
-    photos: Iterable[tuple[NDArray[np.floating[Any]], NDArray[np.integer[Any]]]],
-    thresholds: Sequence[float] = THRESHOLDS,
-) -> BoundaryScores:
-    """Return the boundary F of boundary maps float (H, W), each with its photo's label maps
-    int (K, H, W), one for each annotator; raises ValueError if there are none."""
-    tally = BoundaryTally(thresholds)
-    for strength, labels in photos:
-        tally.add(strength, np.stack([contours_of_labels(one) for one in labels]))
-    return tally.scores()
 
 
 def contours_of_masks(

@@ -1,5 +1,7 @@
 """Boundary F on maps whose scores are known."""
 
+from collections.abc import Iterable, Sequence
+
 import networkx
 import numpy as np
 import pytest
@@ -8,8 +10,9 @@ from skimage.segmentation import find_boundaries
 from everything.core.label_map import contours_of_labels
 from everything.evaluation.boundary_f import (
     REACH,
+    THRESHOLDS,
+    BoundaryScores,
     BoundaryTally,
-    boundary_f,
     contours_of_masks,
     match,
 )
@@ -24,6 +27,16 @@ def square(x: int) -> np.ndarray:
     labels = np.zeros(SIZE, int)
     labels[20:100, x : x + 60] = 1
     return labels
+
+
+def boundary_f(
+    images: Iterable[tuple[np.ndarray, np.ndarray]], thresholds: Sequence[float] = THRESHOLDS
+) -> BoundaryScores:
+    """The scores of boundary maps (H, W), each with label maps (K, H, W), one per annotator."""
+    tally = BoundaryTally(thresholds)
+    for strength, labels in images:
+        tally.add(strength, np.stack([contours_of_labels(one) for one in labels]))
+    return tally.scores()
 
 
 def test_perfect_contours_score_one():
