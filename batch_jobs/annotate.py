@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from everything.io.images.listing import photos_in
+from everything.io.images.listing import image_lister
 from everything.io.storage.locations import home_of
 from everything.jobs.command_errors import exit_on_error
 from everything.jobs.ray_cluster import GIB, Cluster
@@ -110,7 +110,7 @@ def annotate(
             time_limit=time_limit,
         )
         summary = label(
-            photos_in(inputs, out, limit),
+            image_lister(inputs, out, limit),
             home_of(out),
             resolve(variant, checkpoint, sampler, config, sets or ()),
             threads=threads,

@@ -29,7 +29,7 @@ from everything.benchmark.report import Report
 from everything.errors import InputError, JobError, reason_of
 from everything.io.images.decode import Limits
 from everything.io.images.fetch import read_source
-from everything.io.images.listing import list_photos
+from everything.io.images.listing import list_images
 from everything.io.images.sources import Source
 from everything.io.storage.locations import located
 from everything.jobs.command_errors import exit_on_error
@@ -180,7 +180,7 @@ def main(
     """Time every variant with every sampler on a Ray cluster."""
     with exit_on_error():
         report = compare(
-            list(islice(list_photos([located(text) for text in inputs]), limit)),
+            list(islice(list_images([located(text) for text in inputs]), limit)),
             variants.split(","),
             samplers.split(","),
             repeats=repeats,

@@ -29,7 +29,7 @@ from everything.benchmark.memory import peak_resident, resident
 from everything.config import Recipe
 from everything.core.masks import Masks
 from everything.errors import JobError
-from everything.io.images.listing import list_photos
+from everything.io.images.listing import list_images
 from everything.io.images.sources import Source
 from everything.io.results.manifest import Manifest, Row
 from everything.io.results.writer import Store
@@ -61,7 +61,7 @@ def throughput(
     images, when all processes are surely busy.
     """
     recipe = resolve.resolve(variant, sampler=sampler)
-    listing = partial(list_photos, photos)
+    listing = partial(list_images, photos)
     cluster = Cluster(cpus=1, max_workers=workers, min_workers=workers)
     modes: dict[str, dict[str, Any]] = {
         "local": _QUIET | {"workers": workers},
@@ -221,7 +221,7 @@ def resume(images: int = 1_000_000) -> None:
         made = spawn.Process(target=_as_if_done, args=(photos, store, images))
         made.start()
         made.join()
-        listing = partial(list_photos, [photos])
+        listing = partial(list_images, [photos])
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak; Linux only
         before = resident()
         with store.opened():

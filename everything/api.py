@@ -103,7 +103,7 @@ def label(
         2
     """
     from everything.io.images.decode import Limits
-    from everything.io.images.listing import list_photos
+    from everything.io.images.listing import list_images
     from everything.jobs.label import label as run_job
     from everything.recipes.resolve import resolve
 
@@ -111,7 +111,7 @@ def label(
     inputs = [_located(one) for one in _several(images)]
     recipe = resolve(variant, _text(checkpoint), sampler, _text(config), (), settings)
     return run_job(
-        lambda: islice(list_photos(inputs, home), limit),
+        lambda: islice(list_images(inputs, home), limit),
         home.absolute() if isinstance(home, Path) else home,
         recipe,
         workers=workers,

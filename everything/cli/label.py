@@ -260,12 +260,12 @@ def label(
         "level": level,
     }
     with exit_on_error():
-        from everything.io.images.listing import photos_in
+        from everything.io.images.listing import image_lister
         from everything.io.storage.locations import home_of
 
         if demo == bool(inputs):
             raise InputError(NO_IMAGES)
-        images = _demo_images(limit) if demo else photos_in(inputs or [], out, limit)
+        images = _demo_images(limit) if demo else image_lister(inputs or [], out, limit)
         from everything.jobs import label as job
         from everything.jobs.progress import log_to
         from everything.recipes.resolve import resolve
@@ -293,9 +293,9 @@ def label(
 
 
 def _demo_images(limit: int | None) -> Any:
-    from everything.io.images.demo import demo_photos
+    from everything.io.images.demo import demo_images
 
-    return lambda: demo_photos()[:limit]
+    return lambda: demo_images()[:limit]
 
 
 def _execution(ray: str | None, workers: int | None, threads: int, time_limit: float | None) -> Any:

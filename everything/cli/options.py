@@ -87,12 +87,12 @@ def images_of(inputs: list[Path] | None, demo: bool, out: Path | None) -> Iterab
         InputError: if both or neither are given, or an input does not exist.
     """
     from everything.errors import InputError
-    from everything.io.images.demo import demo_photos
+    from everything.io.images.demo import demo_images
     from everything.io.images.sources import list_inputs
 
     if demo == bool(inputs):
         raise InputError(NO_IMAGES)
-    return demo_photos() if demo else list_inputs(inputs or [], out)
+    return demo_images() if demo else list_inputs(inputs or [], out)
 
 
 def print_message(line: str) -> None:

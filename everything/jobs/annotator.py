@@ -20,7 +20,7 @@ from everything.core.raster import Pixels
 from everything.core.segments import Segments
 from everything.core.stage_timer import COUNTS, STAGES, Overtime, StageTimer
 from everything.errors import EverythingError, StoreError, reason_of
-from everything.io.images.decode import Limits, Photo, decode_image
+from everything.io.images.decode import DecodedImage, Limits, decode_image
 from everything.io.images.fetch import read_source
 from everything.io.images.sources import Source
 from everything.io.images.tiff_regions import Tiff, open_tiff
@@ -50,7 +50,7 @@ class ImageState:
     started: float
     timer: StageTimer
     source_bytes: int | None = None
-    photo: Photo | None = None
+    photo: DecodedImage | None = None
     raster: Tiff | None = None
     size: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
@@ -138,7 +138,7 @@ class Annotator:
         else:
             state.segments = segment_views(state.views, self._pipeline, state.timer)
 
-    def _in_tiles(self, photo: Photo) -> bool:
+    def _in_tiles(self, photo: DecodedImage) -> bool:
         return 0 < self._pipeline.recipe.tiles.tile_side < max(photo.height, photo.width)
 
     def _write(self, state: ImageState, row: Row) -> None:

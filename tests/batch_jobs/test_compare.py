@@ -14,7 +14,7 @@ from everything.batch_jobs.compare import compare, merged
 from everything.benchmark import bench
 from everything.benchmark.report import Report
 from everything.errors import InputError, JobError
-from everything.io.images.listing import list_photos
+from everything.io.images.listing import list_images
 from everything.io.storage.bucket import Bucket
 from everything.io.storage.locations import Url, filesystem
 from tests.fakes import save_photo
@@ -56,14 +56,14 @@ def counts(report: Report) -> dict[str, dict[str, float]]:
 
 
 def test_pairs_are_measured_on_the_cluster(bucket: Url, tmp_path: Path) -> None:
-    photos = list(list_photos([bucket]))
+    photos = list(list_images([bucket]))
     report = compare(photos, ["nano", "nothing"], SAMPLERS, repeats=2)
     rows = {str(row.key): row for row in report.rows()}
     assert len(rows) == 2
     assert [row.samples for row in rows.values()] == [4, 4]
     assert all(row.latency is not None and row.latency.median > 0 for row in rows.values())
     # What is counted does not depend on the machine.
-    local = bench(list(list_photos([tmp_path])), ["nano"], SAMPLERS, repeats=1, memory=False)
+    local = bench(list(list_images([tmp_path])), ["nano"], SAMPLERS, repeats=1, memory=False)
     assert counts(report) == counts(local)
     assert "pairs by machine" in report.notes[0]
     assert sum("nothing" in note for note in report.notes) == 2

@@ -210,8 +210,8 @@ def bad_photos(folder: Path) -> dict[str, str]:
     return {
         "empty.jpg": "the file is empty",
         "truncated.jpg": "cannot be decoded",
-        "text.png": "not a photo in a known format",
-        "header.jpg": "not a photo in a known format",
+        "text.png": "not an image in a known format",
+        "header.jpg": "not an image in a known format",
         "two\nlines.jpg": r"two\nlines.jpg: the file is empty",
         os.fsdecode(b"\xff.jpg"): r"\xff.jpg: the file is empty",
         "huge.png": "5000 x 3000 px are over the limit of 10,000,000 px",

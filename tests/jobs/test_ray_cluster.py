@@ -24,7 +24,7 @@ from rich.console import Console
 from everything.config import Recipe
 from everything.errors import StoreError, WeightsError
 from everything.io.images.decode import Limits
-from everything.io.images.listing import list_photos
+from everything.io.images.listing import list_images
 from everything.io.results.manifest import Manifest
 from everything.io.results.writer import folder_at, read_document
 from everything.io.storage.bucket import Bucket
@@ -89,7 +89,7 @@ class Job:
     def expected(self) -> dict[str, bytes]:
         """The results of one machine, of photos that kill nobody; their tries do not count."""
         out = self._near / "expected"
-        listing = [s for s in list_photos([self._near / "local"]) if "poison" not in s.name]
+        listing = [s for s in list_images([self._near / "local"]) if "poison" not in s.name]
         console = Console(file=io.StringIO())
         label(lambda: listing, out, self.recipe, build=clusters.build, preview=False,
               console=console)  # fmt: skip
@@ -118,7 +118,7 @@ class Job:
 
 def submit(photos: Location, out: Location, recipe: Recipe, cluster: Cluster = CLUSTER) -> Summary:
     return label(
-        partial(list_photos, [photos], out),
+        partial(list_images, [photos], out),
         out,
         recipe,
         build=clusters.build,
@@ -350,7 +350,7 @@ def test_several_workers_share_a_gpu(root: Location, tmp_path: Path) -> None:
 
 def test_what_stops_every_worker_ends_the_job(grid: Machines, tmp_path: Path) -> None:
     save_photo(tmp_path / "photos/a.jpg")
-    listing = partial(list_photos, [tmp_path / "photos"])
+    listing = partial(list_images, [tmp_path / "photos"])
     options = {"preview": False, "executor": CLUSTER.run, "console": Console(file=io.StringIO())}
     with pytest.raises(WeightsError, match=r"discs\.pth: not found"):
         label(listing, tmp_path / "out", RECIPE, build=build_nothing, **options)

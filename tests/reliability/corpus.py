@@ -20,7 +20,7 @@ import tifffile
 from PIL import Image, ImageCms
 
 from everything.errors import ImageError
-from everything.io.images.decode import Limits, Photo, decode_image
+from everything.io.images.decode import DecodedImage, Limits, decode_image
 from tests.photos import photo
 
 LIMITS = Limits(max_pixels=10**6)
@@ -136,7 +136,7 @@ def _holed(name: str, count: int) -> Iterator[Case]:
 
 
 @cache
-def undamaged(name: str) -> Photo:
+def undamaged(name: str) -> DecodedImage:
     """The photo in a seed."""
     return decode_image(seeds()[name], name, LIMITS)
 

@@ -13,7 +13,7 @@ from PIL import Image, PngImagePlugin
 from tests.reliability.corpus import saved, seeds
 
 OVER = "px are over the limit"
-UNKNOWN = "not a photo in a known format"
+UNKNOWN = "not an image in a known format"
 BROKEN = "cannot be decoded"
 PHOTO = ""
 

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from everything.core.file_names import as_text
 from everything.errors import InputError, WeightsError
-from everything.io.images.listing import list_photos
+from everything.io.images.listing import list_images
 from everything.io.storage.locations import located
 from everything.jobs.label import label
 from everything.report.build import write_report
@@ -68,7 +68,7 @@ def test_names_of_members_and_rows_stay_inside(tmp_path: Path, make, name: str) 
     make(home / name)
     before = set(tmp_path.rglob("*"))
     summary = label(
-        partial(list_photos, [home / name], out), out, RECIPE, build=build, preview=False,
+        partial(list_images, [home / name], out), out, RECIPE, build=build, preview=False,
         console=Console(file=io.StringIO()),
     )  # fmt: skip
     assert summary.done >= 1
@@ -161,7 +161,7 @@ def test_a_page_shows_names_and_runs_none(tmp_path: Path) -> None:
         (photos / name).write_bytes(seeds()["jpeg"])
         (photos / f"broken {name.replace('/', ' ')}").write_bytes(b"")
     summary = label(
-        partial(list_photos, [photos], out), out, RECIPE, build=build, preview=False,
+        partial(list_images, [photos], out), out, RECIPE, build=build, preview=False,
         console=Console(file=io.StringIO()),
     )  # fmt: skip
     assert (summary.done, summary.failed) == (len(HARMFUL), len(HARMFUL))

@@ -26,7 +26,7 @@ from everything.errors import EverythingError, ImageError, InputError
 from everything.evaluation.mask_scores import evaluate
 from everything.io.images.decode import Limits
 from everything.io.images.fetch import read_source
-from everything.io.images.listing import list_photos
+from everything.io.images.listing import list_images
 from everything.io.images.uri_lists import LISTS
 from everything.io.results.manifest import Manifest
 from everything.io.results.reader import Results
@@ -172,7 +172,7 @@ def test_archives(content: bytes) -> None:
 
 def read_all(place: Path) -> None:
     """List what is there and read each: a photo that cannot be had is one error of its own."""
-    for source in list_photos([located(place)]):
+    for source in list_images([located(place)]):
         if "://" not in (source.file or ""):
             refused(partial(read_source, source, Limits(max_bytes=10**6)), ImageError)
         source.printable.encode()

@@ -20,7 +20,7 @@ from everything.core.rle import compressed
 from everything.errors import InputError
 from everything.io.datasets.coco import image_folder, is_coco, read_coco
 from everything.io.images.decode import read_image
-from everything.io.images.listing import is_photo
+from everything.io.images.sources import has_image_suffix
 
 _COMPLETE = 0.9  # share of an image that is labelled, from which on all of it counts as labelled
 Labels = NDArray[np.int16]
@@ -198,4 +198,4 @@ def _mask(segmentation: Any, size: Size) -> NDArray[np.bool_]:
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if is_photo(path.name))
+    return sorted(path for path in folder.rglob("*") if has_image_suffix(path.name))

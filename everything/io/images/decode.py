@@ -1,4 +1,4 @@
-"""Photos as people have them, read into upright 8-bit sRGB pixels.
+"""Images as people have them, read into upright 8-bit sRGB pixels.
 
 A file is read by its content, never by its suffix, and only if its header keeps the limits. What
 a viewer would show is what is segmented: EXIF orientation is applied, an embedded colour profile
@@ -28,7 +28,7 @@ from everything.core.file_names import printable
 from everything.errors import ImageError
 from everything.io.images.colour import to_rgb
 
-# Formats that hold photos and have a signature. Not EPS (it would start Ghostscript) and the like.
+# Formats that hold images and have a signature. Not EPS (it would start Ghostscript) and the like.
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "GIF", "BMP", "JPEG2000", "PPM")
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
@@ -47,8 +47,8 @@ _ANOTHER_COPY = "get another copy of it"
 
 @dataclass(frozen=True)
 class Limits:
-    """What is taken on at most: max_pixels per photo (before decoding), max_bytes per file,
-    max_seconds of work on a photo."""
+    """What is taken on at most: max_pixels per image (before decoding), max_bytes per file,
+    max_seconds of work on an image."""
 
     max_pixels: int = 300_000_000
     max_bytes: int = 2 * 2**30
@@ -56,7 +56,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Photo:
+class DecodedImage:
     """pixels: uint8 (H, W, 3) sRGB, upright. notes: what had to be guessed or left out."""
 
     pixels: NDArray[np.uint8]
@@ -73,8 +73,8 @@ class Photo:
         return int(self.pixels.shape[0])
 
 
-def read_image(path: Path, limits: Limits | None = None) -> Photo:
-    """Return the photo in a file; raises ImageError, one line, for whatever keeps it from that."""
+def read_image(path: Path, limits: Limits | None = None) -> DecodedImage:
+    """Return the image in a file; raises ImageError, one line, for whatever keeps it from that."""
     limits = limits or Limits()
     return decode_image(read_file(path, limits), printable(path), limits)
 
@@ -82,7 +82,7 @@ def read_image(path: Path, limits: Limits | None = None) -> Photo:
 def read_file(path: Path, limits: Limits) -> bytes:
     """Return the content of a regular file within the limits; raises ImageError.
 
-    Never waits: a FIFO or device that has a photo's name is refused.
+    Never waits: a FIFO or device that has an image's name is refused.
     """
     try:
         # Without O_NONBLOCK, opening a FIFO that nobody writes to would wait for ever.
@@ -98,8 +98,8 @@ def read_file(path: Path, limits: Limits) -> bytes:
         raise _error(path, reason, "check that the file is there and may be read") from error
 
 
-def decode_image(data: bytes, name: str, limits: Limits) -> Photo:
-    """Return the photo in the content of a file; raises ImageError with `name` in it."""
+def decode_image(data: bytes, name: str, limits: Limits) -> DecodedImage:
+    """Return the image in the content of a file; raises ImageError with `name` in it."""
     if not data:
         raise _error(name, "the file is empty", _ANOTHER_COPY)
     try:
@@ -111,14 +111,14 @@ def decode_image(data: bytes, name: str, limits: Limits) -> Photo:
         raise _error(name, "not enough memory to decode it", "use fewer --workers") from error
     except Exception as error:
         # What decoders raise on broken files is an open set (OSError, SyntaxError, struct.error,
-        # KeyError, ...); each of them means that this one photo cannot be read.
+        # KeyError, ...); each of them means that this one image cannot be read.
         said = "" if isinstance(error, LookupError) else " ".join(str(error).split())
         reason = f"cannot be decoded ({said or type(error).__name__})"
         raise _error(name, reason, _ANOTHER_COPY) from error
 
 
 class _Refused(Exception):
-    """Reason and way out of a photo that will not be decoded; its name is known further up."""
+    """Reason and way out of an image that will not be decoded; its name is known further up."""
 
 
 def _error(name: Path | str, reason: str, way_out: str) -> ImageError:
@@ -127,7 +127,7 @@ def _error(name: Path | str, reason: str, way_out: str) -> ImageError:
 
 def _check_file(status: os.stat_result, path: Path, limits: Limits) -> None:
     if stat.S_ISDIR(status.st_mode):
-        raise _error(path, "it is a folder", "give photos, or name the folder as the input")
+        raise _error(path, "it is a folder", "give images, or name the folder as the input")
     if not stat.S_ISREG(status.st_mode):
         raise _error(path, "it is not a regular file", "copy what it gives into a file")
     if status.st_size > limits.max_bytes:
@@ -135,7 +135,7 @@ def _check_file(status: os.stat_result, path: Path, limits: Limits) -> None:
         raise _error(path, size, "cut it into tiles")
 
 
-def _decode(data: bytes, limits: Limits) -> Photo:
+def _decode(data: bytes, limits: Limits) -> DecodedImage:
     formats: tuple[str, ...] = _FORMATS
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
         formats = _with_heif()
@@ -144,7 +144,7 @@ def _decode(data: bytes, limits: Limits) -> Photo:
     except UnidentifiedImageError as error:
         if data.startswith(_TIFF_SIGNATURES):
             return _decode_with_tifffile(data, limits)
-        known = "it is not a photo in a known format, or its first bytes are broken"
+        known = "it is not an image in a known format, or its first bytes are broken"
         raise _Refused(known, "convert it to JPEG or PNG") from error
     with image:
         check_size(image.width, image.height, limits)
@@ -159,11 +159,11 @@ def _decode(data: bytes, limits: Limits) -> Photo:
         rgb = to_rgb(pixels, notes)
         if orientation in _UPRIGHT:
             rgb = rgb.transpose(_UPRIGHT[orientation])
-        return Photo(np.array(rgb), tuple(notes))
+        return DecodedImage(np.array(rgb), tuple(notes))
 
 
 def check_size(width: int, height: int, limits: Limits) -> None:
-    """Refuse a photo by the size in its header, px, before memory is spent on it."""
+    """Refuse an image by the size in its header, px, before memory is spent on it."""
     if width < 1 or height < 1:
         raise _Refused(f"it has no pixels ({width} x {height})", _ANOTHER_COPY)
     if width * height > limits.max_pixels:
@@ -201,7 +201,7 @@ def _orientation(image: Image.Image, notes: list[str]) -> int:
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
     except Exception as error:
-        # EXIF comes from countless writers and its parser raises anything; photos live without it.
+        # EXIF comes from countless writers and its parser raises anything; images live without it.
         notes.append(f"EXIF ignored: {' '.join(str(error).split()) or type(error).__name__}")
         return 1
     if orientation in range(1, 9):
@@ -210,12 +210,12 @@ def _orientation(image: Image.Image, notes: list[str]) -> int:
     return 1
 
 
-def _decode_with_tifffile(data: bytes, limits: Limits) -> Photo:
+def _decode_with_tifffile(data: bytes, limits: Limits) -> DecodedImage:
     from everything.io.images.tiff import decode_tiff, tiff_size
 
     check_size(*tiff_size(data), limits)
     pixels, notes = decode_tiff(data)
-    return Photo(pixels, tuple(notes))
+    return DecodedImage(pixels, tuple(notes))
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Real photos that come inside installed packages: the demo needs no network and no photo here."""
+"""Real images that come inside installed packages: the demo needs no network and no image here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from everything.errors import InputError
 from everything.io.images.sources import Source
 
 # Those that wheels contain: skimage.data would download the others.
-_PHOTOS = {
+_IMAGES = {
     "skimage": (
         "data/astronaut.png",
         "data/chelsea.png",
@@ -24,11 +24,11 @@ _PHOTOS = {
 }
 
 
-def demo_photos() -> list[Source]:
-    """Return the photos that are there, named like `skimage/data/coffee.png`; imports none of the
+def demo_images() -> list[Source]:
+    """Return the images that are there, named like `skimage/data/coffee.png`; imports none of the
     packages. Raises InputError if there is not one."""
     found = []
-    for package, names in _PHOTOS.items():
+    for package, names in _IMAGES.items():
         spec = find_spec(package)
         if spec is None or spec.origin is None:
             continue
@@ -36,5 +36,5 @@ def demo_photos() -> list[Source]:
         sources = [Source(str(home), f"{package}/{name}") for name in names]
         found += [source for source in sources if source.path.is_file()]
     if not found:
-        raise InputError("no demo photos: neither scikit-image nor ultralytics is installed")
+        raise InputError("no demo images: neither scikit-image nor ultralytics is installed")
     return found

@@ -1,4 +1,4 @@
-"""The bytes of a photo, from a disk, an object store, the web, or the middle of an archive."""
+"""The bytes of an image, from a disk, an object store, the web, or the middle of an archive."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from everything.io.storage.locations import Url, filesystem, with_retries
 
 
 def read_source(source: Source, limits: Limits) -> bytes:
-    """Return the content of a photo's file within the limits; raises ImageError."""
+    """Return the content of an image's file within the limits; raises ImageError."""
     if not is_inside(source.name):
         raise ImageError(
             f"{printable(source.name)}: its name leads out of the results folder: rename it"

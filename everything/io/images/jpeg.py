@@ -9,7 +9,7 @@ from PIL import Image
 
 _SPACES = {"RGB": "RGB", "L": "GRAY"}
 _SCAN = b"\xff\xda"
-_MOST_SCANS = 100  # encoders make some ten; each one takes as long as a whole photo
+_MOST_SCANS = 100  # encoders make some ten; each one takes as long as a whole image
 _NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither a stuffed byte nor a restart
 _DAMAGE = re.compile("corrupt|premature|inconsistent|invalid", re.IGNORECASE)
 
@@ -19,11 +19,11 @@ def load_jpeg(image: Image.Image, data: bytes, notes: list[str]) -> Image.Image:
 
     Says in `notes` if data was missing or wrong and libjpeg went on: parts are then grey, shifted
     or of another colour. Kinds that TurboJPEG does not know, such as other subsamplings, are
-    left to Pillow unchecked. Raises what Pillow raises, and ValueError for a photo made to take
+    left to Pillow unchecked. Raises what Pillow raises, and ValueError for an image made to take
     hours.
     """
     if data.count(_SCAN) > _MOST_SCANS and (scans := _scans(data)) > _MOST_SCANS:
-        raise ValueError(f"{scans} scans, of which photos have at most {_MOST_SCANS}")
+        raise ValueError(f"{scans} scans, of which images have at most {_MOST_SCANS}")
     try:
         if image.mode in _SPACES:
             pixels = simplejpeg.decode_jpeg(data, _SPACES[image.mode])

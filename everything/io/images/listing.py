@@ -1,4 +1,4 @@
-"""Photos in whatever holds them: folders, globs, buckets, lists of URIs, tar archives.
+"""Images in whatever holds them: folders, globs, buckets, lists of URIs, tar archives.
 
 Names are the paths relative to the input. Those of a list are its URIs without their scheme, so
 that they do not depend on what else is listed; those of an archive's members begin with the
@@ -10,23 +10,24 @@ from __future__ import annotations
 import glob
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from everything.core.file_names import printable
 from everything.errors import InputError
-from everything.io.images.sources import SUFFIXES, Source, list_inputs
+from everything.io.images.sources import Source, has_image_suffix, list_inputs
 from everything.io.images.uri_lists import LISTS, list_entries
-from everything.io.storage.locations import Location, Url, filesystem, opened, with_retries
+from everything.io.storage.locations import Location, Url, filesystem, located, opened, with_retries
 from everything.io.storage.walk import walk
 
 _MAGIC = frozenset("*?[")
-_BLOCK = 64 * 2**10  # of an archive far away: a header and, seldom, a small photo
+_BLOCK = 64 * 2**10  # of an archive far away: a header and, seldom, a small image
 
 
-def list_photos(inputs: Sequence[Location], leave_out: Location | None = None) -> Iterator[Source]:
-    """Yield the photos of all inputs, always in the same order; see list_inputs for folders.
+def list_images(inputs: Sequence[Location], leave_out: Location | None = None) -> Iterator[Source]:
+    """Yield the images of all inputs, always in the same order; see list_inputs for folders.
 
     Of several inputs that are not all folders and files, each one's names begin with the last
     part of its own. Raises InputError at once if an input does not exist or cannot be listed, or
@@ -88,24 +89,19 @@ def _home(place: Location) -> Location:
 
 
 def _below(url: Url) -> Iterator[Source]:
-    """The photos below a URL, or the one that it is."""
+    """The images below a URL, or the one that it is."""
     files, path = filesystem(url)
     if url.startswith("http"):
         return iter([Source(str(url.parent), url.name)])
     try:
         about = with_retries(lambda: files.info(path))
     except FileNotFoundError:
-        raise InputError(f"{printable(url)}: nothing is there: give photos that exist") from None
+        raise InputError(f"{printable(url)}: nothing is there: give images that exist") from None
     except OSError as error:
         raise _unreadable(url, error) from error
     if about["type"] == "file":
         return iter([Source(str(url.parent), url.name, about["size"])])
-    return (Source(str(url), name, size) for name, size in walk(files, path, is_photo))
-
-
-def is_photo(name: str) -> bool:
-    """Say whether a file is a photo by its name."""
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122
+    return (Source(str(url), name, size) for name, size in walk(files, path, has_image_suffix))
 
 
 def _glob_base(pattern: str) -> str:
@@ -127,7 +123,7 @@ def _glob(pattern: Location) -> Iterator[Source]:
         if name.lower().endswith(".tar"):
             place = Url(f"{base}/{name}") if isinstance(pattern, Url) else Path(base, name)
             yield from _members(base, name, place)
-        elif is_photo(name.rsplit("/", 1)[-1]):
+        elif has_image_suffix(name.rsplit("/", 1)[-1]):
             yield Source(base, name, size)
 
 
@@ -144,7 +140,7 @@ def _found_far(pattern: Url, base: str) -> Iterator[tuple[str, int | None]]:
 
 
 def _members(folder: str, name: str, place: Location) -> Iterator[Source]:
-    """The photos in an archive; only its headers are read, and nothing is unpacked."""
+    """The images in an archive; only its headers are read, and nothing is unpacked."""
     with _opened(place) as file:
         try:
             # Not "r:*": of a compressed archive no member could be read by itself.
@@ -153,7 +149,7 @@ def _members(folder: str, name: str, place: Location) -> Iterator[Source]:
                     archive.members = []  # type: ignore[attr-defined]  # or it keeps them all
                     if member.isreg() and not member.issparse():
                         inner = member.name.removeprefix("./")
-                        if is_photo(inner.rsplit("/", 1)[-1]):
+                        if has_image_suffix(inner.rsplit("/", 1)[-1]):
                             yield Source(
                                 folder, f"{name}/{inner}", member.size, str(place),
                                 member.offset_data,
@@ -174,16 +170,21 @@ def _opened(place: Location) -> IO[bytes]:
 
 def _unreadable(place: Location, error: OSError) -> InputError:
     reason = (error.strerror or str(error) or "nothing is there").lower()
-    return InputError(f"{printable(str(place))}: {printable(reason)}: give photos that exist")
+    return InputError(f"{printable(str(place))}: {printable(reason)}: give images that exist")
 
 
-def photos_in(inputs: list[str], out: str, limit: int | None = None) -> Any:
-    """Return what lists the photos, the first `limit` of them, of inputs that may also be URLs;
-    raises InputError."""
-    from itertools import islice
+def image_lister(
+    inputs: list[str], out: str, limit: int | None = None
+) -> Callable[[], Iterator[Source]]:
+    """Return a function that lists the images of inputs, paths or URLs.
 
-    from everything.io.images.listing import list_photos
-    from everything.io.storage.locations import located
+    Args:
+        inputs: As the user wrote them.
+        out: The results' folder or URL, which is not searched for images.
+        limit: List only the first so many.
 
+    Raises:
+        InputError: An input's scheme is not supported.
+    """
     places = [located(text) for text in inputs]
-    return lambda: islice(list_photos(places, located(out)), limit)
+    return lambda: islice(list_images(places, located(out)), limit)

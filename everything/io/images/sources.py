@@ -1,7 +1,7 @@
-"""Which photos a job is about, and the names under which their results are kept.
+"""Which images a job is about, and the names under which their results are kept.
 
-The name of a photo is its path relative to the folder that was given, or to what several inputs
-have in common, with "/" and with its suffix: no two photos of a job share a name. Names are
+The name of an image is its path relative to the folder that was given, or to what several inputs
+have in common, with "/" and with its suffix: no two images of a job share a name. Names are
 str as Python has them; everything/core/file_names.py says what becomes of those that are not UTF-8.
 """
 
@@ -22,8 +22,13 @@ SUFFIXES = _PLAIN | {".hif", ".avif", ".gif", ".bmp", ".jp2", ".mpo", ".ppm", ".
 _FileId = tuple[int, int]
 
 
+def has_image_suffix(name: str) -> bool:
+    """Tell whether a file, of which this is the last part of the path, is an image by its name."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122
+
+
 class Source(NamedTuple):
-    """A photo to be read: `folder/name`, where `name` is also what its results are called.
+    """An image to be read: `folder/name`, where `name` is also what its results are called.
 
     size: of its file in bytes, where the listing told. file: where it is, if not there; a path or
     URL. start: if it is a part of that file, an archive, its first byte.
@@ -37,7 +42,7 @@ class Source(NamedTuple):
 
     @property
     def location(self) -> Location:
-        """Where the photo, or the archive that it is in, is; raises InputError."""
+        """Where the image, or the archive that it is in, is; raises InputError."""
         if self.file is not None:
             return located(self.file)
         home = located(self.folder)
@@ -45,7 +50,7 @@ class Source(NamedTuple):
 
     @property
     def path(self) -> Path:
-        """Where the photo is on disk."""
+        """Where the image is on disk."""
         return Path(self.folder, self.name)
 
     @property
@@ -57,9 +62,9 @@ class Source(NamedTuple):
 
 
 def list_inputs(inputs: Sequence[Path], leave_out: Path | None = None) -> Iterator[Source]:
-    """Yield the photos among files and in folders, each once, always in the same order.
+    """Yield the images among files and in folders, each once, always in the same order.
 
-    Of folders, at any depth: every entry with a photo's suffix and without a leading dot, also
+    Of folders, at any depth: every entry with an image's suffix and without a leading dot, also
     one that will turn out to be unreadable; folders reached again through links are not repeated,
     and the folder `leave_out` (the results') is not entered. Files that are named are taken
     whatever they are called. No more than the names of one folder at each level are held. Raises
@@ -78,7 +83,7 @@ def _rooted(path: Path) -> Path:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise InputError(
-            f"{printable(path)}: {reason}: give photos or folders that exist"
+            f"{printable(path)}: {reason}: give images or folders that exist"
         ) from error
     if path.name in ("", ".."):
         return path.resolve()
@@ -100,12 +105,12 @@ def _walk_roots(roots: list[Path], base: str, leave_out: _FileId | None) -> Iter
         if root.is_dir():
             below = root.relative_to(base).as_posix()
             prefix = "" if below == "." else f"{below}/"
-            photos = _walk(base, prefix, seen)
-            yield from (photo for photo in photos if photo.name not in named)
+            images = _walk(base, prefix, seen)
+            yield from (image for image in images if image.name not in named)
 
 
 def _walk(base: str, prefix: str, seen: set[_FileId]) -> Iterator[Source]:
-    """Every photo below a folder, in the order of the bytes of their names."""
+    """Every image below a folder, in the order of the bytes of their names."""
     pending = [(prefix, True)]  # and no recursion: folders may be nested by the thousand
     while pending:
         name, is_folder = pending.pop()
@@ -132,12 +137,8 @@ def _entries(folder: Path) -> list[tuple[str, bool]]:
         found = [
             (entry.name, _is_folder(entry)) for entry in scan if not entry.name.startswith(".")
         ]
-    kept = [(name, is_folder) for name, is_folder in found if is_folder or _is_photo(name)]
+    kept = [(name, is_folder) for name, is_folder in found if is_folder or has_image_suffix(name)]
     return sorted(kept, key=lambda entry: os.fsencode(entry[0]))
-
-
-def _is_photo(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 - a million names
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

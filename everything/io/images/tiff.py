@@ -26,7 +26,7 @@ _TAG = re.compile(r"TiffTag (\d+)")
 _CHUNK = 2**20  # bytes
 
 
-class _Complaints(logging.Handler):
+class _WarningCollector(logging.Handler):
     """tifffile passes over what it cannot read, such as a tag, and only its log tells."""
 
     def __init__(self) -> None:
@@ -37,20 +37,20 @@ class _Complaints(logging.Handler):
         getattr(self.heard, "messages", []).append(record.getMessage())
 
 
-_complaints = _Complaints()
+_collector = _WarningCollector()
 _logger = logging.getLogger("tifffile")
-_logger.addHandler(_complaints)
+_logger.addHandler(_collector)
 _logger.propagate = False
 
 
 @contextmanager
-def complaints() -> Iterator[list[str]]:
+def tifffile_warnings() -> Iterator[list[str]]:
     """Collect what tifffile logs in this thread meanwhile."""
-    messages = _complaints.heard.messages = []
+    messages = _collector.heard.messages = []
     try:
         yield messages
     finally:
-        del _complaints.heard.messages
+        del _collector.heard.messages
 
 
 def check_deflate(tags: Mapping[int, Any], data: bytes) -> None:
@@ -88,7 +88,7 @@ def decode_tiff(data: bytes) -> tuple[NDArray[np.uint8], list[str]]:
     """Return the first page as upright uint8 (H, W, 3), and notes; of more than three bands the
     first three are red, green and blue. Raises what tifffile raises."""
     notes: list[str] = []
-    with complaints() as heard, tifffile.TiffFile(io.BytesIO(data)) as file:
+    with tifffile_warnings() as heard, tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages.first
         _refuse_lost_tags(heard)
         ends = [sum(part) for part in zip(page.dataoffsets, page.databytecounts, strict=True)]

@@ -1,4 +1,4 @@
-"""Pixels by regions: of a photo in memory, or of a file that can be read in parts.
+"""Pixels by regions: of an image in memory, or of a file that can be read in parts.
 
 Such files are TIFFs of 8 bits a channel, grey or RGB, upright, in tiles or strips, not compressed
 or compressed by deflate (others where imagecodecs is installed). JPEG, PNG and the like must be
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from everything.core.file_names import printable
 from everything.core.geometry import Box, Size
 from everything.errors import ImageError, reason_of
-from everything.io.images.tiff import complaints
+from everything.io.images.tiff import tifffile_warnings
 from everything.io.storage.locations import Url, is_file
 
 _ORIENTATION = 274
@@ -35,7 +35,7 @@ class Tiff:
         self._path = path
         self._bytes = path.open("rb")
         try:
-            with complaints() as heard:
+            with tifffile_warnings() as heard:
                 self._file = tifffile.TiffFile(self._bytes)
                 self._page: Any = self._file.pages.first
             self._is_whole = not heard

@@ -1,4 +1,4 @@
-"""Lists of photos: parquet, CSV or JSONL with a column of URIs, text with one a line.
+"""Lists of images: parquet, CSV or JSONL with a column of URIs, text with one a line.
 
 The column is `uri`, or one of the other names in COLUMNS, or the first. A column `name` says what
 results are called; without one it is the URI without its scheme.
@@ -23,8 +23,8 @@ COLUMNS = ("uri", "url", "path", "file", "image", "file_name", "filename")
 
 
 def list_entries(place: Location) -> Iterator[Source]:
-    """Yield the photos of a list, in its order, each once; raises InputError if it is none, or if
-    two of its photos have one name.
+    """Yield the images of a list, in its order, each once; raises InputError if it is none, or if
+    two of its images have one name.
 
     The list is read twice, row by row: names are kept as 16 bytes each to know which come again.
     """
@@ -57,8 +57,8 @@ def _entries(place: Location) -> Iterator[Source]:
         raise
     except Exception as error:  # parsers of four formats raise anything
         raise InputError(
-            f"{printable(str(place))}: not a list of photos "
-            f"({printable(reason_of(error))}): give one row a photo with a column {COLUMNS[0]}"
+            f"{printable(str(place))}: not a list of images "
+            f"({printable(reason_of(error))}): give one row an image with a column {COLUMNS[0]}"
         ) from error
 
 

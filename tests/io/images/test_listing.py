@@ -18,7 +18,7 @@ from rich.console import Console
 from everything.errors import ImageError, InputError
 from everything.io.images.decode import Limits
 from everything.io.images.fetch import read_source
-from everything.io.images.listing import list_photos
+from everything.io.images.listing import list_images
 from everything.io.images.sources import Source, list_inputs
 from everything.io.storage.bucket import Bucket
 from everything.io.storage.locations import Location, Url, located
@@ -29,11 +29,11 @@ LIMITS = Limits(max_bytes=10_000)
 
 
 def names(*places: Location) -> list[str]:
-    return [source.name for source in list_photos(places)]
+    return [source.name for source in list_images(places)]
 
 
 def contents(*places: Location) -> dict[str, bytes]:
-    return {source.name: read_source(source, LIMITS) for source in list_photos(places)}
+    return {source.name: read_source(source, LIMITS) for source in list_images(places)}
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -57,7 +57,7 @@ def test_a_bucket_is_listed_like_a_folder(tmp_path: Path, bucket: Bucket) -> Non
     for path in tmp_path.rglob("*"):
         if path.is_file():
             bucket.write(path.relative_to(tmp_path).as_posix(), [path.read_bytes()])
-    far = list(list_photos([bucket.root]))
+    far = list(list_images([bucket.root]))
     assert [source.name for source in far] == [s.name for s in list_inputs([tmp_path])]
     assert contents(bucket.root) == contents(tmp_path) == made
     assert [source.size for source in far] == [len(made[source.name]) for source in far]
@@ -98,7 +98,7 @@ def test_lists(tmp_path: Path, kind: str) -> None:
         save_photo(tmp_path / f"p/{name}.jpg")
     Bucket(Url("memory://far")).write("x.png", [b"x"])
     lists(tmp_path)
-    found = list(list_photos([tmp_path / f"list.{kind}"]))
+    found = list(list_images([tmp_path / f"list.{kind}"]))
     assert [source.name for source in found] == ["p/a.jpg", "far/x.png", "n/b.jpg"]
     assert read_source(found[1], LIMITS) == b"x"
     assert read_source(found[2], LIMITS) == (tmp_path / "p/b.jpg").read_bytes()
@@ -108,7 +108,7 @@ def test_lists_of_lines_and_of_strings(tmp_path: Path, bucket: Bucket) -> None:
     save_photo(tmp_path / "a.jpg")
     (tmp_path / "list.txt").write_text(f"a.jpg\n\n{tmp_path}/a.jpg\nfile://{tmp_path}/a.jpg\n")
     whole = f"{tmp_path}/a.jpg".lstrip("/")
-    found = list(list_photos([tmp_path / "list.txt"]))
+    found = list(list_images([tmp_path / "list.txt"]))
     assert [source.name for source in found] == ["a.jpg", whole]
     assert len({read_source(source, LIMITS) for source in found}) == 1
     bucket.write("l/list.jsonl", [b'"a.jpg"\n"/b.jpg"'])
@@ -158,7 +158,7 @@ def test_a_bad_row_of_a_list_is_one_failed_photo(tmp_path: Path, uri: str) -> No
     save_photo(tmp_path / "a.jpg")
     (tmp_path / "list.txt").write_text(f"{uri}\na.jpg\n")
     console = Console(file=io.StringIO())
-    listing = partial(list_photos, [tmp_path / "list.txt"])
+    listing = partial(list_images, [tmp_path / "list.txt"])
     summary = label(
         listing, tmp_path / "out", RECIPE, build=build, preview=False, console=console
     )  # fmt: skip
@@ -201,7 +201,7 @@ def test_a_broken_archive_is_one_failed_photo_more(tmp_path: Path) -> None:
     content = tar({"1.jpg": b"1" * 600, "2.jpg": b"2" * 600})
     (tmp_path / "cut.tar").write_bytes(content[:1800])
     (tmp_path / "no.tar").write_bytes(b"no archive")
-    found = list(list_photos([tmp_path / "*.tar"]))
+    found = list(list_images([tmp_path / "*.tar"]))
     assert found[0].name == "cut.tar/1.jpg"
     assert "no.tar" in [source.name for source in found]
 
@@ -211,7 +211,7 @@ def test_members_cannot_lead_out(tmp_path: Path) -> None:
     good = (tmp_path / "a.jpg").read_bytes()
     bad = {"../../evil.jpg": good, "/evil.jpg": good, "a/../../evil.jpg": good, "ok.jpg": good}
     (tmp_path / "x.tar").write_bytes(tar(bad))
-    listing = partial(list_photos, [tmp_path / "x.tar"])
+    listing = partial(list_images, [tmp_path / "x.tar"])
     console = Console(file=io.StringIO())
     summary = label(
         listing, tmp_path / "out/in", RECIPE, build=build, preview=False, console=console
@@ -234,7 +234,7 @@ def test_limits_hold_far_away(bucket: Bucket) -> None:
     bucket.write("large.jpg", [b"x" * 10_001])
     bucket.write("large.tar", [tar({"large.jpg": b"x" * 10_001})])
     for place in (bucket.root, bucket.root / "large.tar"):
-        (source,) = list_photos([place])
+        (source,) = list_images([place])
         with pytest.raises(ImageError, match=r"10,001 bytes are over the limit of 10,000"):
             read_source(source, LIMITS)
         with pytest.raises(ImageError, match="over the limit"):
@@ -261,7 +261,7 @@ def test_photos_and_lists_from_the_web(tmp_path: Path, web: str) -> None:
     photo = (tmp_path / "p/a.jpg").read_bytes()
     (tmp_path / "list.csv").write_text(f"url\n{web}/p/a.jpg\n{web}/p/missing.jpg\n")
     assert contents(located(f"{web}/p/a.jpg")) == {"a.jpg": photo}
-    first, second = list_photos([located(f"{web}/list.csv")])
+    first, second = list_images([located(f"{web}/list.csv")])
     assert first.name == f"{web.removeprefix('http://')}/p/a.jpg"
     assert read_source(first, LIMITS) == photo
     with pytest.raises(ImageError, match="check that it is there"):

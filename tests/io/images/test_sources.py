@@ -11,7 +11,7 @@ import pytest
 from everything.core.file_names import image_id, is_inside, printable
 from everything.errors import ImageError, InputError
 from everything.io.images.decode import read_image
-from everything.io.images.demo import demo_photos
+from everything.io.images.demo import demo_images
 from everything.io.images.sources import list_inputs
 from tests.fakes import as_nobody
 
@@ -158,7 +158,7 @@ def test_image_ids_are_stable_numbers() -> None:
 
 def test_demo_photos_are_real_and_come_without_their_packages() -> None:
     before = set(sys.modules)
-    sources = demo_photos()
+    sources = demo_images()
     assert not any(m.startswith(("skimage", "ultralytics")) for m in set(sys.modules) - before)
     assert {"skimage/data/astronaut.png", "ultralytics/assets/bus.jpg"} <= {s.name for s in sources}
     for source in sources:

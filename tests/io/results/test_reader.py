@@ -14,7 +14,7 @@ from everything.config import Output
 from everything.errors import InputError
 from everything.evaluation.mask_scores import evaluate
 from everything.export.run import export
-from everything.io.images.listing import list_photos
+from everything.io.images.listing import list_images
 from everything.io.images.sources import Source
 from everything.io.results.original_image import original_image
 from everything.io.results.reader import Results
@@ -91,7 +91,7 @@ def test_a_cut_line_of_the_ledger_is_skipped(tmp_path: Path):
 
 def job(inputs: Location, out: Location, form: str) -> Results:
     recipe = RECIPE.model_copy(update={"output": Output(form=form)})
-    label(partial(list_photos, [inputs]), out, recipe, build=build, preview=False,
+    label(partial(list_images, [inputs]), out, recipe, build=build, preview=False,
           console=Console(file=io.StringIO()), executor=in_one_worker)  # fmt: skip
     return Results(out)
 

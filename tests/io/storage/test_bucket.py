@@ -13,7 +13,7 @@ from rich.console import Console
 
 from everything.config import Output
 from everything.errors import InputError, StoreError
-from everything.io.images.listing import list_photos
+from everything.io.images.listing import list_images
 from everything.io.images.sources import list_inputs
 from everything.io.results import manifest as manifests
 from everything.io.results.manifest import Manifest
@@ -89,7 +89,7 @@ def test_a_bucket_that_is_not_there(s3: None) -> None:
     with pytest.raises(StoreError, match="cannot be used"):
         Bucket(Url("s3://no-such-bucket/x")).write("a", [b""])
     with pytest.raises(InputError, match="nothing is there"):
-        list(list_photos([Url("s3://no-such-bucket/x")]))
+        list(list_images([Url("s3://no-such-bucket/x")]))
 
 
 def test_rows_become_shards_and_shards_one_table(
@@ -121,7 +121,7 @@ def photos_at(root: Url, folder: Path) -> Url:
 
 
 def run(photos: Location, out: Location, **options: object) -> Summary:
-    listing = partial(list_photos, [photos])
+    listing = partial(list_images, [photos])
     defaults = {"build": build, "preview": False, "console": Console(file=io.StringIO())}
     return label(listing, out, RECIPE, **(defaults | options))
 
@@ -177,7 +177,7 @@ def test_another_recipe_and_overwrite(root: Url, tmp_path: Path) -> None:
     store = Store(root / "out", other)
     with pytest.raises(StoreError, match="another recipe"), store.opened():
         pass
-    listing = partial(list_photos, [photos])
+    listing = partial(list_images, [photos])
     options = {"build": build, "preview": False, "console": Console(file=io.StringIO())}
     assert label(listing, root / "out", other, overwrite=True, **options).done == 1
     assert label(listing, root / "out", other, **options).skipped == 1
