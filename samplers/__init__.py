@@ -1,10 +1,10 @@
-"""SAMPLERS: every way of choosing prompts, by name.
+"""SAMPLERS: the samplers, which choose the prompts, by name.
 
 To add one here: a module with a frozen settings class that is called with a Scene, and a record in
 SAMPLERS. To add one from another package: an entry point of the group `everything.samplers` that
 names a SamplerRecord (everything/core/plugins.py).
 
-Two samplers can be combined: "object-aware+grid-32" prompts with the grid only where no box is.
+Two samplers can be combined: "object-aware+grid-32" uses the grid only outside the boxes.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from everything.core.plugins import Registry
 
 @dataclass(frozen=True)
 class SamplerRecord:
-    """What is known of a sampler before its class is imported.
+    """Describes a sampler without importing its class.
 
     Args:
-        where: "module:Class" of its settings, imported when first used.
+        where: "module:Class" of its settings class, imported when first used.
         summary: What it does, in one line.
         source: The paper.
-        settings: Its own default settings under this name.
-        preset: Default settings of other groups of the recipe that this sampler changes.
+        settings: Defaults of its own settings under this name.
+        preset: Defaults that this sampler changes in other groups of settings.
     """
 
     where: str
@@ -84,7 +84,7 @@ def _grid(n: int) -> SamplerRecord:
     )
 
 
-# Detectors filter by themselves: neither MobileSAMv2 nor FastSAM filters masks again.
+# The detector has filtered its objects; MobileSAMv2 and FastSAM do not filter the masks again.
 _KEEP_ALL: dict[str, dict[str, Any]] = {
     "filters": {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0},
     "nms": {"kind": "none"},
@@ -103,7 +103,7 @@ SAMPLERS = Registry(
         ),
         "object-aware": SamplerRecord(
             "everything.samplers.object_aware:ObjectAware",
-            "boxes from a detector, one mask each; a YOLO as detector is AGPL-3.0",
+            "boxes from a detector, one mask each (YOLO detectors: AGPL-3.0)",
             "MobileSAMv2 (Zhang et al., 2023)",
             preset=_KEEP_ALL,
         ),
@@ -111,12 +111,12 @@ SAMPLERS = Registry(
             "everything.samplers.auto_ppn:AutoPpn",
             "points and boxes from a small head on the variant's own feature maps",
             "the idea of Lite-SAM (Fu et al., 2024)",
-            # The head has already told objects from accidents, which stability is for elsewhere.
+            # The head already selects objects, which is the purpose of the stability filter.
             preset={"filters": {"stability_score_thresh": 0.0}},
         ),
         "all-instance": SamplerRecord(
             "everything.samplers.all_instance:AllInstance",
-            "masks from a network without prompts; FastSAM's is AGPL-3.0",
+            "masks from an instance segmentation network, no prompts (FastSAM's: AGPL-3.0)",
             "FastSAM (Zhao et al., 2023)",
             preset=_KEEP_ALL,
         ),

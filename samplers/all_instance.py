@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from everything.core.masks import Masks
-from everything.detectors.detector import Finder
+from everything.detectors.detector import DetectorSettings
 from everything.pipeline.scene import Scene
 
 WORKING_SET = 64 * 2**20  # bytes of logits over the view that are processed in one batch
 
 
-class AllInstance(Finder):
+class AllInstance(DetectorSettings):
     """FastSAM's everything mode (Zhao et al., 2023).
 
     One pass of an instance segmentation network finds all masks. A mask's score is the network's
@@ -20,9 +20,9 @@ class AllInstance(Finder):
     """
 
     def __call__(self, scene: Scene) -> Iterator[Masks]:
-        """Yield the network's masks, a bounded number at a time."""
-        found = self.find(scene)
+        """Yield the network's masks in batches of bounded memory."""
+        detections = self.detect(scene)
         height, width = scene.view.size
         step = max(1, WORKING_SET // (4 * height * width))
-        for start in range(0, len(found.scores), step):
-            yield scene.accept(found.decoded(slice(start, start + step)))
+        for start in range(0, len(detections.scores), step):
+            yield scene.accept(detections.decoded(slice(start, start + step)))

@@ -15,25 +15,27 @@ from everything.detectors import prompt_head
 from everything.errors import ConfigError
 from everything.pipeline.scene import Scene
 
-EMBEDDED = "embedded"
+BUNDLED = "embedded"
 
 
 class AutoPpn(Settings):
-    """Lite-SAM's automatic prompts (Fu et al., 2024), in a design of this program.
+    """Automatic prompts after Lite-SAM (Fu et al., 2024), with a head designed here.
 
-    A head on the variant's feature maps proposes points, of which each gets three masks, and
-    boxes, of which each gets one. A head fits the variant that it was trained on.
+    A head on the variant's feature maps proposes points, with three masks each, and boxes, with
+    one mask each. A head works only with the variant that it was trained on.
     """
 
     head: str = Field(
-        EMBEDDED,
-        description="embedded (comes with the program, for some variants), or a head that "
-        "`everything train auto-ppn` made: a path",
+        BUNDLED,
+        description="embedded (the bundled head; some variants have one), or the path of a head "
+        "trained with `everything train auto-ppn`",
     )
-    conf: float = Field(0.1, ge=0, le=1, description="a prompt's confidence, exceeded")
-    iou: float = Field(0.7, ge=0, le=1, description="overlap of boxes, exceeded by duplicates")
-    max_points: int = Field(160, ge=0, description="points of one view at most")
-    max_boxes: int = Field(96, ge=0, description="boxes of one view at most")
+    conf: float = Field(0.1, ge=0, le=1, description="keep prompts with a confidence above this")
+    iou: float = Field(
+        0.7, ge=0, le=1, description="drop boxes whose IoU with a better one is above this"
+    )
+    max_points: int = Field(160, ge=0, description="maximum number of points per view")
+    max_boxes: int = Field(96, ge=0, description="maximum number of boxes per view")
 
     def __call__(self, scene: Scene) -> Iterator[Masks]:
         """Yield the masks of the points, then those of the boxes.
@@ -48,13 +50,13 @@ class AutoPpn(Settings):
         if features.shape[1] != len(head.mean):
             raise ConfigError(
                 f"{self.head}: this head was trained on {len(head.mean)} feature maps, "
-                f"{scene.variant} has {features.shape[1]}: train one with "
+                f"{scene.variant} has {features.shape[1]}: train one for it with "
                 f"`everything train auto-ppn --variant {scene.variant}`"
             )
-        answer = prompt_head.Answer(*(maps.cpu() for maps in head(features)))
-        scene.finite(answer.confidence)
+        output = prompt_head.HeadOutput(*(maps.cpu() for maps in head(features)))
+        scene.finite(output.confidence)
         proposals = prompt_head.propose(
-            answer,
+            output,
             scene.frame,
             conf=self.conf,
             iou=self.iou,
@@ -65,13 +67,14 @@ class AutoPpn(Settings):
         yield from scene.decode(Prompts.boxes(proposals.boxes), multimask_output=False)
 
     def _path(self, scene: Scene) -> Path:
-        if self.head != EMBEDDED:
+        if self.head != BUNDLED:
             return Path(self.head)
         name = f"auto_ppn_{scene.variant.replace('-', '_')}.safetensors"
         path = Path(str(files("everything.bundled") / "weights" / name))
         if not path.is_file():
             raise ConfigError(
-                f"no auto-ppn head for {scene.variant} comes with the program: train one with "
-                f"`everything train auto-ppn --variant {scene.variant}` and name it in sampler.head"
+                f"{scene.variant} has no bundled auto-ppn head: train one with "
+                f"`everything train auto-ppn --variant {scene.variant}` and give its path as "
+                f"sampler.head"
             )
         return path

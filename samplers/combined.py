@@ -17,12 +17,15 @@ from everything.pipeline.scene import Scene
 class Combined(Settings):
     """Two samplers on one view, as in "object-aware+grid-32".
 
-    The second one's points are left out where they lie in a box around a mask of the first.
-    `first` and `then` have the settings of the two.
+    Prompts of the second are skipped inside the boxes of the first one's masks. `first` and `then`
+    hold the settings of the two.
     """
 
     largest: float = Field(
-        0.5, ge=0, le=1, description="share of the view, exceeded: a box too large to cover it"
+        0.5,
+        ge=0,
+        le=1,
+        description="boxes above this share of the view do not exclude prompts",
     )
     first: Any
     then: Any
@@ -47,14 +50,16 @@ class Combined(Settings):
 
 
 class UncoveredScene(Scene):
-    """A scene with covered boxes: prompts whose anchor is inside one are not decoded.
+    """A scene that skips prompts whose anchor is inside a box.
 
-    done: boxes (N, 4) xyxy, inclusive px of the view.
+    Args:
+        scene: The scene.
+        covered: Boxes (N, 4) xyxy, inclusive view px, in parts.
     """
 
-    def __init__(self, scene: Scene, done: list[Tensor]) -> None:
+    def __init__(self, scene: Scene, covered: list[Tensor]) -> None:
         super().__init__(scene.model, scene.view, scene._recipe, scene._timer, scene._state)
-        self._scene, self._done = scene, done
+        self._scene, self._covered = scene, covered
 
     @property
     def embedding(self) -> Any:
@@ -62,9 +67,9 @@ class UncoveredScene(Scene):
         return self._scene.embedding
 
     def decode(self, prompts: Prompts, multimask_output: bool = True) -> Iterator[Masks]:
-        """Yield the masks of the prompts (P rows, view px) that are not in a box."""
+        """Yield the masks of those prompts (P rows, view px) that are outside all boxes."""
         anchors = prompts.anchors()
-        for boxes in self._done:
+        for boxes in self._covered:
             x0, y0, x1, y1 = boxes.T[:, :, None]
             x, y = anchors.T
             free = ~((x >= x0) & (x < x1 + 1) & (y >= y0) & (y < y1 + 1)).any(0)

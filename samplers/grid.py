@@ -19,13 +19,13 @@ Points = tuple[tuple[float, float], ...]
 class Grid(Settings):
     """One point at the centre of each of n x n equal cells, with three masks per point.
 
-    `point_grids`, if given, replaces these grids: for every crop layer, points (x, y) in [0, 1] of
-    the view.
+    `point_grids` replaces these grids: one list of points (x, y) in [0, 1] per crop layer.
     """
 
     points_per_side: int = Field(32, ge=1, description="points along each side of the image")
     point_grids: tuple[Points, ...] | None = Field(
-        None, description="points in [0, 1] for every crop layer, in place of the grid"
+        None,
+        description="your own points instead: for each crop layer, (x, y) in [0, 1] of the view",
     )
 
     def __call__(self, scene: Scene) -> Iterator[Masks]:
@@ -39,7 +39,7 @@ class Grid(Settings):
             return lattice(scene.points_per_side(self.points_per_side))
         if scene.view.depth >= len(self.point_grids):
             raise ValueError(
-                f"point_grids has {len(self.point_grids)} grids, crop layer {scene.view.depth} "
-                f"needs its own"
+                f"sampler.point_grids has {len(self.point_grids)} grids, none for crop layer "
+                f"{scene.view.depth}: give one grid per layer"
             )
         return torch.tensor(self.point_grids[scene.view.depth], dtype=torch.float64).reshape(-1, 2)

@@ -16,7 +16,7 @@ from everything.core.masks import Masks
 from everything.core.prompts import Prompts, lattice
 from everything.pipeline.scene import Scene
 
-# Steps from a coarse point to its neighbours on the lattice that is four times as fine.
+# Offsets from a coarse point to its neighbours on the grid that is four times as fine.
 NEIGHBOURS = tuple((i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0))
 BEYOND = (*((2, j) for j in (-1, 0, 1)), *((i, 2) for i in (-1, 0, 1)), (2, 2))
 
@@ -29,12 +29,14 @@ class Hierarchical(Settings):
     """
 
     points_per_side: int = Field(
-        32, ge=1, description="points along each side of the fine lattice, in steps of four"
+        32,
+        ge=1,
+        description="points along each side of the fine grid, rounded down to a multiple of 4",
     )
     high_score_thresh: float = Field(
         8.5,
-        description="mask logit that, exceeded, needs no second look; TinySAM's, of SAM's logits: "
-        "ucm and nano, whose logits are others, have their own if it is not given",
+        description="skip fine points where a coarse point's mask has a logit above this; the "
+        "default is TinySAM's, for SAM's logits (ucm and nano have their own)",
     )
 
     def __call__(self, scene: Scene) -> Iterator[Masks]:
@@ -50,9 +52,9 @@ class Hierarchical(Settings):
         yield from first
 
     def _covered(self, first: list[Masks], points: Tensor) -> Tensor:
-        """Whether the first round is sure of a mask at points (P, 2) xy px of the view, bool (P,).
+        """Whether a mask of the first round is certain at points (P, 2) xy, view px: bool (P,).
 
-        Points lie on few lines: only where these cross masks are brought to the view's pixels.
+        The points lie on few rows and columns: masks are interpolated only where these cross.
         """
         (columns, x), (rows, y) = (torch.unique(v, return_inverse=True) for v in points.long().T)
         covered = torch.zeros(len(rows), len(columns), dtype=torch.bool)
@@ -73,10 +75,10 @@ def coarse_points(size: Size, points_per_side: int) -> Tensor:
 def fine_points(coarse: Tensor, size: Size, points_per_side: int) -> Tensor:
     """Return the second round's candidates, float64 (P, 2) xy px of a view of (h, w) px.
 
-    Each coarse point (P, 2) has 15: its 8 neighbours, and where these are inside the view 7 more
-    on the far sides. A step is a whole number of px, the side divided by the points on it, as in
-    TinySAM. Below points_per_side px a side that would be 0 and all points would fall together:
-    there a step is 1 px and no pixel is prompted twice.
+    Each coarse point (P, 2) has up to 15, those inside the view: its 8 neighbours and 7 more to the
+    right and below. As in TinySAM, a step is a whole number of px: the view's side divided by the
+    points along it, rounded down. In a view with fewer px than points along a side that would be
+    0: there a step is 1 px, and no pixel is prompted twice.
     """
     height, width = size
     far = torch.tensor([width, height], dtype=torch.float64)
@@ -89,7 +91,7 @@ def fine_points(coarse: Tensor, size: Size, points_per_side: int) -> Tensor:
 
 
 def _in_new_pixels(points: Tensor, taken: Tensor, width: int) -> Tensor:
-    """The first point in each pixel of a view of this width that has none of `taken`."""
+    """The first point in each pixel that has no point of `taken`, in a view of this width."""
     x, y = torch.cat([taken, points]).long().unbind(1)
     _, first = np.unique((y * width + x).numpy(), return_index=True)
     rows = torch.from_numpy(np.sort(first)) - len(taken)

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from everything.core.masks import Masks
 from everything.core.prompts import Prompts
-from everything.detectors.detector import Finder
+from everything.detectors.detector import DetectorSettings
 from everything.pipeline.scene import Scene
 
 
-class ObjectAware(Finder):
+class ObjectAware(DetectorSettings):
     """MobileSAMv2's object-aware prompts (Zhang et al., 2023).
 
     A class-agnostic detector finds boxes; the decoder returns one mask per box. MobileSAMv2 keeps
@@ -19,6 +19,6 @@ class ObjectAware(Finder):
 
     def __call__(self, scene: Scene) -> Iterator[Masks]:
         """Yield one mask for every box."""
-        boxes = self.find(scene).boxes
+        boxes = self.detect(scene).boxes
         boxes = boxes[(boxes[:, :2] < boxes[:, 2:]).all(1)]
         yield from scene.decode(Prompts.boxes(boxes), multimask_output=False)

@@ -49,7 +49,7 @@ def work_of(case: BenchmarkCase, pixels: NDArray[np.uint8]) -> Work | None:
     by_stage: Counter[str] = Counter()
     timer = _CountingTimer(counter, by_stage)
     try:
-        with loader.set_aside(), counter, timer.stage("other"):
+        with loader.without_kernels(), counter, timer.stage("other"):
             case.run(pixels, timer)
     except Exception as error:
         if is_out_of_memory(error):

@@ -16,13 +16,13 @@ from everything.bundled.region_scorer import Opinion, Scorer
 from everything.bundled.region_selection import at_best
 from everything.bundled.region_tree import Floats, Regions, partition, regions
 
-# The network looks twice, as things are seen best at about their size in the training: at the
-# canvas' own scale, for what is large, and enlarged, for what is finer than the network's stride.
-# Each look is a factor and what the longest side may at most become, px.
-Looks = tuple[tuple[float, int], ...]
-LOOKS: Looks = ((1.0, 640), (2.0, 960))
-# One look in between takes half the time and finds 4 % less of what people mark.
-GLANCE: Looks = ((1.25, 640),)
+# The network runs at two scales, because it finds objects best at about their size in training: at
+# the canvas's own scale for large objects, and enlarged for what is finer than its stride. Each
+# scale is a factor and the longest side that it may give, px.
+Scales = tuple[tuple[float, int], ...]
+SCALES: Scales = ((1.0, 640), (2.0, 960))
+# One scale in between takes half the time and loses 4 % of AR@100 (docs/samplers.md).
+SINGLE_SCALE: Scales = ((1.25, 640),)
 
 
 class Ucm(nn.Module):
@@ -56,10 +56,10 @@ def understand(
     network: Ucm,
     pixels: NDArray[np.uint8],
     precision: torch.dtype | None = None,
-    looks: Looks = LOOKS,
+    scales: Scales = SCALES,
 ) -> RegionEmbedding:
     """Return what the networks know of pixels uint8 (h, w, 3) RGB; the rest as boundary_map's."""
-    found, features, maps = describe_regions(network.boundary, pixels, precision, looks)
+    found, features, maps = describe_regions(network.boundary, pixels, precision, scales)
     with torch.inference_mode():
         opinion = network.scorer(torch.from_numpy(features))
     match = torch.sigmoid(opinion.quality).numpy()
@@ -82,13 +82,13 @@ def describe_regions(
     network: BoundaryNet,
     pixels: NDArray[np.uint8],
     precision: torch.dtype | None = None,
-    looks: Looks = LOOKS,
+    scales: Scales = SCALES,
 ) -> tuple[Regions, NDArray[np.float32], Tensor]:
     """Return the regions of pixels uint8 (h, w, 3) RGB, their features float32 (N, F), and the
     network's float32 (1, 72, h', w')."""
     # A copy, since pixels may be read-only, which torch does not know.
     rgb = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float() / 255
-    boundary, maps = boundary_map(network, rgb, precision, looks)
+    boundary, maps = boundary_map(network, rgb, precision, scales)
     colours = F.conv2d(rgb, rgb.new_tensor(OPPONENT)[..., None, None])[0].permute(1, 2, 0)
     part = partition(boundary)
     found = regions(part)
@@ -99,10 +99,10 @@ def boundary_map(
     network: BoundaryNet,
     rgb: Tensor,
     precision: torch.dtype | None = None,
-    looks: Looks = LOOKS,
+    scales: Scales = SCALES,
 ) -> tuple[Floats, Tensor]:
-    """Return the probability of a contour in every pixel, float64 (h, w), the mean over looks,
-    and the first look's features of stride 8, float32 (1, 72, h', w').
+    """Return the probability of a contour in every pixel, float64 (h, w), the mean over scales,
+    and the first scale's features of stride 8, float32 (1, 72, h', w').
 
     rgb: float32 (1, 3, h, w) in [0, 1]. precision: of most of the network; None: bfloat16 where
     the processor multiplies it itself.
@@ -111,7 +111,7 @@ def boundary_map(
     reduced = precision != torch.float32
     height, width = rgb.shape[-2:]
     seen_by: list[Tensor] = []
-    for factor, longest in looks:
+    for factor, longest in scales:
         scale = min(factor, longest / max(height, width))
         size = [max(1, round(side * scale / STRIDE)) * STRIDE for side in (height, width)]
         seen = F.interpolate(rgb, size, mode="bicubic", antialias=True, align_corners=False)

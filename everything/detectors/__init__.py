@@ -1,1 +1,1 @@
-"""Networks of samplers: they find boxes, masks or points without prompts."""
+"""Networks that samplers use: they find boxes, masks or points without prompts."""

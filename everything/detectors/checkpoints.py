@@ -1,4 +1,4 @@
-"""YOLO checkpoints that have a name and are fetched once; nobody has published their SHA-256."""
+"""YOLO checkpoints known by name, downloaded once; no SHA-256 of them is published."""
 
 from __future__ import annotations
 

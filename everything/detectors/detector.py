@@ -1,4 +1,4 @@
-"""The choice of a detector, and the results of every detector."""
+"""DetectorSettings: the choice of a detector. Detections: what each of them returns."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from everything.config import Settings
 from everything.core.masks import Decoded
 from everything.pipeline.scene import Scene
 
-EMBEDDED = "regions"
+BUNDLED = "regions"
 
 
-class Found(Protocol):
-    """N objects of one view, most confident first."""
+class Detections(Protocol):
+    """N objects in one view, most confident first."""
 
     @property
     def scores(self) -> Tensor:
@@ -24,51 +24,55 @@ class Found(Protocol):
 
     @property
     def boxes(self) -> Tensor:
-        """(N, 4) xyxy, px of the view."""
+        """Boxes (N, 4) xyxy, view px."""
         ...
 
     def decoded(self, rows: slice) -> Decoded:
-        """Return the masks of some of the objects."""
+        """Return the masks of the objects in a slice of rows."""
         ...
 
 
-class Finder(Settings):
-    """A class-agnostic detector, with MobileSAMv2's and FastSAM's settings."""
+class DetectorSettings(Settings):
+    """The settings of a class-agnostic detector, by default those of MobileSAMv2 and FastSAM."""
 
     detector: str = Field(
-        EMBEDDED,
-        description="regions (comes with the program), or a YOLOv8-seg checkpoint: a path, "
-        "fastsam-s or fastsam-x (runs on ultralytics, AGPL-3.0)",
+        BUNDLED,
+        description="the network that finds objects: regions (bundled), fastsam-s, fastsam-x, or "
+        "the path of a YOLOv8-seg checkpoint (all but regions need ultralytics, AGPL-3.0)",
     )
-    imgsz: int = Field(1024, ge=32, multiple_of=32, description="longest side that a YOLO sees, px")
+    imgsz: int = Field(
+        1024, ge=32, multiple_of=32, description="longest side of a YOLO's input, px"
+    )
     conf: float = Field(
         0.3,
         ge=0,
         le=1,
-        description="an object's confidence, exceeded; 0.4 if not given with a YOLO, as of "
-        "MobileSAMv2 and FastSAM (of regions it is a predicted IoU)",
+        description="keep objects with a confidence above this; default 0.4 with a YOLO, as in "
+        "MobileSAMv2 and FastSAM (the confidence of regions is a predicted IoU)",
     )
-    iou: float = Field(0.9, ge=0, le=1, description="overlap, exceeded by duplicates")
-    max_det: int = Field(300, ge=1, description="objects of one view at most")
+    iou: float = Field(
+        0.9, ge=0, le=1, description="drop objects whose IoU with a better one is above this"
+    )
+    max_det: int = Field(300, ge=1, description="maximum number of objects per view")
 
     @model_validator(mode="before")
     @classmethod
     def _yolo_conf(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("detector", EMBEDDED) != EMBEDDED:
+        if isinstance(given, dict) and given.get("detector", BUNDLED) != BUNDLED:
             return {"conf": 0.4} | given
         return given
 
-    def find(self, scene: Scene) -> Found:
+    def detect(self, scene: Scene) -> Detections:
         """Return the objects in a scene's view.
 
         Raises:
             WeightsError: The detector's weights cannot be read.
         """
         # Imported here because each detector needs libraries that the others do not.
-        if self.detector == EMBEDDED:
+        if self.detector == BUNDLED:
             from everything.detectors import region_detector
 
-            return region_detector.find(scene, conf=self.conf, iou=self.iou, max_det=self.max_det)
+            return region_detector.detect(scene, conf=self.conf, iou=self.iou, max_det=self.max_det)
         from everything.detectors import yolo
 
         return yolo.load(self.detector)(

@@ -19,19 +19,20 @@ from everything.core.geometry import Frame, Size
 from everything.errors import WeightsError
 from everything.pipeline.nms import box_nms
 
-FINER = 2  # cells of the head along a side of a cell of the features
-UNIT = 8  # box sides are told in the canvas's longest side over this
+FINER = 2  # cells of the head's output per cell of the features, along each axis
+UNIT = 8  # distances to box sides are in units of the canvas's longest side / UNIT
 DILATIONS = (1, 2, 4)
 CPU = torch.device("cpu")
-CANDIDATES = 1000  # most confident cells, whose boxes are considered
+CANDIDATES = 1000  # boxes are proposed by this many most confident cells
 
 
-class Answer(NamedTuple):
+class HeadOutput(NamedTuple):
     """The output of the head for each cell.
 
-    confidence: float32 (B, h, w), logit of how near the middle of an object the cell is. sides:
-    float32 (B, 4, h, w), logarithm of the distances to the left, upper, right and lower side of
-    that object's box, in units of the canvas's longest side / UNIT.
+    Attributes:
+        confidence: float32 (B, h, w), logit of how near the cell is to the centre of an object.
+        sides: float32 (B, 4, h, w), logarithm of the distances to the left, upper, right and lower
+            side of that object's box, in units of the canvas's longest side / UNIT.
     """
 
     confidence: Tensor
@@ -39,14 +40,19 @@ class Answer(NamedTuple):
 
 
 class Proposals(NamedTuple):
-    """Prompts for a view, best first. points: float64 (P, 2) xy. boxes: float64 (N, 4) xyxy."""
+    """Prompts for a view, most confident first.
+
+    Attributes:
+        points: float64 (P, 2) xy, view px.
+        boxes: float64 (N, 4) xyxy, view px.
+    """
 
     points: Tensor
     boxes: Tensor
 
 
 class PromptHead(nn.Module):
-    """Three convolutions of growing reach over features brought to mean 0 and deviation 1."""
+    """Three dilated convolutions over features that are normalised to mean 0 and deviation 1."""
 
     mean: Tensor
     deviation: Tensor
@@ -63,16 +69,16 @@ class PromptHead(nn.Module):
         self.leave = nn.Conv2d(width, 5, 3, padding=1)
         nn.init.normal_(self.leave.weight, std=0.01)
 
-    def forward(self, features: Tensor) -> Answer:
-        """Return the answer to feature maps (B, C, h, w), on cells that are FINER times finer."""
+    def forward(self, features: Tensor) -> HeadOutput:
+        """Return the output for feature maps (B, C, h, w), on a grid FINER times as fine."""
         x = (features.float() - self.mean[:, None, None]) / self.deviation[:, None, None]
         x = F.relu(self.enter(x))
         for block in self.blocks:
             x = x + F.relu(block(x))
-        # Enlarged before the last convolution, which smooths: a chequered map has false peaks.
+        # Enlarged before the last convolution, which smooths: a checkerboard has false peaks.
         x = F.interpolate(x, scale_factor=FINER, mode="bilinear", align_corners=False)
         x = self.leave(x)
-        return Answer(x[:, 0], x[:, 1:])
+        return HeadOutput(x[:, 0], x[:, 1:])
 
 
 def cells(canvas: Size, grid: Size) -> Tensor:
@@ -83,14 +89,21 @@ def cells(canvas: Size, grid: Size) -> Tensor:
 
 
 def propose(
-    answer: Answer, frame: Frame, *, conf: float, iou: float, max_points: int, max_boxes: int
+    output: HeadOutput, frame: Frame, *, conf: float, iou: float, max_points: int, max_boxes: int
 ) -> Proposals:
-    """Return the prompts that an answer (B = 1), on the processor, suggests for a view.
+    """Return the prompts that the head's output proposes for a view.
 
-    Points are local maxima of the confidence, boxes come from the most confident cells. conf:
-    confidence in [0, 1], exceeded. iou: of two boxes, exceeded by duplicates.
+    Points are local maxima of the confidence; boxes come from the most confident cells.
+
+    Args:
+        output: The head's output for one view (B = 1), on the CPU.
+        frame: The view's position on the canvas.
+        conf: Confidence in [0, 1] that a proposal must exceed.
+        iou: Boxes whose IoU with a better one exceeds this are duplicates.
+        max_points: Maximum number of points.
+        max_boxes: Maximum number of boxes.
     """
-    heat = torch.sigmoid(answer.confidence[0]).double()
+    heat = torch.sigmoid(output.confidence[0]).double()
     places = cells(frame.canvas, (heat.shape[0], heat.shape[1]))
     x0, y0, x1, y1 = frame.content
     x, y = places.unbind(-1)
@@ -98,7 +111,7 @@ def propose(
     peaks = (heat == F.max_pool2d(heat[None], 3, 1, 1)[0]) & (heat > conf)
     points = places[_most(heat, peaks, max_points)]
     sure = _most(heat, heat > conf, CANDIDATES)
-    reach = torch.exp(answer.sides[0].double()) * max(frame.canvas) / UNIT
+    reach = torch.exp(output.sides[0].double()) * max(frame.canvas) / UNIT
     left, up, right, down = reach[:, *sure]
     middle = places[sure]
     boxes = torch.stack(
@@ -124,9 +137,10 @@ def _on_view(boxes: Tensor, frame: Frame) -> Tensor:
 
 @cache
 def load(path: Path, device: torch.device = CPU) -> PromptHead:
-    """Return a trained head, one for each device that asks for it.
+    """Return the trained head in a file, loaded once per device.
 
-    Raises WeightsError if the file is not one.
+    Raises:
+        WeightsError: The file is not a head, or cannot be read.
     """
     try:
         with safe_open(path, "pt") as file:

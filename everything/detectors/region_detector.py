@@ -1,4 +1,4 @@
-"""The embedded detector: the best regions of ucm's region tree, as boxes or as masks."""
+"""The bundled detector: the best regions of ucm's region tree, as boxes or as masks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from everything.bundled.region_masks import draw
 from everything.bundled.region_tree import Ints, Regions
-from everything.bundled.ucm import GLANCE, RegionEmbedding
+from everything.bundled.ucm import SINGLE_SCALE, RegionEmbedding
 from everything.core.geometry import Frame
 from everything.core.masks import Decoded
 from everything.core.prompts import Prompts
@@ -22,8 +22,8 @@ from everything.variants.networks.ucm import UcmModel, blueprint
 
 
 @dataclass(frozen=True)
-class RegionsFound:
-    """Regions of one view, best first. nodes: int64 (N,). scores: float32 (N,) predicted IoU."""
+class RegionDetections:
+    """Regions of one view, best first. nodes: int64 (N,), their numbers in the region tree."""
 
     embedding: RegionEmbedding
     nodes: Ints
@@ -36,43 +36,48 @@ class RegionsFound:
 
     @property
     def boxes(self) -> Tensor:
-        """Float64 (N, 4) xyxy, px of the view."""
+        """Boxes, float64 (N, 4) xyxy, view px."""
         corners = torch.from_numpy(self.embedding.regions.boxes[self.nodes]).double()
         return self.frame.from_canvas(corners.reshape(-1, 2, 2)).reshape(-1, 4)
 
     def decoded(self, rows: slice) -> Decoded:
-        """Return some regions as masks."""
+        """Return the masks of the regions in a slice of rows."""
         logits = draw(self.embedding.regions, self.nodes[rows].tolist())
         levels = torch.zeros(len(logits), dtype=torch.int64)
         prompts = Prompts.boxes(self.boxes[rows])
         return Decoded(logits, self.scores[rows], levels, prompts, self.frame)
 
 
-def find(scene: Scene, *, conf: float, iou: float, max_det: int) -> RegionsFound:
-    """Return the regions whose predicted IoU exceeds `conf`, without those whose IoU with a better
-    one exceeds `iou`, at most `max_det`.
+def detect(scene: Scene, *, conf: float, iou: float, max_det: int) -> RegionDetections:
+    """Return the best regions of a scene's view.
 
-    A scene whose variant is ucm has its regions already; for any other variant the embedded ucm
-    glances at the view.
+    If the scene's variant is ucm, its own regions are used; otherwise the bundled ucm encodes the
+    view at a single scale.
+
+    Args:
+        scene: The scene.
+        conf: Predicted IoU that a region must exceed.
+        iou: Regions whose IoU with a better one exceeds this are dropped.
+        max_det: Maximum number of regions.
     """
-    model = scene.model if isinstance(scene.model, UcmModel) else _embedded()
+    model = scene.model if isinstance(scene.model, UcmModel) else _bundled_ucm()
     embedding = scene.embedding if model is scene.model else model.encode(scene.view)
     best = np.argsort(-embedding.quality, kind="stable")
     best = best[embedding.quality[best] > conf]
     nodes = _distinct(embedding.regions, best, iou, max_det)
-    return RegionsFound(embedding, nodes, model.frame(scene.view.size))
+    return RegionDetections(embedding, nodes, model.frame(scene.view.size))
 
 
 @cache
-def _embedded() -> UcmModel:
+def _bundled_ucm() -> UcmModel:
     path = VARIANTS["ucm"].weights.path()
-    return UcmModel(blueprint().load(read_state(path), str(path)), looks=GLANCE)
+    return UcmModel(blueprint().load(read_state(path), str(path)), scales=SINGLE_SCALE)
 
 
 def _distinct(regions: Regions, best: Ints, iou: float, count: int) -> Ints:
-    """The first of `best`, int64 (N,), whose IoU with each of those before is at most `iou`.
+    """The first `count` nodes of `best`, int64 (N,), whose IoU with all nodes before is <= `iou`.
 
-    Regions are nested or apart: the IoU of two that are nested is the ratio of their areas.
+    Regions are nested or disjoint; the IoU of two nested ones is the ratio of their areas.
     """
     first, last, area = regions.first[best], regions.last[best], regions.area[best]
     alive = np.ones(len(best), bool)

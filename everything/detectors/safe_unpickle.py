@@ -12,7 +12,7 @@ from torch import Tensor
 from everything.errors import WeightsError
 from everything.variants.checkpoints.reader import State
 
-NETWORKS = ("ema", "model")  # where ultralytics keeps it, the better one first
+NETWORKS = ("ema", "model")  # keys under which ultralytics saves it, the better one first
 
 
 class Shell:
@@ -23,10 +23,10 @@ class Shell:
 
 
 def read_network(path: Path) -> State:
-    """Return the tensors, float32 or integer, by name of the network that a checkpoint pickles.
+    """Return the tensors, float32 or integer, by name, of the network that a checkpoint pickles.
 
-    Every class that the pickle names, and that PyTorch does not know to be harmless, is replaced
-    by an inert one, so that nothing can run.
+    Every class in the pickle that PyTorch does not list as safe is replaced by an inert one, so
+    that no code of the file runs.
 
     Raises:
         WeightsError: The file cannot be read or has no network under "ema" or "model".
@@ -41,14 +41,14 @@ def read_network(path: Path) -> State:
     found = [loaded.get(key) for key in NETWORKS] if isinstance(loaded, dict) else []
     state = next((_tensors(network) for network in found if isinstance(network, Shell)), {})
     if not state:
-        raise WeightsError(f"{path}: holds no network under {' or '.join(map(repr, NETWORKS))}")
+        raise WeightsError(f"{path}: contains no network under {' or '.join(map(repr, NETWORKS))}")
     return {
         name: value.float() if value.is_floating_point() else value for name, value in state.items()
     }
 
 
 def _tensors(module: Any, prefix: str = "") -> State:
-    """What `state_dict` would return of the module that a shell was."""
+    """What `state_dict` would return for the module that a shell stands for."""
     state = vars(module)
     own = state.get("_parameters", {}) | state.get("_buffers", {})
     skipped = state.get("_non_persistent_buffers_set", ())

@@ -29,21 +29,25 @@ from everything.errors import WeightsError
 from everything.pipeline.nms import box_nms
 from everything.variants.checkpoints.reader import State
 
-STRIDE = 32  # the letterbox's sides are multiples of it
-CELL = 4  # px of the letterbox for one of a prototype
-GREY = 114  # of the letterbox's margin
-BORDER = 20.0  # px of the letterbox; a box that ends this near to its edge ends at the edge
-FULL = 0.9  # IoU with the letterbox, exceeded: the box is the letterbox (FastSAM)
+STRIDE = 32  # px; the sides of the letterbox are multiples of it
+CELL = 4  # px of the letterbox per cell of a prototype
+GREY = 114  # colour of the letterbox's padding
+BORDER = 20.0  # px; box sides this close to the letterbox's edge are moved to the edge
+FULL = 0.9  # boxes whose IoU with the letterbox exceeds this become the letterbox (FastSAM)
 OUTSIDE = -100.0  # logit outside of a mask's box
 SCALES = {16: "n", 32: "s", 48: "m", 64: "l", 80: "x"}  # by the width of the first convolution
 
 
 @dataclass(frozen=True)
-class YoloFound:
-    """N objects of one view, most confident first.
+class YoloDetections:
+    """N objects in one view, most confident first.
 
-    boxes: float32 (N, 4) xyxy, px of the view, clipped to it. scores: float32 (N,) confidence.
-    coefficients: float32 (N, C) of the prototypes, float32 (C, hl, wl) over the frame's canvas.
+    Attributes:
+        boxes: float32 (N, 4) xyxy, view px, clipped to the view.
+        scores: float32 (N,) confidence.
+        coefficients: float32 (N, C): a mask's logits are the prototypes' sum with these weights.
+        prototypes: float32 (C, hl, wl) over the frame's canvas.
+        frame: The view's position on the letterbox.
     """
 
     boxes: Tensor
@@ -56,8 +60,8 @@ class YoloFound:
         return len(self.scores)
 
     def logits(self, rows: slice) -> Tensor:
-        """Return the masks of some rows as logits float32 (K, h, w) over the view, cut to their
-        boxes there (FastSAM's retina masks)."""
+        """Return logits float32 (K, h, w) over the view for a slice of rows, OUTSIDE beyond each
+        object's box (FastSAM's retina masks)."""
         low = torch.einsum("nc,chw->nhw", self.coefficients[rows], self.prototypes)
         logits = self.frame.to_view(low)
         x0, y0, x1, y1 = self.boxes[rows, :, None].unbind(1)
@@ -66,7 +70,7 @@ class YoloFound:
         return logits.masked_fill(~(across[:, None, :] & down[:, :, None]), OUTSIDE)
 
     def decoded(self, rows: slice) -> Decoded:
-        """Return some objects as masks, whose canvas is the view."""
+        """Return the masks of the objects in a slice of rows; their canvas is the view."""
         size = self.frame.view
         canvas = Frame(size, size, (0, 0, size[1], size[0]))
         scores = self.scores[rows]
@@ -77,7 +81,7 @@ class YoloFound:
 
 @dataclass(frozen=True)
 class Yolo:
-    """A YOLOv8-seg network that finds objects whatever their class."""
+    """A YOLOv8-seg network as a class-agnostic detector."""
 
     network: nn.Module
 
@@ -89,11 +93,15 @@ class Yolo:
         conf: float,
         iou: float,
         max_det: int,
-    ) -> YoloFound:
-        """Return the objects of a view, uint8 (h, w, 3) RGB.
+    ) -> YoloDetections:
+        """Return the objects in a view.
 
-        imgsz: longest side of the letterbox, px. conf: confidence, exceeded. iou: of the boxes of
-        two objects, exceeded by duplicates. max_det: objects at most.
+        Args:
+            pixels: The view, uint8 (h, w, 3) RGB.
+            imgsz: Longest side of the letterbox, px.
+            conf: Confidence that an object must exceed.
+            iou: Objects whose box's IoU with a better one's exceeds this are dropped.
+            max_det: Maximum number of objects.
         """
         frame = letterbox((pixels.shape[0], pixels.shape[1]), imgsz)
         (rows, prototypes), _ = self.network(_on_canvas(pixels, frame))
@@ -107,15 +115,17 @@ class Yolo:
         kept = box_nms(boxes, scores[sure], iou)[:max_det]
         rows = sure[kept]
         boxes = _on_view(_snapped(boxes[kept], frame.canvas), frame)
-        return YoloFound(boxes, scores[rows], coefficients[rows], prototypes, frame)
+        return YoloDetections(boxes, scores[rows], coefficients[rows], prototypes, frame)
 
 
 def letterbox(view: Size, imgsz: int) -> Frame:
-    """Return ultralytics' frame of a view of (h, w) px: the longest side scaled to `imgsz` px,
-    both sides padded evenly to multiples of 32.
+    """Return ultralytics' frame of a view of (h, w) px.
 
-    Prototypes are cut where a margin is whole cells of theirs and enlarged before where it is
-    not, as ultralytics does since 8.4; FastSAM cut to the next cell, up to 3 px off.
+    The longest side is scaled to `imgsz` px; both sides are padded evenly to multiples of 32.
+
+    Where the padding is a whole number of the prototypes' cells, prototypes are cropped at their
+    own resolution; otherwise they are enlarged first, as ultralytics does since 8.4. (FastSAM
+    cropped to the nearest cell, up to 3 px off.)
     """
     scale = imgsz / max(view)
     # The short side of a 1 x 60,000 strip would round to 0.
@@ -133,7 +143,7 @@ def _margins(side: int, imgsz: int) -> tuple[int, int]:
 
 
 def _on_canvas(pixels: NDArray[np.uint8], frame: Frame) -> Tensor:
-    """The view as the network takes it, float32 (1, 3, hc, wc) RGB in [0, 1]."""
+    """The network's input, float32 (1, 3, hc, wc) RGB in [0, 1]: the view in its letterbox."""
     import cv2
 
     x0, y0, x1, y1 = frame.content
@@ -146,8 +156,8 @@ def _on_canvas(pixels: NDArray[np.uint8], frame: Frame) -> Tensor:
 
 
 def _snapped(boxes: Tensor, canvas: Size) -> Tensor:
-    """Boxes (N, 4) xyxy, canvas px, whose sides near the canvas's edge are at it, and which are
-    the canvas where they nearly are (FastSAM)."""
+    """Boxes (N, 4) xyxy, canvas px, with sides near the canvas's edge moved to it; boxes that are
+    nearly the canvas become the canvas (FastSAM)."""
     height, width = canvas
     limit = boxes.new_tensor([width, height])
     low, high = boxes[:, :2], boxes[:, 2:]
@@ -166,10 +176,16 @@ def _on_view(boxes: Tensor, frame: Frame) -> Tensor:
 
 @cache
 def load(checkpoint: str) -> Yolo:
-    """Return the network of a checkpoint: a path, or a name among KNOWN that is fetched once.
+    """Return the network of a checkpoint, loaded once.
 
-    The checkpoint is ultralytics' pickle of a whole YOLOv8-seg network, whose size, number of
-    classes and regression bins are read off its tensors. Raises WeightsError.
+    The checkpoint is ultralytics' pickle of a whole YOLOv8-seg network; its size, number of classes
+    and regression bins follow from the shapes of its tensors.
+
+    Args:
+        checkpoint: A path, or a name in KNOWN, which is downloaded once.
+
+    Raises:
+        WeightsError: The file cannot be read or is not a YOLOv8-seg network.
     """
     known = KNOWN.get(checkpoint)
     path = known.path() if known else Path(checkpoint)
@@ -184,7 +200,7 @@ def load(checkpoint: str) -> Yolo:
 
 
 def _build(state: State, path: Path) -> nn.Module:
-    """An untrained network of the shapes in a state."""
+    """A network without weights, of the size that the shapes in a state tell."""
     try:
         scale = SCALES[state["model.0.conv.weight"].shape[0]]
         bins = state["model.22.dfl.conv.weight"].shape[1]

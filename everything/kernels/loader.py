@@ -25,7 +25,7 @@ TILE: int = 1 if kernels is None else kernels.TILE
 
 
 @contextmanager
-def set_aside() -> Iterator[None]:
+def without_kernels() -> Iterator[None]:
     """Switch the kernels off for images prepared meanwhile, to count torch's operations."""
     global kernels
     kept, kernels = kernels, None

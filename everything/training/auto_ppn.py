@@ -44,7 +44,7 @@ class Lesson:
     """What the head should answer to one look.
 
     features: float16 (1, C, h, w). heat: float32 (H, W) on the head's cells, how near the middle
-    of an object, in [0, 1]; NaN where nobody knows. sides: float16 (K, 4, H, W), see Answer, of
+    of an object, in [0, 1]; NaN where nobody knows. sides: float16 (K, 4, H, W), see HeadOutput, of
     each annotator's object. weight: float16 (K, H, W), how much they count.
     """
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from everything.bundled.ucm import GLANCE
+from everything.bundled.ucm import SINGLE_SCALE
 from everything.core.geometry import whole
 from everything.core.stage_timer import StageTimer
 from everything.detectors import region_detector
-from everything.detectors.detector import Finder
+from everything.detectors.detector import DetectorSettings
 from everything.pipeline.scene import Scene
 from everything.recipes.build import load
 from everything.recipes.resolve import resolve
@@ -22,18 +22,18 @@ from tests.photos import photo
 
 
 def test_confidence_is_the_detectors_own(tmp_path: Path):
-    assert Finder().conf == 0.3
-    assert Finder(detector="fastsam-s").conf == 0.4
-    assert Finder(detector="fastsam-s", conf=0.1).conf == 0.1
+    assert DetectorSettings().conf == 0.3
+    assert DetectorSettings(detector="fastsam-s").conf == 0.4
+    assert DetectorSettings(detector="fastsam-s", conf=0.1).conf == 0.1
     file = tmp_path / "a.pt"
     file.write_bytes(b"any")
     given = resolve(sampler="all-instance", sets=[f"sampler.detector={file}"])
     assert given.sampler["conf"] == 0.4
 
 
-def found_in(image: np.ndarray, **settings: float) -> region_detector.RegionsFound:
+def found_in(image: np.ndarray, **settings: float) -> region_detector.RegionDetections:
     scene = Scene(load("ucm").model, whole(image), resolve("ucm"), StageTimer())
-    return region_detector.find(scene, **{"conf": 0.1, "iou": 0.9, "max_det": 300} | settings)
+    return region_detector.detect(scene, **{"conf": 0.1, "iou": 0.9, "max_det": 300} | settings)
 
 
 def test_regions_are_sorted_distinct_and_few():
@@ -66,11 +66,11 @@ def test_another_variant_gets_the_regions_that_the_embedded_one_sees_at_a_glance
     model = load("ucm").model
     assert isinstance(model, UcmModel)
     glancing = Scene(
-        UcmModel(model.network, looks=GLANCE), whole(image), resolve("ucm"), StageTimer()
+        UcmModel(model.network, scales=SINGLE_SCALE), whole(image), resolve("ucm"), StageTimer()
     )
     scene = Scene(SamModel(blob_sam()), whole(image), resolve("sam-vit-b"), StageTimer())
     own, other = (
-        region_detector.find(s, conf=0.1, iou=0.9, max_det=300) for s in (glancing, scene)
+        region_detector.detect(s, conf=0.1, iou=0.9, max_det=300) for s in (glancing, scene)
     )
     assert torch.equal(own.boxes, other.boxes)
     assert len(other.scores) > 10

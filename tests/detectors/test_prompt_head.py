@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from everything.core.geometry import Frame, padded_frame
 from everything.detectors import prompt_head
-from everything.detectors.prompt_head import UNIT, Answer, PromptHead, cells, propose
+from everything.detectors.prompt_head import UNIT, HeadOutput, PromptHead, cells, propose
 from everything.errors import WeightsError
 
 SETTINGS = {"conf": 0.3, "iou": 0.7, "max_points": 10, "max_boxes": 10}
@@ -22,7 +22,7 @@ def answer(grid: tuple[int, int], peaks: dict[tuple[int, int], float], reach: fl
     for at, value in peaks.items():
         confidence[0, *at] = torch.logit(torch.tensor(value))
     sides = torch.full((1, 4, *grid), reach * UNIT / side).log()
-    return Answer(confidence, sides)
+    return HeadOutput(confidence, sides)
 
 
 def test_peaks_become_points_and_boxes_in_px_of_the_view():

@@ -77,7 +77,7 @@ def test_the_operating_system_is_refused(tmp_path: Path):
 @pytest.mark.parametrize("content", [{"model": {"a": torch.ones(1)}}, {}, [1], {"ema": None}])
 def test_a_file_without_a_network_is_refused(tmp_path: Path, content: object):
     torch.save(content, tmp_path / "a.pt")
-    with pytest.raises(WeightsError, match="holds no network"):
+    with pytest.raises(WeightsError, match="contains no network"):
         read_network(tmp_path / "a.pt")
 
 

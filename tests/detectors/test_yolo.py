@@ -13,7 +13,7 @@ import torch
 
 from everything.core.geometry import Frame
 from everything.detectors import yolo
-from everything.detectors.yolo import YoloFound, letterbox
+from everything.detectors.yolo import YoloDetections, letterbox
 from everything.errors import WeightsError
 from tests.photos import photo
 from tests.yolo import random_yolo, write_yolo
@@ -86,7 +86,7 @@ def test_boxes_are_snapped_and_nearly_full_ones_are_full():
 def test_masks_end_at_their_boxes():
     frame = Frame((8, 16), (32, 64), (0, 0, 64, 32), "one-step")
     everywhere = torch.ones(1, 8, 16)
-    found = YoloFound(
+    found = YoloDetections(
         torch.tensor([[2.0, 1, 6, 4]]), torch.ones(1), torch.ones(1, 1), everywhere, frame
     )
     mask = found.logits(slice(None))[0] > 0

@@ -1,4 +1,4 @@
-"""ucm: the embedded default, a region tree that answers prompts like a SAM."""
+"""ucm, the bundled default model: a region tree that answers prompts as a SAM does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from everything.bundled import region_selection
 from everything.bundled.click_regions import Clicks
 from everything.bundled.region_masks import draw
 from everything.bundled.region_tree import Ints
-from everything.bundled.ucm import LOOKS, Looks, RegionEmbedding, Ucm, score, understand
+from everything.bundled.ucm import SCALES, RegionEmbedding, Scales, Ucm, score, understand
 from everything.config import Compute, Decoding
 from everything.core.device import DEFAULT_DECODING, ON_CPU, PRECISIONS
 from everything.core.geometry import Frame, Size, View
@@ -52,20 +52,20 @@ class UcmModel:
     Args:
         network: With its weights.
         compute: Precision of the boundary network; the device is the CPU.
-        looks: See everything/bundled/ucm.py.
+        scales: At which the boundary network runs, see everything/bundled/ucm.py.
 
     Raises:
         ConfigError: For another device and for torch.compile: its region trees are built on the
             CPU and gain nothing from either.
     """
 
-    def __init__(self, network: Ucm, compute: Compute = ON_CPU, looks: Looks = LOOKS) -> None:
+    def __init__(self, network: Ucm, compute: Compute = ON_CPU, scales: Scales = SCALES) -> None:
         if compute.device not in ("auto", "cpu") or compute.compile:
             raise ConfigError(
                 "the bundled model ucm runs on the CPU and is not compiled: "
                 "drop --device and --compile, or choose a SAM variant"
             )
-        self.looks = looks
+        self.scales = scales
         self.network = network.eval().requires_grad_(False)
         self.network.to(memory_format=torch.channels_last)
         self.precision = PRECISIONS.get(compute.precision)
@@ -83,7 +83,7 @@ class UcmModel:
         if view.size != (height, width):
             image = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
             pixels = np.asarray(image)
-        return understand(self.network, pixels, self.precision, self.looks)
+        return understand(self.network, pixels, self.precision, self.scales)
 
     def encode_batch(self, views: Sequence[View]) -> list[RegionEmbedding]:
         """Return what `encode` does of each view, one after the other."""
