@@ -1,14 +1,17 @@
-"""Make the pictures of the README and docs: `python docs/pictures.py LABELS OTHERS OUT`.
+"""Make the pictures of the README and the docs again: `python docs/pictures.py docs`.
 
-LABELS and OTHERS are what `everything label --demo --out LABELS` and `everything label --demo
---sampler all-instance --out OTHERS` have written. report.jpg needs playwright and Chromium.
+Labels the demo images with the bundled model (two minutes). report.jpg needs playwright and
+Chromium. bench.png and recall.png show times and come from `everything bench` (docs/bench.md).
 """
 
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,7 +33,7 @@ from everything.report.overlay import overlay, palette
 
 Pixels = NDArray[np.uint8]
 GAP = 6  # px
-SMALL = 0.004  # of the image: smaller wholes are left out of the README's first picture
+SMALL = 0.004  # share of the image; smaller objects are left out of the README's picture
 ASTRONAUT, COFFEE, CAT, COINS, ROCKET, ZIDANE = (
     "skimage/data/astronaut.png",
     "skimage/data/coffee.png",
@@ -41,18 +44,33 @@ ASTRONAUT, COFFEE, CAT, COINS, ROCKET, ZIDANE = (
 )
 
 
-def main(labels: Path, others: Path, out: Path) -> None:
-    """Make all of them, JPEGs of some 100 kB."""
-    saved(objects(Results(labels)), out / "objects.jpg")
-    saved(demo(Results(labels)), out / "demo.jpg")
-    saved(levels(Results(labels)), out / "levels.jpg")
-    with TemporaryDirectory() as work:
-        saved(exported(Results(labels), Path(work)), out / "export.jpg")
-        saved(report([labels, others], Path(work) / "page"), out / "report.jpg")
+def main(out: Path) -> None:
+    """Write all pictures into a folder, as JPEGs of 80 to 350 kB."""
+    with TemporaryDirectory() as folder:
+        work = Path(folder)
+        labels, others = work / "labels", work / "others"
+        everything("label", "--demo", "--no-preview", "--out", labels)
+        everything("label", "--demo", "--no-preview", "--sampler", "all-instance", "--out", others)
+        everything(
+            "compare", "--demo", "--limit", 4, "--variants", "ucm", "--out", work / "compare"
+        )
+        results = Results(labels)
+        saved(objects(results), out / "objects.jpg")
+        saved(demo(results), out / "demo.jpg")
+        saved(levels(results), out / "levels.jpg")
+        saved(exported(results, work), out / "export.jpg")
+        saved(report([labels, others], work / "page"), out / "report.jpg")
+        shutil.copy(work / "compare" / "ucm.jpg", out / "samplers.jpg")
+
+
+def everything(*arguments: object) -> None:
+    """Run a command of this program, with its tables and progress out of the way."""
+    command = [sys.executable, "-m", "everything", *map(str, arguments)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def objects(results: Results) -> Pixels:
-    """Three images in a row; each is followed by the same image with its whole objects."""
+    """Draw three images in a row, each followed by the same image with its whole objects."""
     row = []
     for key in (ASTRONAUT, COINS, ROCKET):
         result = results.read(key)
@@ -67,14 +85,14 @@ def objects(results: Results) -> Pixels:
 
 
 def at_level(annotations: Sequence[Annotation], level: Level) -> list[Annotation]:
-    """The annotations of one level of the image's tree of masks."""
+    """Return the annotations of one level of the image's mask hierarchy."""
     scores = [float(annotation["predicted_iou"]) for annotation in annotations]
     levels = levels_of([annotation["segmentation"] for annotation in annotations], scores)
     return [a for a, its in zip(annotations, levels, strict=True) if its == level]
 
 
 def demo(results: Results) -> Pixels:
-    """Images with all of their masks, side by side."""
+    """Draw four images with all of their masks, side by side."""
     row = []
     for key in (ASTRONAUT, COFFEE, CAT, ROCKET):
         result = results.read(key)
@@ -83,7 +101,7 @@ def demo(results: Results) -> Pixels:
 
 
 def levels(results: Results) -> Pixels:
-    """Images with their objects, parts and subparts, side by side."""
+    """Draw three images with their objects, parts and subparts, side by side."""
     rows = []
     for key in (COFFEE, ZIDANE, ROCKET):
         result = results.read(key)
@@ -93,7 +111,7 @@ def levels(results: Results) -> Pixels:
 
 
 def exported(results: Results, work: Path) -> Pixels:
-    """An image with its masks as they are, and as read from COCO, panoptic PNGs and YOLO."""
+    """Draw an image with its masks as they are, and as read from COCO, panoptic PNGs and YOLO."""
     image = original_image(results, COFFEE, results.read(COFFEE))
     readers: dict[str, Callable[[Path, Pixels], Pixels]] = {
         "coco": from_coco,
@@ -107,11 +125,12 @@ def exported(results: Results, work: Path) -> Pixels:
     return stacked([seen[:2], seen[2:]], 760)
 
 
-def from_coco(home: Path, photo: Pixels) -> Pixels:
+def from_coco(home: Path, image: Pixels) -> Pixels:
     """Draw what pycocotools reads."""
-    coco = COCO(home / "annotations" / "instances_default.json")
-    (image,) = (image for image in coco.dataset["images"] if image["file_name"] == COFFEE)
-    rows = coco.loadAnns(coco.getAnnIds(imgIds=image["id"]))
+    with redirect_stdout(StringIO()):  # pycocotools prints its progress
+        coco = COCO(home / "annotations" / "instances_default.json")
+    (entry,) = (entry for entry in coco.dataset["images"] if entry["file_name"] == COFFEE)
+    rows = coco.loadAnns(coco.getAnnIds(imgIds=entry["id"]))
     records: list[dict[str, Any]] = []
     for number, row in enumerate(rows):
         code = coco.annToRLE(row)
@@ -119,19 +138,19 @@ def from_coco(home: Path, photo: Pixels) -> Pixels:
             code["counts"] if isinstance(code["counts"], str) else code["counts"].decode()
         )
         records.append({"id": number, "segmentation": code, "area": row["area"]})
-    return overlay(photo, records)
+    return overlay(image, records)
 
 
-def from_panoptic(home: Path, photo: Pixels) -> Pixels:
-    """Draw the ids of the panoptic PNG as colours."""
+def from_panoptic(home: Path, image: Pixels) -> Pixels:
+    """Draw the segment IDs of the panoptic PNG as colours."""
     rgb = np.asarray(Image.open((home / "panoptic" / COFFEE).with_suffix(".png"))).astype(int)
     ids = rgb @ [1, 256, 65536]
-    return np.where(ids[..., None] > 0, palette()[ids - 1], photo).astype(np.uint8)
+    return np.where(ids[..., None] > 0, palette()[ids - 1], image).astype(np.uint8)
 
 
-def from_yolo(home: Path, photo: Pixels) -> Pixels:
+def from_yolo(home: Path, image: Pixels) -> Pixels:
     """Draw YOLO's outlines over the image."""
-    drawn, (height, width) = photo.copy(), photo.shape[:2]
+    drawn, (height, width) = image.copy(), image.shape[:2]
     lines = (home / "labels" / COFFEE).with_suffix(".txt").read_text().splitlines()
     for number, line in enumerate(lines):
         corners = np.array(line.split()[1:], float).reshape(-1, 2) * [width, height]
@@ -140,7 +159,7 @@ def from_yolo(home: Path, photo: Pixels) -> Pixels:
 
 
 def report(folders: Sequence[Path], home: Path) -> Pixels:
-    """Screenshots of the report: two samplers side by side, one mask selected."""
+    """Take screenshots of the report: two samplers side by side, one mask selected."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:
@@ -186,4 +205,4 @@ def saved(pixels: Pixels, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:4]))
+    main(Path(sys.argv[1]))

@@ -86,8 +86,10 @@ def settings(
 
 def _meaning(setting: Mapping[str, Any]) -> str:
     choices, default = setting["choices"], setting["default"]
-    text = setting["meaning"] + (f": {', '.join(choices)}" if choices else "")
-    return text if setting["value"] == default else f"{text} (default {_text(default)})"
+    notes = [f"one of {', '.join(choices)}"] if choices else []
+    if setting["value"] != default:
+        notes.append(f"default {_text(default)}")
+    return f"{setting['meaning']} ({'; '.join(notes)})" if notes else setting["meaning"]
 
 
 def _text(value: Any) -> str:
@@ -121,5 +123,5 @@ def _list(records: Sequence[Mapping[str, Any]], columns: Sequence[str], as_json:
 
 def _cell(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key}={inner}" for key, inner in value.items())
+        return ", ".join(f"{key}={_text(inner)}" for key, inner in value.items())
     return str(value or "")

@@ -12,7 +12,7 @@ from rich.console import Console
 from everything.cli.options import GROUND_TRUTH, Json, Split
 from everything.jobs.command_errors import exit_on_error
 
-LABELS_HELP = "Results folder of [b]everything label[/b], or its bucket URL."
+LABELS_HELP = "Results folder of `everything label`, or its bucket URL."
 Folders = Annotated[list[str], typer.Argument(metavar="LABELS", help=LABELS_HELP)]
 GroundTruth = Annotated[
     Path,

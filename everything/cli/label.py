@@ -77,7 +77,7 @@ Variant = Annotated[
     _Text,
     _option(
         _MODEL, default="ucm, a small bundled model",
-        help="Model that finds the masks: a name from [b]everything variants[/b].",
+        help="Model that finds the masks: a name from `everything variants`.",
     ),
 ]  # fmt: skip
 Checkpoint = Annotated[
@@ -91,7 +91,7 @@ Sampler = Annotated[
     _Text,
     _option(
         _MODEL, default="grid-32, a grid of 32 x 32 points",
-        help="How prompts are chosen: a name from [b]everything samplers[/b].",
+        help="How prompts are chosen: a name from `everything samplers`.",
     ),
 ]  # fmt: skip
 Config = Annotated[
@@ -99,14 +99,14 @@ Config = Annotated[
     _option(
         _MODEL, metavar="YAML", default="none",
         help="A recipe (all settings in one file): a path, or a name from "
-        "[b]everything configs[/b]. Options given here override it.",
+        "`everything configs`. Options given here override it.",
     ),
 ]  # fmt: skip
 Sets = Annotated[
     list[str] | None,
     _option(
         _MODEL, "--set", metavar="A.B=C", default="none",
-        help="Set any setting, for example nms.kind=mask; repeatable. [b]everything settings[/b] "
+        help="Set any setting, for example nms.kind=mask; repeatable. `everything settings` "
         "lists them.",
     ),
 ]  # fmt: skip

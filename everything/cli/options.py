@@ -53,7 +53,7 @@ Config = Annotated[
     typer.Option(
         metavar="YAML",
         help="A recipe (all settings in one file): a path, or a name from "
-        "[b]everything configs[/b].",
+        "`everything configs`.",
         show_default="none",
     ),
 ]
@@ -62,7 +62,7 @@ Sets = Annotated[
     typer.Option(
         "--set",
         metavar="A.B=C",
-        help="Set any setting, for example nms.kind=mask; repeatable. [b]everything settings[/b] "
+        help="Set any setting, for example nms.kind=mask; repeatable. `everything settings` "
         "lists them.",
         show_default="none",
     ),
