@@ -52,8 +52,7 @@ Config = Annotated[
     str | None,
     typer.Option(
         metavar="YAML",
-        help="A recipe (all settings in one file): a path, or a name from "
-        "`everything configs`.",
+        help="A recipe (all settings in one file): a path, or a name from `everything configs`.",
         show_default="none",
     ),
 ]
