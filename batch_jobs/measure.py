@@ -27,7 +27,6 @@ from rich.console import Console
 
 from everything.benchmark.memory import peak_resident, resident
 from everything.config import Recipe
-from everything.core.masks import Masks
 from everything.errors import JobError
 from everything.io.images.listing import list_images
 from everything.io.images.sources import Source
@@ -37,6 +36,7 @@ from everything.io.storage.local import Folder
 from everything.jobs.label import LabelJob, label
 from everything.jobs.ray_cluster import Cluster, connected
 from everything.jobs.summary import Summary
+from everything.masks.masks import Masks
 from everything.pipeline.pipeline import Pipeline
 from everything.pipeline.scene import Scene
 from everything.recipes import resolve

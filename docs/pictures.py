@@ -28,8 +28,8 @@ from everything.core.sa1b import Annotation
 from everything.export.run import export
 from everything.io.results.original_image import original_image
 from everything.io.results.reader import Results
+from everything.masks.drawing import overlay, palette
 from everything.report.build import write_report
-from everything.report.overlay import overlay, palette
 
 Pixels = NDArray[np.uint8]
 GAP = 6  # px

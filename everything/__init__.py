@@ -37,11 +37,11 @@ if TYPE_CHECKING:
         write_report,
     )
     from everything.config import Recipe
-    from everything.core.masks import Masks
     from everything.core.prompts import Prompts
     from everything.core.protocols import Model
-    from everything.core.segments import Segments
     from everything.errors import EverythingError
+    from everything.masks.masks import Masks
+    from everything.masks.segments import Segments
     from everything.pipeline.pipeline import Pipeline, segment
     from everything.pipeline.scene import Sampler, Scene
     from everything.recipes.build import load
@@ -73,14 +73,14 @@ __all__ = [
 
 _MODULES = {
     "EverythingError": "everything.errors",
-    "Masks": "everything.core.masks",
+    "Masks": "everything.masks.masks",
     "Model": "everything.core.protocols",
     "Pipeline": "everything.pipeline.pipeline",
     "Prompts": "everything.core.prompts",
     "Recipe": "everything.config",
     "Sampler": "everything.pipeline.scene",
     "Scene": "everything.pipeline.scene",
-    "Segments": "everything.core.segments",
+    "Segments": "everything.masks.segments",
     "evaluate_labels": "everything.api",
     "export_labels": "everything.api",
     "import_labels": "everything.api",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from everything.core.masks import Masks
 from everything.detectors.detector import DetectorSettings
+from everything.masks.masks import Masks
 from everything.pipeline.scene import Scene
 
 WORKING_SET = 64 * 2**20  # bytes of logits over the view that are processed in one batch

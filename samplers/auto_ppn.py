@@ -9,10 +9,10 @@ from pathlib import Path
 from pydantic import Field
 
 from everything.config import Settings
-from everything.core.masks import Masks
 from everything.core.prompts import Prompts
 from everything.detectors import prompt_head
 from everything.errors import ConfigError
+from everything.masks.masks import Masks
 from everything.pipeline.scene import Scene
 
 BUNDLED = "embedded"

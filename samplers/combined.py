@@ -9,8 +9,8 @@ from pydantic import Field
 from torch import Tensor
 
 from everything.config import Settings
-from everything.core.masks import Masks
 from everything.core.prompts import Prompts
+from everything.masks.masks import Masks
 from everything.pipeline.scene import Scene
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from everything.config import Settings
 from everything.core.geometry import Size
 from everything.core.interpolation import crossings
-from everything.core.masks import Masks
 from everything.core.prompts import Prompts, lattice
+from everything.masks.masks import Masks
 from everything.pipeline.scene import Scene
 
 # Offsets from a coarse point to its neighbours on the grid that is four times as fine.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from everything.core.masks import Masks
 from everything.core.prompts import Prompts
 from everything.detectors.detector import DetectorSettings
+from everything.masks.masks import Masks
 from everything.pipeline.scene import Scene
 
 

@@ -16,6 +16,7 @@ FLOORS = (
     "errors",
     "config",
     "core",
+    "masks",
     "kernels",
     "io.storage",
     "io.images",

@@ -21,11 +21,11 @@ from everything.benchmark.types import (
 )
 from everything.config import Filters, Nms, Recipe
 from everything.core.geometry import Size
-from everything.core.masks import Masks
 from everything.core.prompts import Prompts
 from everything.core.rle import Rle
 from everything.core.stage_timer import StageTimer
 from everything.errors import ConfigError
+from everything.masks.masks import Masks
 from everything.pipeline.pipeline import Pipeline, segment
 from everything.pipeline.scene import Sampler, Scene
 from everything.recipes.build import build as build_pipeline

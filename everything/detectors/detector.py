@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from everything.config import Settings
-from everything.core.masks import Decoded
+from everything.masks.masks import Decoded
 from everything.pipeline.scene import Scene
 
 BUNDLED = "regions"

@@ -13,8 +13,8 @@ from everything.bundled.region_masks import draw
 from everything.bundled.region_tree import Ints, Regions
 from everything.bundled.ucm import SINGLE_SCALE, RegionEmbedding
 from everything.core.geometry import Frame
-from everything.core.masks import Decoded
 from everything.core.prompts import Prompts
+from everything.masks.masks import Decoded
 from everything.pipeline.scene import Scene
 from everything.variants import VARIANTS
 from everything.variants.checkpoints.reader import read_state

@@ -21,11 +21,11 @@ from torch.nn import functional as F
 from torchvision.ops import box_convert, box_iou
 
 from everything.core.geometry import Frame, Size
-from everything.core.masks import Decoded
 from everything.core.prompts import Prompts
 from everything.detectors.checkpoints import KNOWN
 from everything.detectors.safe_unpickle import read_network
 from everything.errors import WeightsError
+from everything.masks.masks import Decoded
 from everything.pipeline.nms import box_nms
 from everything.variants.checkpoints.reader import State
 

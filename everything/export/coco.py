@@ -13,8 +13,8 @@ import numpy as np
 from everything.core import rle
 from everything.core.rle import compressed
 from everything.export.keyhole_polygons import bridged, thinned
-from everything.export.pixel_polygons import parts_of
 from everything.export.writer import CLASS, ExportJob, LabelledImage, json_lists
+from everything.masks.polygons import parts_of
 
 CATEGORY = {"id": 1, "name": CLASS, "supercategory": ""}
 HEAD = {

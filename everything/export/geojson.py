@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from everything.export.keyhole_polygons import thinned
-from everything.export.pixel_polygons import Part, Ring, painted, parts_of
 from everything.export.writer import CLASS, ExportJob, JsonList, LabelledImage, Piece, iou
+from everything.masks.polygons import Part, Ring, painted, parts_of
 
 _NAMES = ("predicted_iou", "stability_score", "area", "parent_id")
 

@@ -17,7 +17,6 @@ from typing import Any
 from everything.core.file_names import image_id, printable
 from everything.core.geometry import View
 from everything.core.raster import Pixels
-from everything.core.segments import Segments
 from everything.core.stage_timer import COUNTS, STAGES, Overtime, StageTimer
 from everything.errors import EverythingError, StoreError, reason_of
 from everything.io.images.decode import DecodedImage, Limits, decode_image
@@ -27,6 +26,7 @@ from everything.io.images.tiff_regions import Tiff, open_tiff
 from everything.io.results.manifest import Row
 from everything.io.results.writer import Store
 from everything.jobs.background_thread import BackgroundThread
+from everything.masks.segments import Segments
 from everything.pipeline.adaptive_batch_size import is_out_of_memory
 from everything.pipeline.pipeline import Pipeline, segment_views, views_of
 from everything.pipeline.scene import NotFinite
@@ -147,7 +147,7 @@ class Annotator:
         name, timer = state.task.source.name, state.timer
         output = self.store.recipe.output
         if output.label_map:
-            label_map = state.segments.label_map(state.size, output.label_map_full)
+            label_map = state.segments.label_map(output.label_map_full)
             self.store.put_label_map(name, label_map)
 
         def timing() -> dict[str, float | int]:

@@ -10,11 +10,11 @@ from torch import Tensor
 from everything.config import Filters
 from everything.core import mask_ops
 from everything.core.geometry import Frame, View
-from everything.core.masks import Decoded, Masks
 from everything.core.prompts import Prompts
 from everything.core.protocols import Candidates
-from everything.core.segments import Segments
 from everything.core.stage_timer import StageTimer
+from everything.masks.masks import Decoded, Masks
+from everything.masks.segments import Segments
 from everything.pipeline.adaptive_batch_size import is_out_of_memory
 from everything.pipeline.mask_stats import Arithmetic, Place, measure
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from everything.core import rle
-from everything.core.segments import Segments
+from everything.masks.segments import Segments
 
 
 def suppress(segments: Segments, scores: Tensor, kind: str, threshold: float) -> Segments:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from everything.config import Level, Recipe
+from everything.config import Recipe
 from everything.core.geometry import View, views
-from everything.core.mask_hierarchy import levels_of
 from everything.core.protocols import Model
-from everything.core.segments import Segments
 from everything.core.stage_timer import StageTimer
+from everything.masks.segments import Segments
 from everything.pipeline.nms import suppress
 from everything.pipeline.region_cleanup import tidy
 from everything.pipeline.run_state import RunState
@@ -70,7 +69,7 @@ def segment(
     """
     timer, found = timer or StageTimer(), views_of(image, pipeline.recipe)
     pipeline.state.encoder_queue.expect(found, timer)
-    return segment_views(found, pipeline, timer)
+    return replace(segment_views(found, pipeline, timer), size=image.shape[:2], image=image)
 
 
 def views_of(image: NDArray[np.uint8], recipe: Recipe) -> list[View]:
@@ -103,17 +102,9 @@ def segment_views(image_views: list[View], pipeline: Pipeline, timer: StageTimer
             segments = tidy(
                 segments, recipe.tidy.min_mask_region_area, threshold, image_views[0].image_size
             )
-        segments = of_level(segments, recipe.output.level)
+        segments = segments.level(recipe.output.level)
     timer.counts["masks"] += len(segments)
-    return segments
-
-
-def of_level(segments: Segments, level: Level) -> Segments:
-    """Return the segments of one level (everything/core/mask_hierarchy.py)."""
-    if level == "all":
-        return segments
-    levels = levels_of(segments.rles, segments.scores.tolist())
-    return segments[torch.tensor([one == level for one in levels], dtype=torch.bool)]
+    return replace(segments, size=image_views[0].image_size)
 
 
 def _of_view(view: View, pipeline: Pipeline, timer: StageTimer) -> Segments:

@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 from everything.core import rle
 from everything.core.geometry import Size
-from everything.core.segments import Segments
+from everything.masks.segments import Segments
 from everything.pipeline.nms import box_nms
 
 Runs = NDArray[np.int64]  # (N, 2): where each begins and ends, counted down the columns; ascending

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from everything.config import Recipe
 from everything.core.geometry import Frame, View
-from everything.core.masks import Decoded, Masks
 from everything.core.prompts import Prompts
 from everything.core.protocols import Model
 from everything.core.stage_timer import StageTimer
+from everything.masks.masks import Decoded, Masks
 from everything.pipeline import filtering
 from everything.pipeline.mask_stats import Arithmetic
 from everything.pipeline.run_state import RunState

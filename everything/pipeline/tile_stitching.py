@@ -11,7 +11,7 @@ common third becomes one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress, groupby
 
 import numpy as np
@@ -22,7 +22,7 @@ from everything.core import rle
 from everything.core.geometry import Box, Size
 from everything.core.matching import one_to_one
 from everything.core.rle import Rle
-from everything.core.segments import Segments
+from everything.masks.segments import Segments
 
 INSIDE = 0.9  # of a piece's area, by which it is part of what the neighbour sees whole
 TOGETHER = (
@@ -151,6 +151,7 @@ def placed(segments: Segments, tile: Box, size: Size) -> Segments:
         segments.levels,
         segments.prompts.moved((x, y)),
         torch.tensor(tile).expand(len(segments), 4),
+        size,
     )
 
 
@@ -160,7 +161,7 @@ def joined(segments: Segments, links: Sequence[tuple[int, int]]) -> Segments:
     The largest part gives a joined mask its prompt, its scores and its crop.
     """
     heads = _heads(len(segments), links)
-    areas = segments.areas().tolist()
+    areas = segments.areas.tolist()
     order = sorted(range(len(heads)), key=lambda row: (heads[row], -areas[row]))
     kept, codes = [], []
     for _, group in groupby(order, key=heads.__getitem__):
@@ -171,9 +172,7 @@ def joined(segments: Segments, links: Sequence[tuple[int, int]]) -> Segments:
     found = segments[torch.tensor(kept, dtype=torch.long)]
     boxes = torch.from_numpy(rle.boxes(codes)).to(found.boxes)
     boxes[:, 2:] += boxes[:, :2] - 1
-    found = Segments(
-        codes, boxes, found.scores, found.stability, found.levels, found.prompts, found.crops
-    )
+    found = replace(found, rles=codes, boxes=boxes)
     return found[found.scores.argsort(descending=True, stable=True)]
 
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from everything.config import Recipe, Tiles
 from everything.core.geometry import Box, Size
 from everything.core.raster import Raster
-from everything.core.segments import Segments
 from everything.core.stage_timer import StageTimer
-from everything.pipeline.pipeline import Pipeline, of_level, segment
+from everything.masks.segments import Segments
+from everything.pipeline.pipeline import Pipeline, segment
 from everything.pipeline.tile_stitching import Edge, edge, joined, links, overlap, placed
 
 
@@ -57,7 +57,7 @@ def segment_tiles(raster: Raster, pipeline: Pipeline, timer: StageTimer | None =
 
     result = over_tiles(raster, pipeline.recipe.tiles, look, timer)
     with timer.stage("finish"):
-        result = of_level(result, level)
+        result = result.level(level)
     timer.counts["masks"] = before + len(result)
     return result
 

@@ -36,8 +36,8 @@ from everything.errors import ImageError, InputError, StoreError
 from everything.io.results.original_image import original_image
 from everything.io.results.reader import Result, Results
 from everything.io.storage.locations import Location, Url, located
+from everything.masks.drawing import PALETTE, overlay, palette
 from everything.report.mask_data import script_rows
-from everything.report.overlay import PALETTE, overlay, palette
 
 PREVIEW, THUMB = 1280, 360  # longest side, px
 _MARKER = '<meta name="generator" content="everything report">'

@@ -9,7 +9,7 @@ from everything.core import rle
 from everything.core.matching import one_to_one
 from everything.core.sa1b import Annotation
 from everything.io.results.reader import Result
-from everything.report.overlay import PALETTE, colour_of
+from everything.masks.drawing import PALETTE, colour_of
 
 SAME = 0.5  # lowest IoU at which masks of two folders are matched
 

@@ -4,7 +4,7 @@ import torch
 
 from everything.core import rle
 from everything.core.prompts import Prompts
-from everything.core.segments import Segments
+from everything.masks.segments import Segments
 from everything.pipeline.nms import KINDS, suppress
 
 

@@ -13,7 +13,7 @@ import torch
 from everything.config import Compute, Decoding
 from everything.core.geometry import padded_frame, stretched_frame, whole
 from everything.core.prompts import Prompts
-from everything.core.segments import Segments
+from everything.masks.segments import Segments
 from everything.pipeline.filtering import accept
 from everything.pipeline.mask_stats import Place, measure
 from everything.pipeline.pipeline import Pipeline, segment
@@ -161,10 +161,9 @@ def pipeline(**settings: Any) -> Pipeline:
 
 def assert_same(found: Segments, expected: Segments) -> None:
     """The same but for single pixels that lie on the cut."""
-    size = PHOTO.shape[:2]
     assert len(found) == len(expected) > 0
-    differ = found.masks(size) ^ expected.masks(size)
-    assert differ.sum() <= 2e-4 * expected.masks(size).sum()
+    differ = found.masks ^ expected.masks
+    assert differ.sum() <= 2e-4 * expected.masks.sum()
     torch.testing.assert_close(found.scores, expected.scores, rtol=0, atol=1e-4)
     torch.testing.assert_close(found.stability, expected.stability, rtol=0, atol=0.01)
 

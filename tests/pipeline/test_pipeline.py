@@ -27,7 +27,7 @@ def pipeline(model: SamModel, n: int = 4, **flags: object) -> Pipeline:
 def test_tiny_and_thin_images_work(model: SamModel, size: tuple[int, int], layers: int):
     image = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
     found = segment(image, pipeline(model, crop_n_layers=layers))
-    assert found.masks(size).shape == (len(found), *size)
+    assert found.masks.shape == (len(found), *size)
     assert (found.boxes[:, 2:] < found.boxes.new_tensor([size[1], size[0]])).all()
 
 
@@ -58,7 +58,7 @@ def test_crops_find_masks_in_their_own_place(model: SamModel):
     from_crops = found[(found.crops[:, 2] - found.crops[:, 0]) < image.shape[1]]
     assert len(from_crops)
     for row, (x0, y0, x1, y1) in enumerate(from_crops.crops.tolist()):
-        mask = from_crops[row : row + 1].masks(image.shape[:2])[0]
+        mask = from_crops[row : row + 1].masks[0]
         assert not mask[:y0].any()
         assert not mask[y1:].any()
         assert not mask[:, :x0].any()

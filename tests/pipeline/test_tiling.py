@@ -20,13 +20,13 @@ from everything.core import rle
 from everything.core.mask_hierarchy import LEVELS, levels_of
 from everything.core.prompts import Prompts
 from everything.core.raster import Pixels
-from everything.core.segments import Segments
 from everything.core.stage_timer import StageTimer
 from everything.errors import ConfigError, ImageError
 from everything.io.images.sources import Source
 from everything.io.images.tiff_regions import open_tiff
 from everything.io.results.writer import Store
 from everything.jobs.annotator import Annotator, Task
+from everything.masks.segments import Segments
 from everything.pipeline.pipeline import Pipeline
 from everything.pipeline.tile_stitching import Edge, edge, links
 from everything.pipeline.tiling import over_tiles, segment_tiles, tile_boxes
@@ -212,7 +212,7 @@ def test_a_mask_over_all_of_a_huge_image_takes_no_huge_array():
     found = over_tiles(Bright(), Tiles(tile_side=1000, tile_overlap=100), objects, StageTimer())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert found.areas().tolist() == [8_000**2]
+    assert found.areas.tolist() == [8_000**2]
     assert peak < 50e6  # a bool map of the image would be 64 MB
 
 

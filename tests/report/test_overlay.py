@@ -12,7 +12,8 @@ from everything.core import rle
 from everything.errors import ImageError
 from everything.io.results.original_image import original_image
 from everything.io.results.reader import Results
-from everything.report.overlay import overlay, palette, write_overlays
+from everything.masks.drawing import overlay, palette
+from everything.report.overlay import write_overlays
 from tests.labelled import disc, records, write_labels
 from tests.photos import photo
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from everything.core.masks import Masks
 from everything.core.stage_timer import StageTimer
 from everything.errors import ConfigError
+from everything.masks.masks import Masks
 from everything.pipeline.pipeline import Pipeline, segment
 from everything.pipeline.scene import Scene
 from everything.recipes.resolve import resolve

@@ -14,13 +14,13 @@ from torch.nn import functional as F
 
 from everything.core import rle
 from everything.core.geometry import View, whole
-from everything.core.masks import Decoded
 from everything.core.prompts import Prompts
 from everything.core.protocols import Model
-from everything.core.segments import Segments
 from everything.core.stage_timer import StageTimer
 from everything.decoding.reference import PlainCandidates
 from everything.detectors.prompt_head import PromptHead
+from everything.masks.masks import Decoded
+from everything.masks.segments import Segments
 from everything.pipeline.pipeline import Pipeline, segment
 from everything.pipeline.scene import Scene
 from everything.recipes.build import build
@@ -132,7 +132,7 @@ def test_every_sampler_on_every_image(name: str, variant: str, image: str, crops
         return
     masks = rle.decode(found.rles, (height, width))
     assert masks.any((1, 2)).all()
-    assert found.areas().tolist() == masks.sum((1, 2)).tolist()
+    assert found.areas.tolist() == masks.sum((1, 2)).tolist()
     assert bool((found.boxes[:, :2] >= 0).all())
     assert bool((found.boxes[:, 2:] < torch.tensor([width, height])).all())
     assert bool(found.scores.isfinite().all())

@@ -14,8 +14,8 @@ from segment_anything.utils.amg import batched_mask_to_box, calculate_stability_
 from torchvision.ops import nms
 
 from everything.core import rle
-from everything.core.segments import Segments
 from everything.core.stage_timer import StageTimer
+from everything.masks.segments import Segments
 from everything.pipeline.pipeline import Pipeline, segment
 from everything.recipes.resolve import resolve
 from everything.samplers.hierarchical import Hierarchical, coarse_points, fine_points

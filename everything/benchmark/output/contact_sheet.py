@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from everything.io.images.decode import read_image
 from everything.io.images.sources import Source
 from everything.io.results.reader import Results
-from everything.report.overlay import Pixels, overlay
+from everything.masks.drawing import Pixels, overlay
 
 PHOTOS = 4  # at most
 CELL = (300, 225)  # px, a photo's largest width and height

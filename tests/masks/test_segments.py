@@ -5,7 +5,7 @@ import pytest
 from pycocotools import mask as coco
 
 from everything.core.prompts import Prompts
-from everything.core.segments import Segments
+from everything.masks.segments import Segments
 from tests.pipeline.test_nms import nested, segments
 
 SA1B = {
@@ -50,7 +50,7 @@ def test_a_box_prompt_is_kept_beside_its_centre():
 def test_label_map_shows_parts_on_their_wholes_without_overlap():
     whole, part = nested()
     for order in ([whole, part], [part, whole]):
-        labels = segments(order, [0.9, 0.8]).label_map((20, 20))
+        labels = segments(order, [0.9, 0.8]).label_map()
         assert labels.dtype == np.uint16
         assert (labels > 0).all()
         assert len(np.unique(labels[part])) == 1
@@ -61,11 +61,11 @@ def test_a_full_label_map_gives_every_pixel_the_nearest_mask():
     masks = np.zeros((3, 20, 30), bool)
     masks[0, 2:6, 2:6] = masks[1, 12:18, 20:28] = masks[2, 13:15, 22:24] = True
     found = segments(list(masks), [0.9, 0.8, 0.7])
-    plain, full = found.label_map((20, 30)), found.label_map((20, 30), full=True)
+    plain, full = found.label_map(), found.label_map(full=True)
     assert (full > 0).all()
     assert (full[plain > 0] == plain[plain > 0]).all()
     assert (full[0, 0], full[19, 29], full[14, 23]) == (1, 2, 3)
-    assert not Segments.empty().label_map((3, 4), full=True).any()
+    assert not Segments.empty((3, 4)).label_map(full=True).any()
 
 
 def test_links_to_parents_are_an_extra_key():
@@ -76,10 +76,10 @@ def test_links_to_parents_are_an_extra_key():
 
 
 def test_nothing():
-    empty = Segments.empty()
+    empty = Segments.empty((3, 4))
     assert empty.to_sa1b() == []
-    assert not empty.label_map((3, 4)).any()
-    assert empty.masks((3, 4)).shape == (0, 3, 4)
+    assert not empty.label_map().any()
+    assert empty.masks.shape == (0, 3, 4)
     assert len(Segments.cat([empty, empty])) == 0
 
 

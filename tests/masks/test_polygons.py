@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco
 from scipy import ndimage
 
-from everything.export.pixel_polygons import Part, doubled_area, parts_of
+from everything.masks.polygons import Part, doubled_area, parts_of
 from tests.labelled import disc
 
 masks = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, max_side=14))

@@ -10,7 +10,7 @@ from torch import Tensor
 from everything.core.geometry import Frame
 from everything.core.instance_data import InstanceData
 from everything.core.prompts import Prompts
-from everything.core.segments import Segments
+from everything.masks.segments import Segments
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Masks(InstanceData):
     Example:
         >>> import torch
         >>> from everything.core.geometry import Frame
-        >>> from everything.core.masks import Decoded
+        >>> from everything.masks.masks import Decoded
         >>> segments = Segments.empty()
         >>> canvas = Frame(view=(8, 8), canvas=(8, 8), content=(0, 0, 8, 8))
         >>> logits = torch.zeros(0, 8, 8)

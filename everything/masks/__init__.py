@@ -1,0 +1,1 @@
+"""The masks of an image: as logits, as segments, drawn, and in the forms that other tools take."""
