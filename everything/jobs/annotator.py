@@ -28,9 +28,14 @@ from everything.io.results.writer import Store
 from everything.jobs.background_thread import BackgroundThread
 from everything.masks.segments import Segments
 from everything.pipeline.adaptive_batch_size import is_out_of_memory
-from everything.pipeline.pipeline import Pipeline, segment_views, views_of
+from everything.pipeline.pipeline import (
+    Pipeline,
+    is_for_tiles,
+    segment_tiles,
+    segment_views,
+    views_of,
+)
 from everything.pipeline.scene import NotFinite
-from everything.pipeline.tiling import segment_tiles
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,7 @@ class Annotator:
             state.segments = segment_views(state.views, self._pipeline, state.timer)
 
     def _in_tiles(self, photo: DecodedImage) -> bool:
-        return 0 < self._pipeline.recipe.tiles.tile_side < max(photo.height, photo.width)
+        return is_for_tiles((photo.height, photo.width), self._pipeline.recipe)
 
     def _write(self, state: ImageState, row: Row) -> None:
         assert state.segments is not None

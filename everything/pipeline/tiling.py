@@ -7,18 +7,16 @@ by regions (everything/io/images/tiff_regions.py), and never a mask of the whole
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from everything.config import Recipe, Tiles
+from everything.config import Tiles
 from everything.core.geometry import Box, Size
 from everything.core.raster import Raster
 from everything.core.stage_timer import StageTimer
 from everything.masks.segments import Segments
-from everything.pipeline.pipeline import Pipeline, segment
 from everything.pipeline.tile_stitching import Edge, edge, joined, links, overlap, placed
 
 
@@ -38,32 +36,6 @@ def _starts(length: int, tiles: Tiles) -> list[int]:
     last = max(0, length - side)
     count = -(-last // step)
     return [round(last * i / count) for i in range(count)] + [last] if count else [0]
-
-
-def segment_tiles(raster: Raster, pipeline: Pipeline, timer: StageTimer | None = None) -> Segments:
-    """Return the segments of a large photo, best first, those across seams as one.
-
-    clock: as of `segment`; `masks` counts what is left after joining. Raises what Raster.read and
-    `segment` raise.
-    """
-    timer = timer or StageTimer()
-    before = timer.counts["masks"]
-    level = pipeline.recipe.output.level
-    # Of a whole a tile may see only a part.
-    of_tile = pipeline if level == "all" else replace(pipeline, recipe=_all_levels(pipeline.recipe))
-
-    def look(pixels: NDArray[np.uint8]) -> Segments:
-        return segment(pixels, of_tile, timer)
-
-    result = over_tiles(raster, pipeline.recipe.tiles, look, timer)
-    with timer.stage("finish"):
-        result = result.level(level)
-    timer.counts["masks"] = before + len(result)
-    return result
-
-
-def _all_levels(recipe: Recipe) -> Recipe:
-    return recipe.model_copy(update={"output": recipe.output.model_copy(update={"level": "all"})})
 
 
 def over_tiles(

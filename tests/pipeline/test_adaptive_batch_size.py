@@ -11,8 +11,7 @@ from everything.core.prompts import Prompts
 from everything.core.raster import Pixels
 from everything.decoding.shared_image import SharedCandidates
 from everything.pipeline.adaptive_batch_size import AdaptiveBatchSize, is_out_of_memory
-from everything.pipeline.pipeline import Pipeline, segment
-from everything.pipeline.tiling import segment_tiles
+from everything.pipeline.pipeline import Pipeline, segment, segment_tiles
 from everything.recipes.resolve import resolve
 from everything.samplers.grid import Grid
 from everything.variants.networks.sam import SamModel

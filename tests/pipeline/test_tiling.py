@@ -27,9 +27,9 @@ from everything.io.images.tiff_regions import open_tiff
 from everything.io.results.writer import Store
 from everything.jobs.annotator import Annotator, Task
 from everything.masks.segments import Segments
-from everything.pipeline.pipeline import Pipeline
+from everything.pipeline.pipeline import Pipeline, segment_tiles
 from everything.pipeline.tile_stitching import Edge, edge, links
-from everything.pipeline.tiling import over_tiles, segment_tiles, tile_boxes
+from everything.pipeline.tiling import over_tiles, tile_boxes
 from everything.recipes.resolve import resolve
 from everything.samplers.grid import Grid
 from everything.variants.networks.sam import SamModel
