@@ -71,7 +71,9 @@ def test_every_import_of_the_tests_is_declared() -> None:
 
 
 def test_every_dependency_is_used() -> None:
-    unused = set(declared("s3", "quantize", "convert")) - set(imported(*PACKAGES)) - LOADED_BY_OTHERS
+    unused = (
+        set(declared("s3", "quantize", "convert")) - set(imported(*PACKAGES)) - LOADED_BY_OTHERS
+    )
     assert unused == set()
     tools = set(declared("dev")) - set(imported(*PACKAGES, "tests")) - LOADED_BY_OTHERS
     assert tools <= TOOLS
