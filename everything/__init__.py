@@ -10,8 +10,9 @@ One image, with the bundled model or any SAM variant, and any sampler:
 
 A folder of images, with one SA-1B annotation file for each, resumable:
 
-    summary = everything.label("photos", out="labels")
-    labels = everything.read_labels("labels")
+    labels = everything.label("photos", out="labels")  # and later: read_labels("labels")
+    for segments in labels:
+        print(segments.name, len(segments))
 
 `list_variants()` and `list_samplers()` return what there is to choose from. `write_report`,
 `evaluate_labels`, `export_labels` and `import_labels` are the commands of the same names in Python.
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from everything.core.prompts import Prompts
     from everything.core.protocols import Model
     from everything.errors import EverythingError
+    from everything.jobs.labels import Labels
     from everything.masks.masks import Masks
     from everything.masks.segments import Segments
     from everything.pipeline.pipeline import Pipeline, segment
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EverythingError",
+    "Labels",
     "Masks",
     "Model",
     "Pipeline",
@@ -73,6 +76,7 @@ __all__ = [
 
 _MODULES = {
     "EverythingError": "everything.errors",
+    "Labels": "everything.jobs.labels",
     "Masks": "everything.masks.masks",
     "Model": "everything.core.protocols",
     "Pipeline": "everything.pipeline.pipeline",

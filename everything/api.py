@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from everything.evaluation.mask_scores import Scores
     from everything.export.fidelity import Fidelity
-    from everything.io.results.reader import Results
     from everything.io.storage.locations import Location
     from everything.jobs.import_labels import Imported
-    from everything.jobs.summary import Summary
+    from everything.jobs.labels import Labels
 
 Place = str | PathLike[str]
 """A path or a URL such as s3://bucket/labels."""
@@ -65,8 +64,9 @@ def label(
     limit: int | None = None,
     overwrite: bool = False,
     report: bool = False,
+    progress: bool = True,
     **settings: Any,
-) -> Summary:
+) -> Labels:
     """Find every object's mask in images, one SA-1B annotation file for each image.
 
     The same job as `everything label`: images that are done are skipped, so that calling it again
@@ -87,42 +87,52 @@ def label(
         limit: Only the first so many images.
         overwrite: Remove the results in `out` first.
         report: Also write the page that shows the masks, `out/report`.
+        progress: Show a progress bar on a terminal or in a notebook.
         **settings: Any setting by its own name, such as `pred_iou_thresh=0.7`.
 
     Returns:
-        Counts of images (done, failed, skipped) and masks, and seconds by stage.
+        The results, as `read_labels` opens them. `summary` has counts of images (done, failed,
+        skipped) and masks, and seconds by stage.
 
     Raises:
         EverythingError: In one line what is wrong: a setting, an input, weights, the folder.
 
     Example:
-        >>> summary = label("photos", "labels", sampler="grid-16", pred_iou_thresh=0.6)
-        >>> summary.done, summary.failed
+        >>> labels = label("photos", "labels", sampler="grid-16", pred_iou_thresh=0.6)
+        >>> labels.summary.done, labels.summary.failed
         (2, 0)
-        >>> label("photos", "labels", sampler="grid-16", pred_iou_thresh=0.6).skipped
+        >>> [segments.name for segments in labels]
+        ['chelsea.png', 'coffee.png']
+        >>> label("photos", "labels", sampler="grid-16", pred_iou_thresh=0.6).summary.skipped
         2
     """
+    from rich.console import Console
+
     from everything.io.images.decode import Limits
     from everything.io.images.listing import list_images
     from everything.jobs.label import label as run_job
+    from everything.jobs.labels import Labels
     from everything.recipes.resolve import resolve
 
     home = _located(out)
     inputs = [_located(one) for one in _several(images)]
     recipe = resolve(variant, _text(checkpoint), sampler, _text(config), (), settings)
-    return run_job(
+    root = home.absolute() if isinstance(home, Path) else home
+    summary = run_job(
         lambda: islice(list_images(inputs, home), limit),
-        home.absolute() if isinstance(home, Path) else home,
+        root,
         recipe,
         workers=workers,
         threads=threads,
         overwrite=overwrite,
         preview=report,
         limits=Limits(max_seconds=time_limit),
+        console=Console(stderr=True, quiet=not progress),
     )
+    return Labels(root, summary=summary)
 
 
-def read_labels(labels: Place, images: Place | None = None) -> Results:
+def read_labels(labels: Place, images: Place | None = None) -> Labels:
     """Open a results folder, or a folder in SA-1B's format.
 
     Args:
@@ -131,23 +141,23 @@ def read_labels(labels: Place, images: Place | None = None) -> Results:
         images: Where the images are, if they have moved.
 
     Returns:
-        The results; one image's annotations are in memory at a time. `files` maps each image's
-        name to the file that holds its result, and `read(name)` returns that result.
+        The results; one image's annotations are in memory at a time.
 
     Raises:
         InputError: If nothing is there.
 
     Example:
         >>> labels = read_labels("labels")
-        >>> name = next(iter(labels.files))
-        >>> name, labels.read(name).size
-        ('chelsea.png', (85, 128))
-        >>> sorted(labels.read(name).annotations[0])[:3]
+        >>> for segments in labels:
+        ...     print(segments.name, segments.size, len(segments) > 5)
+        chelsea.png (85, 128) True
+        coffee.png (85, 128) True
+        >>> sorted(labels["chelsea.png"].to_sa1b()[0])[:3]
         ['area', 'bbox', 'crop_box']
     """
-    from everything.io.results.reader import Results
+    from everything.jobs.labels import Labels
 
-    return Results(_located(labels), None if images is None else _located(images))
+    return Labels(_located(labels), None if images is None else _located(images))
 
 
 def write_report(
@@ -243,8 +253,8 @@ def export_labels(
 
     Example:
         >>> labels = read_labels("labels")
-        >>> kept = export_labels("labels", "coco", "coco")
-        >>> kept.masks == sum(len(labels.read(name).annotations) for name in labels.files)
+        >>> kept = export_labels(labels, "coco", "coco")
+        >>> kept.masks == sum(len(segments) for segments in labels)
         True
     """
     from everything.export.run import export

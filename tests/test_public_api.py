@@ -17,7 +17,7 @@ from everything.api import export_labels, label
 from tests.photos import photo
 
 FUNCTIONS = [name for name in everything.__all__ if inspect.isfunction(getattr(everything, name))]
-CLASSES = ("Prompts", "Masks", "Segments", "EverythingError")
+CLASSES = ("Prompts", "Masks", "Segments", "Labels", "EverythingError")
 HOME = Path(__file__).parents[1]
 
 
@@ -91,7 +91,7 @@ def test_a_user_may_have_files_named_like_our_folders(tmp_path: Path) -> None:
     script.write_text(
         "from everything import label, load\n"
         "load('nano', 'grid-16')\n"
-        "print(label('photos', 'labels', sampler='object-aware').done)\n"
+        "print(label('photos', 'labels', sampler='object-aware').summary.done)\n"
     )
     path = os.pathsep.join(filter(None, [str(HOME), os.getenv("PYTHONPATH")]))
     done = subprocess.run(

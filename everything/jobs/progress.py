@@ -1,5 +1,5 @@
-"""Progress of a job: a bar on a terminal; elsewhere a line every few seconds, or once a minute
-while no image is finished."""
+"""Progress of a job: a bar on a terminal or in a notebook; elsewhere a line every few seconds, or
+once a minute while no image is finished."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def log_to(console: Console) -> None:
 @contextmanager
 def show_progress(summary: Summary, console: Console) -> Iterator[Callable[[], None]]:
     """Show a summary; call the yielded function after each change of it."""
-    if console.is_terminal:
+    if console.is_terminal or console.is_jupyter:
         with _bar(console) as bar:
             bar_id = bar.add_task("", total=summary.images, now="")
             yield lambda: bar.update(bar_id, completed=_finished(summary), now=_line(summary))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -25,7 +25,7 @@ from everything.core.rle import Rle
 from everything.core.sa1b import Annotation
 from everything.errors import EverythingError
 from everything.masks import conversions
-from everything.masks.drawing import overlay, scaled_down
+from everything.masks.drawing import Pixels, overlay, scaled_down
 from everything.masks.polygons import Part, parts_of
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Segments(InstanceData):
         prompts: N rows, image px.
         crops: int64 (N, 4) xyxy, image px: the view in which each mask was found.
         size: (H, W) of the image, px; that of the masks if it is not given.
-        image: uint8 (H, W, 3) RGB, if it is at hand: `plot` draws on it.
+        image: uint8 (H, W, 3) RGB, for `plot`; or a function that reads it; or None.
         name: The image's name, or "".
 
     Example:
@@ -80,7 +80,7 @@ class Segments(InstanceData):
     prompts: Prompts
     crops: Tensor
     size: Size = None  # type: ignore[assignment]
-    image: NDArray[np.uint8] | None = field(default=None, compare=False)
+    image: Pixels | Callable[[], Pixels] | None = field(default=None, compare=False)
     name: str = ""
     shared: ClassVar[frozenset[str]] = frozenset({"size", "image", "name"})
 
@@ -103,7 +103,7 @@ class Segments(InstanceData):
         cls,
         annotations: Sequence[Annotation],
         size: Size,
-        image: NDArray[np.uint8] | None = None,
+        image: Pixels | Callable[[], Pixels] | None = None,
         name: str = "",
     ) -> Self:
         """Return the masks of SA-1B records, as `to_sa1b` and `read_labels` give them.
@@ -113,7 +113,7 @@ class Segments(InstanceData):
         Args:
             annotations: Records with `segmentation` as COCO run-length encoding.
             size: (H, W) of the image, px.
-            image: uint8 (H, W, 3) RGB.
+            image: uint8 (H, W, 3) RGB, or a function that reads it.
             name: The image's name.
         """
         if not annotations:
@@ -158,10 +158,14 @@ class Segments(InstanceData):
 
     def _repr_html_(self) -> str | None:
         """What a notebook shows: the image with its masks, at most 640 px large."""
-        if self.image is None or not self.image.size:
+        image = self._pixels()
+        if image is None or not image.size:
             return None
-        drawn = overlay(scaled_down(self.image, _SHOWN), self.to_sa1b())
+        drawn = overlay(scaled_down(image, _SHOWN), self.to_sa1b())
         return conversions.html_picture(drawn, repr(self))
+
+    def _pixels(self) -> Pixels | None:
+        return self.image() if callable(self.image) else self.image
 
     @property
     def areas(self) -> Tensor:
@@ -222,7 +226,7 @@ class Segments(InstanceData):
             raise ValueError(f"a 16-bit label map holds at most 65535 masks, not {len(self)}")
         return label_map(self.rles, self.size, full).astype(np.uint16)
 
-    def plot(self, image: NDArray[np.uint8] | None = None, fill: float = 0.35) -> Image:
+    def plot(self, image: Pixels | None = None, fill: float = 0.35) -> Image:
         """Return the image with its masks drawn over it, smaller masks on top.
 
         Args:
@@ -230,11 +234,11 @@ class Segments(InstanceData):
             fill: Opacity inside the contours, 0 to 1.
 
         Raises:
-            EverythingError: There is no image.
+            EverythingError: There is no image, or it cannot be read.
         """
         from PIL import Image as Picture
 
-        pixels = self.image if image is None else image
+        pixels = self._pixels() if image is None else image
         if pixels is None:
             raise EverythingError("these segments have no image: give one, plot(image)")
         return Picture.fromarray(overlay(pixels, self.to_sa1b(), fill))
