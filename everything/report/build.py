@@ -2,7 +2,7 @@
 
 OUT/index.html      the page: styles, script and one line per image
 OUT/report.json     its tables as JSON
-OUT/thumbs/N.jpg    image N with its masks, small
+OUT/thumbs/N.jpg    image N with its whole objects, small; N.all.jpg: with all masks
 OUT/photos/N.jpg    image N, at most PREVIEW px
 OUT/data/N.js       the masks of image N as COCO run-length codes; a script, since pages opened from
                     disk may not fetch files
@@ -37,7 +37,7 @@ from everything.io.results.original_image import original_image
 from everything.io.results.reader import Result, Results
 from everything.io.storage.locations import Location, Url, located
 from everything.masks.drawing import PALETTE, overlay, palette
-from everything.report.mask_data import script_rows
+from everything.report.mask_data import levels_in, script_rows
 
 PREVIEW, THUMB = 1280, 360  # longest side, px
 _MARKER = '<meta name="generator" content="everything report">'
@@ -158,9 +158,14 @@ def _one(results: list[Results], number: int, key: str, home: Path) -> _Entry:
     name = f"{number:06d}"
     if not missing:
         Image.fromarray(small).save(home / "photos" / f"{name}.jpg", quality=85)
-    thumb = overlay(_shrunk(small, THUMB), first.annotations)
-    Image.fromarray(thumb).save(home / "thumbs" / f"{name}.jpg", quality=80)
-    rows = script_rows(found)
+    levels = [[] if result is None else levels_in(result) for result in found]
+    thumb = _shrunk(small, THUMB)
+    of_first = zip(first.annotations, levels[found.index(first)], strict=True)
+    whole = [mask for mask, level in of_first if level == "whole"]
+    for ending, masks in (("", whole), (".all", first.annotations)):
+        drawn = Image.fromarray(overlay(thumb, masks))
+        drawn.save(home / "thumbs" / f"{name}{ending}.jpg", quality=80)
+    rows = script_rows(found, levels)
     script = f"everythingPhoto({number},{json.dumps(rows, separators=(',', ':'))})\n"
     (home / "data" / f"{name}.js").write_text(script, encoding="ascii")
     about = {
@@ -236,7 +241,7 @@ def _page(about: dict[str, Any], entries: list[_Entry], total: int) -> str:
     template = _environment().get_template("report.html")
     return template.render(
         **about,
-        title=" and ".join(folder["label"] for folder in about["folders"]),
+        title="Masks in " + " and ".join(folder["label"] for folder in about["folders"]),
         summary=f"{len(entries):,} image{'' if len(entries) == 1 else 's'}, {masks:,} masks",
         limit_note=note,
         index=_index(about["folders"], entries),

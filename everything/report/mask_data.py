@@ -5,7 +5,9 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
+from everything.config import Level
 from everything.core import rle
+from everything.core.mask_hierarchy import levels_of
 from everything.core.matching import one_to_one
 from everything.core.sa1b import Annotation
 from everything.io.results.reader import Result
@@ -14,7 +16,16 @@ from everything.masks.drawing import PALETTE, colour_of
 SAME = 0.5  # lowest IoU at which masks of two folders are matched
 
 
-def script_rows(found: list[Result | None]) -> list[list[Any] | None]:
+def levels_in(result: Result) -> list[Level | None]:
+    """Return the level of each mask of a result (everything/core/mask_hierarchy.py)."""
+    masks = result.annotations
+    scores = [float(mask.get("predicted_iou", 1)) for mask in masks]
+    return levels_of([mask["segmentation"] for mask in masks], scores)
+
+
+def script_rows(
+    found: list[Result | None], levels: list[list[Level | None]]
+) -> list[list[Any] | None]:
     """Return the masks of an image in each results folder.
 
     A mask that matches one of the first folder has its colour, its row there and their IoU; the
@@ -22,6 +33,7 @@ def script_rows(found: list[Result | None]) -> list[list[Any] | None]:
 
     Args:
         found: Result of the image in each folder, None where there is none.
+        levels: What `levels_in` returns for each, anything where there is no result.
 
     Returns:
         A list of masks for each folder, None where there is none.
@@ -29,7 +41,7 @@ def script_rows(found: list[Result | None]) -> list[list[Any] | None]:
     first = next(result for result in found if result is not None)
     taken = max((colour_of(mask, row) for row, mask in enumerate(first.annotations)), default=-1)
     rows: list[list[Any] | None] = []
-    for result in found:
+    for result, of_masks in zip(found, levels, strict=True):
         if result is None:
             rows.append(None)
             continue
@@ -42,7 +54,7 @@ def script_rows(found: list[Result | None]) -> list[list[Any] | None]:
                 colour = colour_of(mask, row)
             else:
                 colour = next(fresh) if twin < 0 else colour_of(first.annotations[twin], twin)
-            mine.append(_row(row, mask, colour % PALETTE, twin, iou))
+            mine.append([*_row(row, mask, colour % PALETTE, twin, iou), of_masks[row]])
         rows.append(mine)
     return rows
 

@@ -63,10 +63,12 @@ def page(browser) -> Iterator:
     assert bad == []
 
 
-def opened(page, file: Path, name: str = "b.png"):
+def opened(page, file: Path, name: str = "b.png", level: str = "all"):
     page.goto(file.as_uri())
     page.locator("#grid a").filter(has=page.get_by_text(name, exact=True)).click()
     see(page, "#shown", re.compile("shown"))
+    page.locator(f"input[name=level][value={level}]").check()
+    page.wait_for_timeout(60)
 
 
 def see(page, selector: str, text: str | re.Pattern[str]):
@@ -122,6 +124,81 @@ def test_masks_of_a_shrunken_photo_are_where_they_were(page, tmp_path: Path):
         ((np.arange(n) + 0.5) * of / n).astype(int) for n, of in ((448, 700), (1280, 2000))
     )
     assert (np.array(seen).reshape(448, 1280).astype(bool) == mask[np.ix_(rows, columns)]).all()
+
+
+def test_it_opens_on_whole_objects(page, report: Path):
+    page.goto((report / "one" / "report" / "index.html").as_uri())
+    assert page.title() == "Masks in one – everything"
+    page.locator("#grid a").filter(has=page.get_by_text("b.png", exact=True)).last.click()
+    see(page, "#shown", "2 of 3 masks shown")
+    assert (drawn(page) == (LARGE | AWAY)).all()
+    point(page, 40, 45)
+    playwright.expect(page.locator("#mask")).to_contain_text("whole object")
+    for key, masks in (("2", SMALL), ("3", SMALL & AWAY), ("4", LARGE | SMALL | AWAY)):
+        page.keyboard.press(key)
+        page.wait_for_timeout(60)
+        assert (drawn(page) == masks).all()
+
+
+def test_thumbnails_show_whole_objects_or_all_masks(page, report: Path):
+    page.goto((report / "one" / "report" / "index.html").as_uri())
+    image = page.locator("#grid img").last
+    assert image.get_attribute("src") == "thumbs/000002.jpg"
+    page.locator("#thumbs").select_option("all masks")
+    assert image.get_attribute("src") == "thumbs/000002.all.jpg"
+    playwright.expect(image).to_have_js_property("complete", True)
+    assert image.evaluate("i => i.naturalWidth") == SIZE[1]
+    thumbs = report / "one" / "report" / "thumbs"
+    whole, every = (
+        np.asarray(Image.open(thumbs / f"000002{ending}.jpg")).astype(int)
+        for ending in ("", ".all")
+    )
+    differ = np.abs(whole - every).max(2) > 60
+    assert differ[SMALL].any()
+    assert not differ[~LARGE].any()
+
+
+def test_the_list_is_sorted_by_any_column(page, report: Path):
+    opened(page, report / "one" / "report" / "index.html")
+    names = page.locator("#list tbody button")
+    assert names.all_inner_texts() == ["0", "1", "2"]
+    page.get_by_role("button", name="Area, px").click()
+    assert names.all_inner_texts() == ["0", "2", "1"]
+    page.get_by_role("button", name="Area, px").click()
+    assert names.all_inner_texts() == ["1", "2", "0"]
+    head = page.locator("#list th[data-column=area]")
+    assert head.get_attribute("aria-sort") == "ascending"
+
+
+def test_filters_and_the_selected_mask_are_in_the_address(page, report: Path):
+    address = (report / "one" / "report" / "index.html").as_uri()
+    opened(page, report / "one" / "report" / "index.html")
+    move(page, "iou", 80)
+    point(page, 40, 45, click=True)
+    assert page.url == f"{address}#2?level=all&iou=80&mask=1&pane=0"
+    page.goto("about:blank")
+    page.goto(f"{address}#2?level=all&iou=80&mask=1&pane=0")
+    see(page, "#shown", "2 of 3 masks shown")
+    playwright.expect(page.locator("#mask")).to_contain_text("1 (selected)")
+    page.keyboard.press("Escape")
+    assert page.url == f"{address}#2?level=all&iou=80"
+    page.keyboard.press("ArrowLeft")
+    see(page, "#viewer-name", "a/b.png")
+    assert page.url == f"{address}#1?level=all&iou=80", "filters stay from image to image"
+    see(page, "#shown", "1 of 1 masks shown")
+    page.keyboard.press("Escape")
+    playwright.expect(page.locator("#viewer")).to_be_hidden()
+
+
+def test_a_telephone_shows_image_and_list_without_scrolling_sideways(browser, report: Path):
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    opened(page, report / "one" / "report" / "index.html")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for selector in (".stage", "#close", "#next", "#list", "#mask"):
+        box = page.locator(selector).first.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 390
+    page.close()
 
 
 def test_hover_shows_one_mask_and_its_scores(page, report: Path):

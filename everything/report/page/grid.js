@@ -62,7 +62,7 @@ function tile(i, height) {
   const counts = photo.found.map((f) => (f ? number(f.masks) : "–")).join(" / ");
   const thumb = make("img", {
     className: "thumb", loading: "lazy", decoding: "async",
-    src: `thumbs/${padded(i)}.jpg`, alt: `${photo.name} with its masks`,
+    src: `thumbs/${padded(i)}${$("thumbs").value}.jpg`, alt: `${photo.name} with its masks`,
   });
   const name = make("span", { className: "name", title: photo.name }, path(photo.name));
   const count = make("span", { className: "count", textContent: `${counts} masks` });
@@ -95,6 +95,7 @@ const observer = new IntersectionObserver((entries) => {
 }, { rootMargin: "1500px" });
 observer.observe($("more"));
 $("find").addEventListener("input", list);
+$("thumbs").addEventListener("change", list);
 $("order").addEventListener("change", list);
 
 $("grid").addEventListener("keydown", (event) => {

@@ -1,5 +1,29 @@
 // Scores of masks: of the one under the pointer, and the list of all that are shown.
 
+const levelNames = { whole: "whole object", part: "part", subpart: "subpart" };
+
+// The order of the list: a column of it, largest first until its header is clicked again.
+const sorted = {
+  column: "iou", down: true,
+  by: (a, b) => (sorted.down ? 1 : -1) * (b[sorted.column] - a[sorted.column]) || a.row - b.row,
+};
+function markSorted() {
+  for (const head of $("list").tHead.rows[0].cells) {
+    const on = head.dataset.column === sorted.column;
+    head.ariaSort = on ? (sorted.down ? "descending" : "ascending") : "none";
+  }
+}
+for (const head of $("list").tHead.rows[0].cells) {
+  head.querySelector("button").addEventListener("click", () => {
+    sorted.down = sorted.column !== head.dataset.column || !sorted.down;
+    sorted.column = head.dataset.column;
+    markSorted();
+    fillList();
+    light(panes.find((p) => p.masks.includes(pinned)) || null, pinned);
+  });
+}
+markSorted();
+
 function describe(p, mask) {
   if (!mask) {
     const hint = "Point at a mask to see its scores and area.";
@@ -8,6 +32,7 @@ function describe(p, mask) {
   }
   const facts = [
     ["Mask", `${mask.id}${pinned === mask ? " (selected)" : ""}`],
+    ["Level", levelNames[mask.level] || "several objects"],
     ["Predicted IoU", mask.iou.toFixed(3)],
     ["Stability", mask.stability.toFixed(3)],
     ["Area", `${number(mask.area)} px`],
@@ -28,7 +53,7 @@ function twinIn(mask, other) {
 }
 
 function fillList() {
-  const found = panes.map((p) => p.masks.filter(passes).sort((a, b) => b.iou - a.iou));
+  const found = panes.map((p) => p.masks.filter(passes).sort(sorted.by));
   const total = panes.reduce((sum, p) => sum + p.masks.length, 0);
   const count = found.reduce((sum, masks) => sum + masks.length, 0);
   $("shown").textContent = `${number(count)} of ${number(total)} masks shown`;
@@ -44,7 +69,7 @@ function maskRow(p, mask) {
   const swatch = make("span", { className: "swatch" });
   swatch.style.background = css(mask.colour);
   const button = make("button", { type: "button" }, swatch, `${mask.id}`);
-  button.addEventListener("focus", () => { pinned = mask; light(p, mask); });
+  button.addEventListener("focus", () => { pinned = mask; remember(); light(p, mask); });
   const cell = (text) => make("td", { className: "n", textContent: text });
   const row = make("tr", {}, make("td", {}, button), cell(mask.iou.toFixed(3)),
     cell(mask.stability.toFixed(3)), cell(number(mask.area)));
@@ -55,7 +80,7 @@ function maskRow(p, mask) {
 }
 
 function stepMask(by) {
-  const buttons = [...$("list").querySelectorAll("button")];
+  const buttons = [...$("list").tBodies[0].querySelectorAll("button")];
   const at = buttons.findIndex((button) => button.closest("tr").mask === pinned);
   const next = buttons[Math.min(buttons.length - 1, Math.max(0, at + by))];
   if (next) next.focus();

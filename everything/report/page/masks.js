@@ -77,8 +77,8 @@ function prepared(rows, photo) {
   const across = before(photo.width, photo.wide);
   const down = before(photo.height, photo.high);
   const scratch = new Uint8Array(photo.wide * photo.high);
-  const masks = rows.map(([id, colour, iou, stability, area, box, points, code, twin, shared], row) => ({
-    id, colour, iou, stability, area, box, points, row, twin, shared,
+  const masks = rows.map(([id, colour, iou, stability, area, box, points, code, twin, shared, level], row) => ({
+    id, colour, iou, stability, area, box, points, row, twin, shared, level,
     strips: strips(code, photo, across, down),
   }));
   for (const mask of masks) mask.edge = contour(mask, photo, scratch);

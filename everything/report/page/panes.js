@@ -1,12 +1,12 @@
 // One pane per results folder: the image, its masks, and the highlighted mask on top.
 
 const settings = {
-  iou: 0, stability: 0, smallest: 0, largest: Infinity, opacity: 0.35, alone: false,
+  level: "whole", iou: 0, stability: 0, smallest: 0, largest: Infinity, opacity: 0.35, alone: false,
 };
 let panes = [];
 let pinned = null;
 
-const passes = (mask) => mask.iou >= settings.iou && mask.stability >= settings.stability &&
+const passes = (mask) => (settings.level === "all" || mask.level === settings.level) && mask.iou >= settings.iou && mask.stability >= settings.stability &&
   mask.area >= settings.smallest && mask.area <= settings.largest &&
   !(settings.alone && mask.twins.length);
 
@@ -90,6 +90,7 @@ function under(p, event) {
 function pin(p, masks) {
   const at = pinned ? masks.indexOf(pinned) : -1;
   pinned = masks[at + 1] || null;
+  remember();
   light(p, pinned || masks[0] || null);
   const row = pinned && [...$("list").querySelectorAll("tr")].find((tr) => tr.mask === pinned);
   if (row) row.scrollIntoView({ block: "nearest" });

@@ -1,8 +1,10 @@
-// The sliders that filter masks, applied at once.
+// The level and the sliders that filter masks, applied at once, and kept in the address.
 
 // Areas are on a logarithmic scale, from 1 px to the largest mask.
 const area = (value) => Math.round(Math.exp(value / 100 * Math.log(index.largest_area)));
+const levels = [...document.querySelectorAll("input[name=level]")];
 function read() {
+  settings.level = levels.find((one) => one.checked).value;
   settings.iou = $("iou").value / 100;
   settings.stability = $("stability").value / 100;
   settings.smallest = $("smallest").value === "0" ? 0 : area($("smallest").value);
@@ -20,7 +22,30 @@ function changed() {
   read();
   if (due) return;
   due = true;
-  requestAnimationFrame(() => { due = false; pinned = null; draw(); });
+  requestAnimationFrame(() => { due = false; pinned = null; remember(); draw(); });
+}
+function setLevel(level) {
+  levels.find((one) => one.value === level).checked = true;
+  changed();
+}
+for (const one of levels) {
+  one.addEventListener("input", changed);
+  // After a click the arrows mean images and masks again; for who came by keyboard, the levels.
+  one.addEventListener("click", (event) => { if (event.detail) $("viewer").focus(); });
+}
+
+// What differs from the page as it opens, by the names of the controls; and back again.
+const FILTERS = { iou: "0", stability: "0", smallest: "0", largest: "100" };
+function chosen() {
+  const found = settings.level === "whole" ? {} : { level: settings.level };
+  for (const [id, usual] of Object.entries(FILTERS)) if ($(id).value !== usual) found[id] = $(id).value;
+  return found;
+}
+function choose(wanted) {
+  const level = levels.find((one) => one.value === (wanted.get("level") || "whole"));
+  if (level) level.checked = true;
+  for (const [id, usual] of Object.entries(FILTERS)) $(id).value = wanted.get(id) ?? usual;
+  read();
 }
 for (const id of ["iou", "stability", "smallest", "largest", "opacity", "visible", "contours", "alone"]) {
   $(id).addEventListener("input", changed);

@@ -40,16 +40,37 @@ function show(i, found) {
   zoom({ scale: 1, x: 0, y: 0 });
   spread();
   draw();
+  const wanted = address();
+  const p = panes[Number(wanted.get("pane"))];
+  const mask = p && wanted.has("mask") && p.masks.find((one) => one.id === Number(wanted.get("mask")));
+  if (mask && passes(mask)) { pinned = mask; light(p, mask); }
 }
 
 function step(by) {
   const place = listed.indexOf(current) + by;
-  if (place >= 0 && place < listed.length) location.replace(`#${listed[place]}`);
+  if (place < 0 || place >= listed.length) return;
+  const wanted = address();
+  wanted.delete("mask");
+  wanted.delete("pane");
+  location.replace(`#${listed[place]}${wanted.size ? `?${wanted}` : ""}`);
 }
 
-// The open image is in the address, so that Back works and images can be linked to.
+// The open image, the filters and the selected mask are in the address, so that Back works and
+// what is seen can be linked to: #12?level=part&iou=50&mask=3&pane=0.
+const address = () => new URLSearchParams(location.hash.split("?")[1] || "");
+function remember() {
+  if (current < 0) return;
+  const wanted = new URLSearchParams(chosen());
+  panes.forEach((p, f) => {
+    if (p.masks.includes(pinned)) { wanted.set("mask", pinned.id); wanted.set("pane", f); }
+  });
+  history.replaceState(null, "", `#${current}${wanted.size ? `?${wanted}` : ""}`);
+}
+
 function route() {
-  const i = /^#\d+$/.test(location.hash) ? Number(location.hash.slice(1)) : -1;
+  const found = /^#(\d+)(\?|$)/.exec(location.hash);
+  const i = found ? Number(found[1]) : -1;
+  if (found) choose(address());
   if (photos[i]) open(i);
   else if ($("viewer").open) $("viewer").close();
 }
@@ -58,11 +79,12 @@ window.addEventListener("hashchange", route);
 function leave() {
   const link = $("grid").querySelector(`a[href="#${current}"]`);
   $("viewer").close(); // first, since it gives the focus back to where it was before
+  current = -1;
   location.hash = "";
   if (link) { link.scrollIntoView({ block: "nearest" }); link.focus(); }
 }
 function back() {
-  if (pinned) { pinned = null; light(null, null); } else leave();
+  if (pinned) { pinned = null; remember(); light(null, null); } else leave();
 }
 $("viewer").addEventListener("cancel", (event) => { event.preventDefault(); back(); });
 $("close").addEventListener("click", leave);
@@ -70,11 +92,14 @@ $("previous").addEventListener("click", () => step(-1));
 $("next").addEventListener("click", () => step(1));
 $("viewer").addEventListener("keydown", (event) => {
   if (event.key === "Escape") { event.preventDefault(); back(); return; }
-  if (event.target.type === "range" || event.altKey || event.ctrlKey || event.metaKey) return;
+  if (["range", "radio"].includes(event.target.type) && event.key.startsWith("Arrow")) return;
+  if (event.altKey || event.ctrlKey || event.metaKey) return;
   const act = {
     ArrowLeft: () => step(-1), ArrowRight: () => step(1),
     ArrowUp: () => stepMask(-1), ArrowDown: () => stepMask(1),
     m: () => $("visible").click(),
+    1: () => setLevel("whole"), 2: () => setLevel("part"), 3: () => setLevel("subpart"),
+    4: () => setLevel("all"),
     "+": () => zoomMiddle(1.5), "=": () => zoomMiddle(1.5), "-": () => zoomMiddle(1 / 1.5),
     0: () => $("fit").click(),
   }[event.key];
