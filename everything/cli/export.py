@@ -128,6 +128,8 @@ def import_(
         typer.echo(json.dumps(done.to_json(), indent=2))
     else:
         Console().print(done.table(), highlight=False)
+        for line in done.tally.lines():
+            console.print(line, highlight=False, markup=False)
         for reason in done.failures:
             console.print(reason, style="red", highlight=False, markup=False)
     raise typer.Exit(3 if done.failed else 0)

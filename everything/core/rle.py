@@ -1,4 +1,4 @@
-"""COCO run-length codes: the only door to pycocotools."""
+"""COCO run-length codes; the only module that imports pycocotools."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from everything.core.geometry import Size
 from everything.errors import reason_of
 
+_NO_MASK = "not a mask in one of COCO's forms"
 _TEXT = 2**20  # characters that are checked together, at some 60 bytes each
 
 
@@ -111,11 +112,47 @@ def check(codes: Sequence[Rle]) -> None:
             start, text = end, 0
 
 
-def _lengths(codes: Sequence[Rle]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Lengths of the runs of all codes, int64 (R,), and which code each is of, int64 (R,).
+def with_last_run(code: Rle) -> Rle:
+    """Append the last run of zeros to a code that ends with ones before its image does.
 
-    COCO's text holds five bits of a number in each character, least first; from the fourth on,
-    numbers are differences to the last but one.
+    Some programs leave that run out. A valid code is returned as it is.
+
+    Raises:
+        ValueError: The text is no code, or lacks something else.
+    """
+    try:
+        check([code])
+        return code
+    except ValueError:
+        lengths, _ = _numbers([code])
+        height, width = code["size"]
+        missing = height * width - int(lengths.sum())
+        if missing <= 0 or len(lengths) % 2:
+            raise
+    counts = [*lengths.tolist(), missing]
+    filled = _text(coco.frPyObjects({"size": [height, width], "counts": counts}, height, width))
+    check([filled])  # finds negative lengths
+    return filled
+
+
+def _lengths(codes: Sequence[Rle]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Lengths of the runs of all codes, int64 (R,), and which code each is of, int64 (R,)."""
+    lengths, of = _numbers(codes)
+    first = np.flatnonzero(np.diff(of, prepend=-1))
+    sizes = np.array([height * width for height, width in (code["size"] for code in codes)])
+    wrong = np.add.reduceat(lengths, first) != sizes
+    wrong |= np.minimum.reduceat(lengths, first) < 0
+    if wrong.any():
+        height, width = codes[int(wrong.argmax())]["size"]
+        raise ValueError(f"run lengths that do not fill {width} x {height} px")
+    return lengths, of
+
+
+def _numbers(codes: Sequence[Rle]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The numbers in the texts of all codes, and which code each is of, as `_lengths`, unchecked.
+
+    COCO's text holds five bits of a number in each character, least significant first; from the
+    fourth number on, numbers are differences to the last but one.
     """
     texts = [np.frombuffer(code["counts"].encode("ascii"), np.uint8) for code in codes]
     ends = np.cumsum([len(text) for text in texts])
@@ -134,12 +171,6 @@ def _lengths(codes: Sequence[Rle]) -> tuple[NDArray[np.int64], NDArray[np.int64]
     of = np.searchsorted(ends, starts, "right")
     first = np.flatnonzero(np.diff(of, prepend=-1))
     _add_up(lengths, np.arange(len(lengths)) - first[of], of)
-    sizes = np.array([height * width for height, width in (code["size"] for code in codes)])
-    wrong = np.add.reduceat(lengths, first) != sizes
-    wrong |= np.minimum.reduceat(lengths, first) < 0
-    if wrong.any():
-        height, width = codes[int(wrong.argmax())]["size"]
-        raise ValueError(f"run lengths that do not fill {width} x {height} px")
     return lengths, of
 
 
@@ -237,35 +268,60 @@ def compressed(segmentation: Any, size: Size) -> Rle:
     """Return any of COCO's forms of a mask as compressed run lengths of an image of (H, W) px.
 
     Args:
-        segmentation: polygons (lists of x, y in px, one after the other), a mapping with run
+        segmentation: Polygons (lists of x, y in px, one after the other), a mapping with run
             lengths as a list or as compressed text in `counts`, or that text alone.
         size: (H, W) of the image in px.
 
     Raises:
-        ValueError: if it is none of these, or of an image of another size.
+        ValueError: It is none of these, or of an image of another size.
     """
-    try:
-        code = _compressed(segmentation, size)
-    except Exception as error:  # pycocotools raises nothing more special
-        raise ValueError(f"not a mask in one of COCO's forms ({reason_of(error)})") from error
+    if isinstance(segmentation, list):
+        code = from_polygons(segmentation, size)
+    elif isinstance(segmentation, str):
+        code = from_run_lengths(segmentation, size)
+    else:
+        try:
+            counts, own_size = segmentation["counts"], list(segmentation.get("size", size))
+        except (TypeError, LookupError, AttributeError) as error:
+            raise ValueError(f"{_NO_MASK} ({reason_of(error)})") from error
+        if own_size != list(size):
+            raise ValueError(f"run lengths of size {own_size} in an image of {list(size)}")
+        code = from_run_lengths(counts, size)
     check([code])
     return code
 
 
-def _compressed(segmentation: Any, size: Size) -> Rle:
-    if isinstance(segmentation, str):
-        return {"size": list(size), "counts": segmentation}
-    if isinstance(segmentation, list):
-        corners = np.array([value for polygon in segmentation for value in polygon], np.float64)
+def from_polygons(polygons: Sequence[Sequence[float]], size: Size) -> Rle:
+    """Return the mask that polygons cover together, by COCO's rasteriser.
+
+    Args:
+        polygons: Each as x, y, x, y, … in px.
+        size: (H, W) of the image in px.
+
+    Raises:
+        ValueError: One is no polygon, or leads far out of the image.
+    """
+    try:
+        corners = np.array([value for polygon in polygons for value in polygon], np.float64)
         # The time and memory of pycocotools' polygons grow with their length.
         if not (np.abs(corners) <= 4 * max(size)).all():
             raise ValueError("a polygon leads far out of the image")
-        return _text(coco.merge(coco.frPyObjects(segmentation, *size)))
-    counts, own_size = segmentation["counts"], list(segmentation.get("size", size))
-    if own_size != list(size):
-        raise ValueError(f"run lengths of size {own_size} in an image of {list(size)}")
-    if isinstance(counts, list):
-        return _text(coco.frPyObjects({"size": list(size), "counts": counts}, *size))
+        return _text(coco.merge(coco.frPyObjects(polygons, *size)))
+    except Exception as error:  # pycocotools raises nothing more special
+        raise ValueError(f"{_NO_MASK} ({reason_of(error)})") from error
+
+
+def from_run_lengths(counts: list[int] | str, size: Size) -> Rle:
+    """Return run lengths, as a list or compressed, as a code that is not checked yet.
+
+    Raises:
+        ValueError: They are neither.
+    """
     if isinstance(counts, str):
         return {"size": list(size), "counts": counts}
-    raise TypeError("counts must be a list or text")
+    try:
+        if not isinstance(counts, list):
+            raise TypeError("counts must be a list or text")
+        return _text(coco.frPyObjects({"size": list(size), "counts": counts}, *size))
+    except Exception as error:  # pycocotools raises nothing more special
+        raise ValueError(f"{_NO_MASK} ({reason_of(error)})") from error

@@ -11,7 +11,7 @@ from everything.core.geometry import Size
 
 Annotation = dict[str, Any]
 _MOST_PIXELS = 2**32 - 1  # COCO's run lengths are 32 bits
-_LARGEST = 2**53  # up to here, all JSON readers agree about integers
+LARGEST = 2**53  # up to here, all JSON readers agree about integers
 _LENGTHS = {"bbox": 4, "crop_box": 4}
 _NUMBERS = ("area", "predicted_iou", "stability_score")
 
@@ -24,10 +24,10 @@ def size_of(image: Any) -> Size:
         TypeError: The record is not a mapping.
         ValueError: They are not a possible size.
     """
-    height, width = (int(_number(image[side], side)) for side in ("height", "width"))
-    if height < 1 or width < 1 or height * width > _MOST_PIXELS:
+    height, width = (_number(image[side], side) for side in ("height", "width"))
+    if height % 1 or width % 1 or height < 1 or width < 1 or height * width > _MOST_PIXELS:
         raise ValueError(f"an image of {width} x {height} px")
-    return height, width
+    return int(height), int(width)
 
 
 def check_annotations(annotations: Any, size: Size) -> None:
@@ -102,7 +102,7 @@ def _numbers(value: Any, name: str, length: int) -> list[Any]:
 
 def _number(value: Any, name: str) -> float:
     # `not ... <=` so that NaN is refused, too.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
         raise ValueError(f"{name} must be a number")
     return value
 

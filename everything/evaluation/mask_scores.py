@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from rich.table import Table
 
 from everything.core import rle
 from everything.core.file_names import printable
-from everything.core.rle import compressed
 from everything.core.sa1b import Annotation
 from everything.errors import InputError
 from everything.evaluation.average_recall import MAX_MASKS, SIZES, AverageRecall
@@ -32,6 +31,7 @@ from everything.io.datasets.ground_truth import (
     first_names,
     read_ground_truth,
 )
+from everything.io.datasets.reading_tally import ReadingTally
 from everything.io.results.reader import Result, Results
 from everything.io.storage.locations import Location
 
@@ -43,14 +43,24 @@ _Tree = dict[str, Any]
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of a label folder.
+    """Scores of a results folder.
 
-    ar: average recall at 1, 10, 100 and 1000 masks per photo, and of small, medium and large
-    segments at 1000; NaN where there are none. shared: at 1 to 1000 masks, if a mask may be matched
-    with any number of segments. covering: mean over segments of the best mask's IoU;
-    covering_by_area: weighted by the segments' areas. boundary: None where truth does not mark
-    whole photos. photos, segments, masks: how many were compared. unused: labelled photos that the
-    truth does not have.
+    Attributes:
+        ar: Average recall at 1, 10, 100 and 1000 masks per image, and of small, medium and large
+            segments at 1000; NaN where there are none.
+        shared: Recall at 1 to 1000 masks, if a mask may be matched with any number of segments.
+        covering: Mean over segments of the best mask's IoU.
+        covering_by_area: The same, weighted by the segments' areas.
+        boundary: None where the ground truth does not cover whole images.
+        photos: Number of images that were compared.
+        segments: Number of ground-truth segments in them.
+        masks: Number of masks in them.
+        unused: Labelled images that the ground truth does not have.
+        other_size: Images that were left out, since they were labelled in another size than the
+            ground truth has, as after a rotation.
+        left_out: Number of annotations of the ground truth that could not be used, by reason.
+        mended: Number of annotations that were used after a correction, by what was corrected.
+        bad_images: Number of images of the ground truth that could not be used.
     """
 
     ar: dict[str, float]
@@ -62,6 +72,10 @@ class Scores:
     segments: int
     masks: int
     unused: tuple[str, ...] = ()
+    other_size: tuple[str, ...] = ()
+    left_out: dict[str, int] = field(default_factory=dict)
+    mended: dict[str, int] = field(default_factory=dict)
+    bad_images: int = 0
 
     def to_json(self) -> _Tree:
         """Return the scores as JSON has them; what cannot be measured is null."""
@@ -93,6 +107,15 @@ class Scores:
         table.add_row("masks", f"{self.masks:,}")
         if self.unused:
             table.add_row("photos without truth, not used", f"{len(self.unused):,}")
+        if self.other_size:
+            table.add_row(f"of another size, left out ({first_names([*self.other_size])})",
+                          f"{len(self.other_size):,}")  # fmt: skip
+        for reason, count in self.left_out.items():
+            table.add_row(f"ground truth left out: {reason}", f"{count:,}")
+        for what, count in self.mended.items():
+            table.add_row(f"ground truth mended: {what}", f"{count:,}")
+        if self.bad_images:
+            table.add_row("images of the ground truth left out", f"{self.bad_images:,}")
         return table
 
 
@@ -105,52 +128,82 @@ def evaluate(
     boundaries: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Scores:
-    """Return the scores of a label folder.
+    """Return the scores of a results folder.
 
-    labels: what `everything label` wrote, or SA-1B's JSONs. truth: a COCO file, such a folder of
-    annotation files, or what everything/io/datasets/label_maps.py reads (a data pack, of which
-    `split` is a part, or label maps). Photos are matched by relative path, with or without suffix,
-    else by stem. min_area: px below which a segment of a label map does not count. boundaries:
-    also the boundary F, where the truth marks whole photos; it takes seconds per photo. progress:
-    called with the number of photos done, and of those labelled. A truth in one file is in memory
-    as a whole; of labels one photo is, and the run lengths of some hundred.
-    Raises InputError if photos of the truth are not labelled, or of another size.
+    Images are matched by relative path, with or without suffix, else by stem. Memory holds ground
+    truth of one image at a time, its results, and the run lengths of some hundred.
+
+    Args:
+        labels: What `everything label` wrote, or SA-1B's JSON files.
+        truth: A COCO file, a folder of annotation files like `labels`, or what
+            everything/io/datasets/label_maps.py reads (a data pack or label maps).
+        split: The part of a data pack.
+        min_area: Segments of a label map below this, px, do not count.
+        boundaries: Also compute the boundary F, where the ground truth covers whole images; it
+            takes seconds per image.
+        progress: Called with the number of images done, and of those labelled.
+
+    Returns:
+        The scores, and what was left out.
+
+    Raises:
+        InputError: Images of the ground truth are not labelled, or none can be compared.
     """
-    marked = read_ground_truth(truth, split, min_area, contours=boundaries)
-    return score(labels, marked, boundaries=boundaries, progress=progress)
+    tally = ReadingTally()
+    known = read_ground_truth(truth, split, min_area, contours=boundaries, tally=tally)
+    scores = score(labels, known, boundaries=boundaries, progress=progress)
+    return replace(
+        scores,
+        left_out=dict(tally.left_out),
+        mended=dict(tally.mended),
+        bad_images=tally.bad_images,
+    )
 
 
 def score(
     labels: Location,
-    marked: Iterable[GroundTruth],
+    known: Iterable[GroundTruth],
     *,
     boundaries: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Scores:
-    """Return the scores of a label folder against photos that are marked; see `evaluate`."""
+    """Return the scores of a results folder against ground truth; see `evaluate`."""
     results = Results(labels)
     names = NameMatcher(results.files)
     tally = _Tally(_levels(results) if boundaries else [])
-    missing = []
-    for photo in marked:
-        key = names.find(photo.name)
+    missing: list[str] = []
+    other_size: list[str] = []
+    for truth in known:
+        key = names.find(truth.name)
         if key is None:
-            missing.append(photo.name)
+            missing.append(truth.name)
         elif not missing:
-            tally.add(photo, _scored(results, key))
             names.used.add(key)
+            result = _scored(results, key)
+            if result.size == truth.size:
+                tally.add(truth, result)
+            else:
+                other_size.append(_sizes(truth, result))
             progress(tally.photos, len(results))
     if missing:
         raise InputError(
             f"{printable(str(labels))}: {len(missing)} photos of the truth are not labelled "
             f"({first_names(missing)}): label them, or name the part of the truth that is meant"
         )
+    if other_size and not tally.photos:
+        raise InputError(f"{first_names(other_size)}: label the images that were annotated")
     if not tally.photos:
         raise InputError(
             f"{printable(str(labels))}: the truth has no photos: name the part that is meant"
         )
     unused = tuple(key for key in results.files if key not in names.used)
-    return tally.scores(unused)
+    return tally.scores(unused, tuple(other_size))
+
+
+def _sizes(truth: GroundTruth, result: Result) -> str:
+    (h, w), (height, width) = result.size, truth.size
+    name = printable(truth.name)
+    return f"{name}: {w} x {h} px were labelled, the truth has {width} x {height}"
 
 
 def _scored(results: Results, key: str) -> Result:
@@ -190,14 +243,8 @@ class _Tally:
         self.is_complete = bool(self.levels)
 
     def add(self, photo: GroundTruth, result: Result) -> None:
-        """Add a photo with its labels; raises InputError if their sizes differ."""
-        if photo.size != result.size:
-            (h, w), (height, width) = result.size, photo.size
-            raise InputError(
-                f"{printable(photo.name)}: {w} x {h} px were labelled, the truth has {width} x "
-                f"{height}: label the same photos"
-            )
-        codes = [compressed(row["segmentation"], photo.size) for row in photo.annotations]
+        """Add an image with its results, of the same size."""
+        codes = [row["segmentation"] for row in photo.annotations]
         truths = [_truth(*pair) for pair in zip(photo.annotations, codes, strict=True)]
         self.recall.add(photo.size, truths, [_mask(a) for a in result.annotations])
         self.photos += 1
@@ -221,7 +268,7 @@ class _Tally:
         self.best.append(overlap[:, [min(n, len(found)) for n in MAX_MASKS]])
         self.areas.append(rle.areas(wanted).double().numpy())
 
-    def scores(self, unused: tuple[str, ...]) -> Scores:
+    def scores(self, unused: tuple[str, ...], other_size: tuple[str, ...]) -> Scores:
         """Return the scores of all that was added."""
         best_of, areas = np.concatenate(self.best), np.concatenate(self.areas)
         best = best_of[:, -1]
@@ -237,6 +284,7 @@ class _Tally:
             segments=len(best),
             masks=self.masks,
             unused=unused,
+            other_size=other_size,
         )
 
 

@@ -1,21 +1,24 @@
 """Import annotations of other tools, SA-1B tars (streamed) and COCO files, into a results folder.
 
 An annotation without a score gets 1.0, and one without points an empty list. A crowd keeps
-`iscrowd`, and a class its name as `category`.
+`iscrowd`, and a class its name as `category`. What cannot be used is counted by reason.
 """
 
 from __future__ import annotations
 
-import json
+import lzma
+import re
 import socket
+import sqlite3
 import tarfile
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.table import Table
 
@@ -23,58 +26,79 @@ from everything.config import Recipe
 from everything.core import rle
 from everything.core.file_names import image_id, is_inside, printable
 from everything.core.geometry import Size
-from everything.core.rle import compressed
-from everything.core.sa1b import Annotation, size_of
+from everything.core.sa1b import Annotation, check_annotations
 from everything.errors import EverythingError, InputError, StoreError, reason_of
-from everything.io.datasets.coco import image_folder, read_coco
+from everything.io.datasets.annotations import AnnotatedImage
+from everything.io.datasets.coco import CocoReader
+from everything.io.datasets.image_names import ImageFinder
+from everything.io.datasets.reading_tally import ReadingTally
+from everything.io.datasets.sa1b_tar import Sa1bTar
+from everything.io.results.categories import add_categories
 from everything.io.results.manifest import Manifest, Row
 from everything.io.results.writer import Store
-from everything.io.storage.local import Folder
 from everything.io.storage.locations import Location
 from everything.jobs.status import JobState, write_state
 
-_MOST = 512 * 2**20  # bytes of one annotation file; SA-1B's largest has some 2 MiB
-_SUFFIX = ".json"
-_Tree = dict[str, Any]
+_TARS = re.compile(r"\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz)$", re.IGNORECASE)
 Progress = Callable[[int, int], None]
-
-
-class ImportedImage(NamedTuple):
-    """An image with its annotations as they were read, and the folder of the image."""
-
-    name: str
-    size: Size
-    annotations: list[_Tree]
-    home: Path | None
 
 
 @dataclass
 class Imported:
-    """What was imported. skipped: imported before. failures: what could not be read, and why."""
+    """What was imported.
+
+    Attributes:
+        photos: Number of images.
+        masks: Number of masks.
+        skipped: Number of images that were there before.
+        unpacked: Number of images that were unpacked.
+        not_unpacked: Number of files in tars that are neither annotations nor images.
+        tally: What could not be read, was left out, mended or guessed.
+    """
 
     photos: int = 0
     masks: int = 0
     skipped: int = 0
     unpacked: int = 0
-    failed: int = 0
-    failures: list[str] = field(default_factory=list)
+    not_unpacked: int = 0
+    tally: ReadingTally = field(default_factory=ReadingTally)
 
-    def fail(self, reason: str) -> None:
-        """Count a failure; the first twenty reasons are kept."""
-        self.failed += 1
-        if len(self.failures) < 20:
-            self.failures.append(reason)
+    @property
+    def failed(self) -> int:
+        """Number of images and files that could not be read or written."""
+        return self.tally.bad_images
 
-    def to_json(self) -> _Tree:
+    @property
+    def failures(self) -> list[str]:
+        """What failed or was left out, and why; the first twenty."""
+        return self.tally.examples
+
+    def to_json(self) -> dict[str, Any]:
         """Return the counts and failures as JSON."""
-        return dict(vars(self))
+        return self._counts() | {
+            "failures": self.failures,
+            "left_out": dict(self.tally.left_out),
+            "mended": dict(self.tally.mended),
+        }
+
+    def _counts(self) -> dict[str, int]:
+        return {
+            "photos": self.photos,
+            "masks": self.masks,
+            "skipped": self.skipped,
+            "unpacked": self.unpacked,
+            "failed": self.failed,
+            "not_unpacked": self.not_unpacked,
+            "masks_left_out": self.tally.left_out.total(),
+            "photos_not_found": self.tally.images_not_found,
+        }
 
     def table(self) -> Table:
         """Return the counts as a table for the terminal."""
         table = Table(box=None, pad_edge=False)
-        counts = {name: f"{value:,}" for name, value in vars(self).items() if name != "failures"}
+        counts = {name: f"{value:,}" for name, value in self._counts().items()}
         for name in counts:
-            table.add_column(name, justify="right")
+            table.add_column(name.replace("_", " ").replace("photos", "images"), justify="right")
         table.add_row(*counts.values())
         return table
 
@@ -105,7 +129,7 @@ def import_labels(
         StoreError: if results cannot be written, as in `label`.
     """
     files = list(_files(sources))
-    tars = [file for file in files if tarfile.is_tarfile(file)]
+    tars = [file for file in files if _TARS.search(file.name) or tarfile.is_tarfile(file)]
     if tars and len(tars) < len(files):
         raise InputError(
             "tars and COCO files cannot share a results folder: import them separately"
@@ -116,24 +140,36 @@ def import_labels(
     )
     store, done, began = Store(out, recipe), Imported(), time.time()
     total, before = sum(file.stat().st_size for file in files), 0
-    with store.opened():
+    with store.opened(), closing(_Names()) as names:
         manifest = Manifest(store.folder)
         for file in files:
             report = _offset(before, total, progress)
-            found = _tar(file, photos, done, report) if tars else _coco(file, photos, done, report)
-            try:
-                for photo in found:
-                    _keep(photo, store, manifest, done)
-            except (tarfile.TarError, EOFError, OSError) as error:
-                done.fail(
-                    f"{printable(file)}: {printable(reason_of(error))}: get another copy of it"
-                )
+            read = _import_tar if tars else _import_coco
+            for image in read(file, photos, done, report, store):
+                _keep(image, store, manifest, done, names)
             report(file.stat().st_size)
             before += file.stat().st_size
         manifest.compact()
         images = done.photos + done.skipped + done.failed
         write_state(store.folder, JobState(images, began, time.time()))
     return done
+
+
+class _Names:
+    """The names of one import, on disk, since there may be millions."""
+
+    def __init__(self) -> None:
+        self._data = sqlite3.connect("")
+        self._data.execute("create table name (name text primary key) without rowid")
+
+    def add(self, name: str) -> bool:
+        """Remember a name; tell whether it is new."""
+        key = name.encode("utf-8", "surrogatepass")
+        insert = "insert or ignore into name values (?)"
+        return self._data.execute(insert, (key,)).rowcount == 1
+
+    def close(self) -> None:
+        self._data.close()
 
 
 def _offset(before: int, total: int, progress: Progress | None) -> Callable[[int], None]:
@@ -147,7 +183,7 @@ def _offset(before: int, total: int, progress: Progress | None) -> Callable[[int
 def _files(sources: Sequence[Path]) -> Iterator[Path]:
     for source in sources:
         if source.is_dir():
-            tars = sorted(source.glob("*.tar"))
+            tars = sorted(file for file in source.iterdir() if _TARS.search(file.name))
             if not tars:
                 raise InputError(f"{printable(source)}: has no .tar: give tars or a COCO file")
             yield from tars
@@ -157,34 +193,39 @@ def _files(sources: Sequence[Path]) -> Iterator[Path]:
             raise InputError(f"{printable(source)}: no such file: give SA-1B tars or a COCO file")
 
 
-def _keep(photo: ImportedImage, store: Store, manifest: Manifest, done: Imported) -> None:
+def _keep(
+    image: AnnotatedImage, store: Store, manifest: Manifest, done: Imported, names: _Names
+) -> None:
     """Write the result and the row of an image, or count the reason why not."""
     try:
-        if not is_inside(photo.name):
-            raise InputError(f"{printable(photo.name)}: leads out of the folder: rename it")
-        if store.get(photo.name) is not None:
+        if not is_inside(image.name):
+            raise InputError("its name leads out of the folder: rename it")
+        if not names.add(image.name):
+            raise InputError("its annotations were imported already: merge the two, or rename one")
+        if store.get(image.name) is not None:
             done.skipped += 1
             return
-        records = [_record(*item, photo.size) for item in enumerate(photo.annotations)]
-        stamp = store.put(photo.name, photo.size, records, dict)
+        records = [_record(annotation, image.size) for annotation in image.annotations]
+        check_annotations(records, image.size)  # nothing is written that cannot be read
+        stamp = store.put(image.name, image.size, records, dict)
     except StoreError:
         raise
     except (EverythingError, ValueError, TypeError, LookupError, ArithmeticError) as error:
-        done.fail(f"{printable(photo.name)}: {printable(reason_of(error))}")
+        done.tally.refuse_image(image.name, reason_of(error))
         return
     now = time.time()
     row = Row(
-        name=photo.name,
+        name=image.name,
         status="done",
-        image_id=image_id(photo.name),
+        image_id=image_id(image.name),
         digest=store.digest,
         host=socket.gethostname(),
         attempt=1,
         started=now,
         finished=now,
-        folder=None if photo.home is None else str(photo.home.resolve()),
-        width=photo.size[1],
-        height=photo.size[0],
+        folder=None if image.folder is None else str(image.folder.resolve()),
+        width=image.size[1],
+        height=image.size[0],
         counts={"masks": len(records)},
         bytes=stamp.size,
         mtime_ns=stamp.mtime_ns,
@@ -194,11 +235,12 @@ def _keep(photo: ImportedImage, store: Store, manifest: Manifest, done: Imported
     done.masks += len(records)
 
 
-def _record(row: int, found: _Tree, size: Size) -> Annotation:
-    code = compressed(found["segmentation"], size)
+def _record(found: Annotation, size: Size) -> Annotation:
+    """Return an annotation with all of SA-1B's fields."""
+    code = found["segmentation"]
     x, y, w, h = rle.boxes([code])[0].tolist()
     record = {
-        "id": found.get("id", row),
+        "id": found["id"],
         "segmentation": code,
         "bbox": found["bbox"] if "crop_box" in found else [x, y, max(0, w - 1), max(0, h - 1)],
         "area": int(rle.areas([code]).item()),
@@ -207,70 +249,29 @@ def _record(row: int, found: _Tree, size: Size) -> Annotation:
         "crop_box": found.get("crop_box", [0, 0, size[1], size[0]]),
         "point_coords": found.get("point_coords", []),
     }
-    if found.get("iscrowd"):
+    if found["iscrowd"]:
         record["iscrowd"] = 1
     return record | {name: found[name] for name in ("category", "parent_id") if name in found}
 
 
-def _tar(
-    file: Path, photos: Path | None, done: Imported, report: Callable[[int], None]
-) -> Iterator[ImportedImage]:
-    """Read a tar once, from front to back, one member at a time.
-
-    Raises tarfile.ReadError at its end if the tar is truncated, which tarfile may not notice.
-    """
-    home = None if photos is None else Folder(photos)
-    if home is not None:
-        home.create()
-    with file.open("rb") as stream, tarfile.open(fileobj=stream, mode="r|*") as tar:
-        for member in tar:
-            report(stream.tell())
-            name = member.name.removeprefix("./")
-            content = tar.extractfile(member) if member.isreg() else None
-            if content is None:
-                continue  # folders; links are never followed
-            if not is_inside(name):
-                done.fail(f"{printable(file)}: {printable(member.name)} leads out of the folder")
-            elif name.endswith(_SUFFIX):
-                found = _member(content, member, done, photos)
-                if found is not None:
-                    yield found
-            elif home is not None and home.stamp(name) is None:
-                home.write(name, iter(partial(content.read, 2**20), b""))
-                done.unpacked += 1
-        stream.seek(max(0, file.stat().st_size - 2 * tarfile.BLOCKSIZE))
-        if any(stream.read()):
-            raise tarfile.ReadError("the tar is truncated")
-
-
-def _member(
-    content: Any, member: tarfile.TarInfo, done: Imported, photos: Path | None
-) -> ImportedImage | None:
-    """Read one SA-1B JSON file, or count why it cannot be read. The image is beside it."""
+def _import_tar(
+    file: Path, photos: Path | None, done: Imported, report: Callable[[int], None], store: Store
+) -> Iterator[AnnotatedImage]:
+    tar = Sa1bTar(file, photos, done.tally, report)
     try:
-        if member.size > _MOST:
-            raise ValueError(f"{member.size:,} bytes are over the limit of {_MOST:,}")
-        tree = json.loads(content.read())
-        image = tree["image"]
-        size = size_of(image)
-        beside = member.name.removeprefix("./").rpartition("/")[0]
-        name = "/".join(part for part in (beside, str(image["file_name"])) if part)
-        return ImportedImage(name, size, list(tree["annotations"]), photos)
-    except (ValueError, TypeError, LookupError, RecursionError) as error:
-        reason = printable(f"not SA-1B's JSON ({type(error).__name__}: {error})")
-        done.fail(f"{printable(member.name)}: {reason}")
-        return None
+        yield from tar
+    except (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error) as error:
+        done.tally.refuse_image(str(file), f"{reason_of(error)}: get another copy of it")
+    done.unpacked += tar.unpacked
+    done.not_unpacked += tar.not_unpacked
 
 
-def _coco(
-    file: Path, photos: Path | None, done: Imported, report: Callable[[int], None]
-) -> Iterator[ImportedImage]:
-    """Yield the images of a COCO file; all are taken to be in the folder of the first."""
-    home = photos
-    for number, image in enumerate(read_coco(file, report)):
-        if number == 0 and photos is None and is_inside(image.name):
-            home = image_folder(file, image.name)
-        if image.skipped:
-            done.fail(f"{printable(image.name)}: {printable(image.skipped[0])}")
-        else:
-            yield ImportedImage(image.name, image.size, image.annotations, home)
+def _import_coco(
+    file: Path, photos: Path | None, done: Imported, report: Callable[[int], None], store: Store
+) -> Iterator[AnnotatedImage]:
+    reader = CocoReader(file, ImageFinder(file, photos), done.tally, report)
+    for number, image in enumerate(reader):
+        if number == 0:
+            add_categories(store.folder, reader.categories)
+        # An image that is not there yet may come to the folder that was named.
+        yield image if image.folder or not photos else replace(image, folder=photos)

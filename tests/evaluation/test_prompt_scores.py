@@ -197,8 +197,8 @@ def test_photos_elsewhere_and_photos_that_are_not_there(tmp_path: Path):
     (tmp_path / "deep").mkdir()
     truth = (folder / "coco.json").rename(tmp_path / "deep" / "coco.json")
     assert evaluate_prompts(pipeline, truth, photos=tmp_path).segments == 2
-    with pytest.raises(InputError, match=r"x\.png: no such image in .*: give --photos"):
+    with pytest.raises(InputError, match=r"x\.png: no such image near .*: give --photos"):
         evaluate_prompts(pipeline, truth, photos=folder)
     Image.new("RGB", (5, 5)).save(folder / "x.png")
-    with pytest.raises(InputError, match="the image has 5 x 5 px, the ground truth 80 x 60"):
+    with pytest.raises(InputError, match="the image has 5 x 5 px, its annotations 80 x 60"):
         evaluate_prompts(pipeline, truth, photos=folder)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +15,11 @@ from numpy.typing import NDArray
 from everything.core import rle
 from everything.core.file_names import printable
 from everything.core.label_map import contours_of_labels
-from everything.core.sa1b import Annotation, check_annotations, size_of
 from everything.errors import InputError, reason_of
-from everything.io.datasets.coco import read_coco
+from everything.io.datasets.annotations import read_document
+from everything.io.datasets.coco import CocoReader
 from everything.io.datasets.label_maps import LabelledImage, read_labelled_images
+from everything.io.datasets.reading_tally import ReadingTally
 from everything.io.images.sources import SUFFIXES
 from everything.io.results.reader import Results
 
@@ -43,7 +45,11 @@ class GroundTruth:
 
 
 def read_ground_truth(
-    truth: Path, split: str | None, min_area: int, contours: bool = True
+    truth: Path,
+    split: str | None,
+    min_area: int,
+    contours: bool = True,
+    tally: ReadingTally | None = None,
 ) -> Iterator[GroundTruth]:
     """Yield the images of ground truth in any known format.
 
@@ -52,14 +58,16 @@ def read_ground_truth(
         split: the part of a data pack to read; None for all of it.
         min_area: segments of label maps that are smaller, in px, are left out.
         contours: whether to compute contours where they are known.
+        tally: counts the annotations and images that are left out or mended.
 
     Raises:
-        InputError: if no format fits, or one of the images is not valid.
+        InputError: if no format fits.
     """
+    tally = ReadingTally() if tally is None else tally
     if truth.is_file():
-        return read_annotations(truth)
+        return _of_coco(truth, tally)
     if (truth / "annotations").is_dir() or is_sa1b(truth):
-        return _sa1b(Results(truth))
+        return _of_sa1b(Results(truth), tally)
     return _from_label_maps(truth, split, min_area, contours)
 
 
@@ -76,43 +84,21 @@ def is_sa1b(folder: Path) -> bool:
     return isinstance(content, dict) and {"image", "annotations"} <= content.keys()
 
 
-def read_annotations(file: Path) -> Iterator[GroundTruth]:
-    """Yield the images of a COCO or LVIS file with the areas, polygons and crowds that it has, so
-    that scores are COCO's to the digit.
-
-    Raises:
-        InputError: if it is not a COCO file, or one of its annotations is not valid.
-    """
-    for image in read_coco(file):
-        flags = [
-            {name: int(bool(row.get(name))) for name in ("iscrowd", "ignore")}
-            for row in image.annotations
-        ]
-        rows = [row | flag for row, flag in zip(image.annotations, flags, strict=True)]
-        try:
-            size = size_of({"height": image.size[0], "width": image.size[1]})
-            if image.skipped:
-                raise ValueError(image.skipped[0])
-            check_annotations(rows, size)
-        except (ValueError, TypeError) as error:
-            raise InputError(
-                f"{printable(file)}: {printable(f'{image.name}: {reason_of(error)}')}: "
-                "correct or remove the annotation"
-            ) from error
-        yield GroundTruth(image.name, size, rows)
+def _of_coco(file: Path, tally: ReadingTally) -> Iterator[GroundTruth]:
+    """The areas, polygons and crowds are the file's, so that scores are COCO's to the digit."""
+    for image in CocoReader(file, tally=tally):
+        yield GroundTruth(image.name, image.size, image.annotations)
 
 
-def _sa1b(truth: Results) -> Iterator[GroundTruth]:
+def _of_sa1b(truth: Results, tally: ReadingTally) -> Iterator[GroundTruth]:
     for key in truth.files:
-        result = truth.read(key)
-        # Like the labels, named by the file, whatever image it names inside.
-        yield GroundTruth(key, result.size, [ground_truth_row(a) for a in result.annotations])
-
-
-def ground_truth_row(annotation: Annotation) -> _Tree:
-    """Return those fields of a result's annotation that are ground truth."""
-    names = ("segmentation", "area", "iscrowd")
-    return {name: annotation[name] for name in names if name in annotation}
+        # Like the results, named by the file, whatever image it names inside.
+        try:
+            result = read_document(truth.document(key), key, tally)
+        except InputError as error:
+            tally.refuse_image(key, str(error))
+        else:
+            yield GroundTruth(key, result.size, result.annotations)
 
 
 def _from_label_maps(
@@ -173,6 +159,7 @@ class NameMatcher:
 
 
 def _forms(name: str) -> tuple[str, str, str]:
+    name = normalize("NFC", name)
     path = PurePosixPath(name)
     bare = path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
     return name, str(bare), bare.name

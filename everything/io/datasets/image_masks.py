@@ -11,16 +11,15 @@ from numpy.typing import NDArray
 
 from everything.core import rle
 from everything.core.file_names import printable
-from everything.errors import InputError
-from everything.io.datasets.coco import image_folder
-from everything.io.datasets.ground_truth import (
-    GroundTruth,
-    ground_truth_row,
-    is_sa1b,
-    read_annotations,
-    segments_of,
-)
+from everything.core.geometry import Size
+from everything.core.sa1b import Annotation
+from everything.errors import ImageError, InputError
+from everything.io.datasets.annotations import read_document
+from everything.io.datasets.coco import CocoReader
+from everything.io.datasets.ground_truth import is_sa1b, segments_of
+from everything.io.datasets.image_names import ImageFinder
 from everything.io.datasets.label_maps import read_labelled_images
+from everything.io.datasets.reading_tally import ReadingTally, log_tally
 from everything.io.images.decode import read_image
 from everything.io.results.original_image import original_image
 from everything.io.results.reader import Results
@@ -37,7 +36,8 @@ def images_with_masks(
 ) -> Iterator[_Masks]:
     """Yield images, uint8 (H, W, 3) sRGB, that have segments, with their masks, bool (H, W).
 
-    Masks of a COCO file or of SA-1B may overlap; crowds are left out.
+    Masks of a COCO file or of SA-1B may overlap; crowds are left out. So are images that are
+    missing, cannot be read or are not of the size that was annotated; they are counted in the log.
 
     Args:
         truth: ground truth; see `everything.evaluation.mask_scores.evaluate`.
@@ -47,45 +47,56 @@ def images_with_masks(
         images: the folder of the images, if they are not beside the ground truth.
 
     Raises:
-        InputError: if no format fits, or an image is missing or of another size.
-        ImageError: if an image cannot be decoded.
+        InputError: if no format fits, or none of the images can be used.
     """
+    tally = ReadingTally()
     if truth.is_file():
-        found = _of_coco(truth, images)
+        found = _of_coco(truth, images, tally)
     elif (truth / "annotations").is_dir() or is_sa1b(truth):
-        found = _of_sa1b(Results(truth, images))
+        found = _of_sa1b(Results(truth, images), tally)
     else:
         maps = islice(read_labelled_images(truth, split), limit)
         found = ((image.pixels, list(segments_of(image, min_area))) for image in maps)
+    is_empty = True
     for pixels, masks in islice(found, limit):
+        is_empty = False
         large = [mask for mask in masks if mask.sum() >= min_area]
         if large:
             yield pixels, large
+    log_tally(truth, tally)
+    if is_empty and tally.examples:
+        raise InputError(f"{printable(truth)}: no image can be used: {tally.examples[0]}")
 
 
-def _of_coco(file: Path, images: Path | None) -> Iterator[_Masks]:
-    for truth in read_annotations(file):
-        folder = images or image_folder(file, truth.name)
-        if folder is None or not (folder / truth.name).is_file():
-            home = printable(folder or file.parent)
-            raise InputError(f"{printable(truth.name)}: no such image in {home}: give --photos")
-        yield _with_masks(read_image(folder / truth.name).pixels, truth)
+def _of_coco(file: Path, images: Path | None, tally: ReadingTally) -> Iterator[_Masks]:
+    for image in CocoReader(file, ImageFinder(file, images), tally):
+        if image.folder is None:  # counted by the reader
+            tally.mention(f"{image.name}: no such image near {file}: give --photos")
+            continue
+        try:
+            pixels = read_image(image.folder / image.name).pixels
+        except ImageError as error:
+            tally.refuse_image(image.name, str(error))
+            continue
+        (height, width), (h, w) = pixels.shape[:2], image.size
+        if (height, width) == (h, w):
+            yield pixels, _masks(image.annotations, image.size)
+        else:
+            reason = f"the image has {width} x {height} px, its annotations {w} x {h}"
+            tally.refuse_image(image.name, reason)
 
 
-def _of_sa1b(results: Results) -> Iterator[_Masks]:
+def _of_sa1b(results: Results, tally: ReadingTally) -> Iterator[_Masks]:
     for key in results.files:
-        result = results.read(key)
-        rows = [ground_truth_row(annotation) for annotation in result.annotations]
-        truth = GroundTruth(key, result.size, rows)
-        yield _with_masks(original_image(results, key, result), truth)
+        try:
+            result = read_document(results.document(key), key, tally)
+            pixels = original_image(results, key, result)
+        except (InputError, ImageError) as error:
+            tally.refuse_image(key, str(error))
+        else:
+            yield pixels, _masks(result.annotations, result.size)
 
 
-def _with_masks(pixels: NDArray[np.uint8], truth: GroundTruth) -> _Masks:
-    height, width = pixels.shape[:2]
-    if (height, width) != truth.size:
-        raise InputError(
-            f"{printable(truth.name)}: the image has {width} x {height} px, the ground truth "
-            f"{truth.size[1]} x {truth.size[0]}: give the images that were annotated"
-        )
-    codes = [row["segmentation"] for row in truth.annotations if not row.get("iscrowd")]
-    return pixels, list(rle.decode(codes, truth.size))
+def _masks(annotations: list[Annotation], size: Size) -> list[NDArray[np.bool_]]:
+    codes = [row["segmentation"] for row in annotations if not row.get("iscrowd")]
+    return list(rle.decode(codes, size))

@@ -18,7 +18,9 @@ from everything.core.file_names import printable
 from everything.core.geometry import Size
 from everything.core.rle import compressed
 from everything.errors import InputError
-from everything.io.datasets.coco import image_folder, is_coco, read_coco
+from everything.io.datasets.coco import CocoReader, is_coco
+from everything.io.datasets.image_names import ImageFinder
+from everything.io.datasets.reading_tally import log_tally
 from everything.io.images.decode import read_image
 from everything.io.images.sources import has_image_suffix
 
@@ -130,21 +132,18 @@ def _of_pack(folder: Path, split: str | None) -> Iterator[LabelledImage]:
 
 
 def _of_coco(file: Path) -> Iterator[LabelledImage]:
-    for image in read_coco(file):
-        if image.skipped:
-            raise InputError(
-                f"{printable(file)}: {printable(f'{image.name}: {image.skipped[0]}')}: "
-                "correct or remove the annotation"
-            )
-        folder = image_folder(file, image.name)
-        if folder is None:
+    reader = CocoReader(file, ImageFinder(file))
+    for image in reader:
+        if image.folder is None:
             raise InputError(
                 f"{printable(image.name)}: no such image near {printable(file)}: put the images "
                 "beside the file"
             )
         codes = [annotation["segmentation"] for annotation in image.annotations]
         masks = rle.decode(codes, image.size)
-        yield _from_masks(image.name, read_image(folder / image.name).pixels, image.size, masks)
+        pixels = read_image(image.folder / image.name).pixels
+        yield _from_masks(image.name, pixels, image.size, masks)
+    log_tally(file, reader.tally)
 
 
 def _of_sa1b(folder: Path, pairs: list[tuple[Path, Path]]) -> Iterator[LabelledImage]:

@@ -139,12 +139,24 @@ class Results:
         Raises:
             InputError: The file is not in SA-1B's format.
         """
+        content = self.document(key)
+        try:
+            return _parsed(content)
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            raise self._broken(self.files[key], error) from error
+
+    def document(self, key: str) -> Any:
+        """Return the content of one result's file as it is, without a check.
+
+        Raises:
+            InputError: The file is not JSON.
+        """
         file = self.files[key]
         try:
             if file.endswith(".json"):
-                return _parsed(json.loads(self._folder.read(file) or b""))
-            return _parsed(self._shard(file)[key])
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+                return json.loads(self._folder.read(file) or b"")
+            return self._shard(file)[key]
+        except (ValueError, LookupError, RecursionError) as error:
             raise self._broken(file, error) from error
 
     def where(self, key: str) -> str:

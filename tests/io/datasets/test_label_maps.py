@@ -12,7 +12,9 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from everything.errors import InputError
-from everything.io.datasets.coco import image_folder, read_coco
+from everything.io.datasets.annotations import NO_MASK, OTHER_SIZE
+from everything.io.datasets.coco import CocoReader
+from everything.io.datasets.image_names import ImageFinder
 from everything.io.datasets.label_maps import (
     LabelledImage,
     labels_from_masks,
@@ -131,14 +133,14 @@ def test_coco_images_are_found_in_the_folders_where_tools_put_them(tmp_path: Pat
         image = photo(file.parent / place / "a.png")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps({"images": images, "annotations": [annotation]}))
-        folder = image_folder(file, "a.png")
-        assert folder is not None
-        assert folder.samefile(image.parent)
-    assert image_folder(file, "b.png") is None
-    assert image_folder(file, "b" * 300) is None
+        found = ImageFinder(file).find("a.png")
+        assert found is not None
+        assert (found.folder.samefile(image.parent), found.name) == (True, "a.png")
+    assert ImageFinder(file).find("b.png") is None
+    assert ImageFinder(file).find("b" * 300) is None
 
 
-def test_a_bad_annotation_of_coco_is_reported_with_its_image(tmp_path: Path) -> None:
+def test_a_bad_annotation_of_coco_is_left_out_with_its_reason(tmp_path: Path) -> None:
     photo(tmp_path / "a.png")
     wrong = rle(np.ones(SIZE, bool)) | {"size": [8, 6]}
     rows = [{"image_id": 1, "segmentation": s} for s in (wrong, rle(np.ones(SIZE, bool)))]
@@ -148,12 +150,13 @@ def test_a_bad_annotation_of_coco_is_reported_with_its_image(tmp_path: Path) -> 
     file.write_text(
         "\ufeff" + json.dumps({"images": images, "annotations": [*rows, {"image_id": 1}]})
     )
-    (image,) = read_coco(file)
-    assert [len(image.annotations), len(image.skipped)] == [1, 2]
-    assert "size [8, 6] in an image of [6, 8]" in image.skipped[0]
-    assert "no segmentation" in image.skipped[1]
-    with pytest.raises(InputError, match=r"c\.json: a\.png: annotation 0: "):
-        list(read_labelled_images(file))
+    reader = CocoReader(file)
+    (image,) = reader
+    assert len(image.annotations) == 1
+    assert reader.tally.left_out == {OTHER_SIZE: 1, NO_MASK: 1}
+    assert "size [8, 6], the image's [6, 8]" in reader.tally.examples[0]
+    (labelled,) = read_labelled_images(file)
+    assert (labelled.labels == 1).all()
 
 
 def test_data_pack_keeps_annotators_apart_and_splits(tmp_path: Path) -> None:

@@ -1,0 +1,112 @@
+"""JSON files of any size as a stream of UTF-8, whatever wrote them.
+
+Editors on Windows put a byte order mark in front, or write UTF-16. Python writes NaN and Infinity,
+which are not JSON and become null here.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+_BLOCK = 2**16
+_ENCODINGS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+# A text, or the beginning of one at the end of a block; numbers that are not JSON.
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\Z|\\\Z)|-?\bInfinity\b|\bNaN\b', re.DOTALL)
+_LONGEST = len(b"-Infinity")
+
+
+class JsonStream:
+    """The content of a JSON file as UTF-8, for parsers that call `read`.
+
+    Args:
+        stream: The file, open for reading bytes.
+        with_nan: Whether NaN and Infinity are replaced by null, which is several times slower.
+    """
+
+    def __init__(self, stream: BinaryIO, with_nan: bool = False) -> None:
+        stream.seek(0)
+        start = stream.read(3)
+        encoding = _ENCODINGS.get(start[:2])
+        stream.seek(3 if start == codecs.BOM_UTF8 else 0)
+        self._text = codecs.getreader(encoding)(stream) if encoding else None
+        self._stream, self._with_nan = stream, with_nan
+        self._held = b""
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, b"" at the end; size 0 tells a parser that this is no text."""
+        if size == 0:
+            return b""
+        while True:
+            block = self._block()
+            if not self._with_nan:
+                return block
+            text, self._held = _without_nan(self._held + block, is_last=not block)
+            if text or not block:
+                return text
+
+    def _block(self) -> bytes:
+        return self._text.read(_BLOCK).encode() if self._text else self._stream.read(_BLOCK)
+
+
+def _without_nan(text: bytes, is_last: bool) -> tuple[bytes, bytes]:
+    """Replace numbers that are not JSON; also return the end that the next block decides on."""
+    parts: list[bytes] = []
+    start = 0
+    # What is too near the end may go on in the next block.
+    safe = len(text) if is_last else max(0, len(text) - _LONGEST)
+    for token in _TOKEN.finditer(text):
+        first, last = token.span()
+        if first >= safe or (last == len(text) and not is_last):
+            safe = min(safe, first)
+            break
+        if text[first] != ord('"'):
+            parts += [text[start:first], b"null"]
+            start = last
+        safe = max(safe, last)  # never in the middle of a token
+    return b"".join([*parts, text[start:safe]]), text[safe:]
+
+
+def read_items(
+    file: Path, name: str, report: Callable[[float], None], with_nan: bool = False
+) -> Iterator[Any]:
+    """Yield what is in one of the lists at the top of a JSON file.
+
+    Args:
+        file: The file.
+        name: The key of the list.
+        report: Called with how much of the file has been read, 0 to 1.
+        with_nan: As of `JsonStream`.
+
+    Raises:
+        ValueError: Where the file is not JSON.
+    """
+    import ijson
+
+    size = max(1, file.stat().st_size)
+    try:
+        with file.open("rb") as stream:
+            for row in ijson.items(JsonStream(stream, with_nan), f"{name}.item", use_float=True):
+                yield row
+                report(min(1.0, stream.tell() / size))
+    except ijson.JSONError as error:
+        raise ValueError(str(error)) from error
+
+
+def has_list(file: Path, name: str, with_nan: bool = False) -> bool:
+    """Tell whether a JSON file has a list of this name at its top.
+
+    Raises:
+        ValueError: If the file is not JSON up to there.
+    """
+    import ijson
+
+    try:
+        with file.open("rb") as stream:
+            events = ijson.parse(JsonStream(stream, with_nan))
+            return any(event[:2] == (name, "start_array") for event in events)
+    except ijson.JSONError as error:
+        raise ValueError(str(error)) from error

@@ -1,0 +1,67 @@
+"""The classes of imported annotations: DIR/categories.json of a results folder.
+
+Annotations name their class (`category`). The file keeps what they do not say: ids, classes above,
+and classes without annotations, so that exports have the classes of the import.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from everything.core.file_names import printable
+from everything.errors import InputError, reason_of
+from everything.io.storage.storage import Storage
+
+FILE = "categories.json"
+
+
+@dataclass(frozen=True)
+class Category:
+    """A class: its id, its name, and the name of the class above it."""
+
+    id: int
+    name: str
+    supercategory: str = ""
+
+
+def read_categories(folder: Storage) -> list[Category]:
+    """Return the classes of a results folder, sorted by their ids; none if it has no such file.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    content = folder.read(FILE)
+    if content is None:
+        return []
+    try:
+        found = [Category(int(c["id"]), str(c["name"]), str(c.get("supercategory", "")))
+                 for c in json.loads(content)["categories"]]  # fmt: skip
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        where = printable(f"{folder.root}/{FILE}")
+        raise InputError(
+            f"{where}: not a list of classes ({reason_of(error)}): delete it to do without"
+        ) from error
+    return merged([], found)
+
+
+def add_categories(folder: Storage, new: Iterable[Category]) -> None:
+    """Add classes to those of a results folder."""
+    before = read_categories(folder)
+    after = merged(before, new)
+    if after != before:
+        text = json.dumps({"categories": [asdict(category) for category in after]}, indent=1)
+        folder.write(FILE, [text.encode("ascii"), b"\n"])
+
+
+def merged(first: Iterable[Category], more: Iterable[Category]) -> list[Category]:
+    """Return the classes of both, sorted by id; names are unique, and a taken id is replaced."""
+    by_id = {category.id: category for category in first}
+    names = {category.name for category in by_id.values()}
+    for category in more:
+        if category.name not in names:
+            number = category.id if category.id not in by_id else max(by_id) + 1
+            names.add(category.name)
+            by_id[number] = Category(number, category.name, category.supercategory)
+    return [by_id[number] for number in sorted(by_id)]
