@@ -16,7 +16,7 @@ import torch
 from everything.core.threads import usable_cores
 from everything.kernels.loader import INSTRUCTIONS
 
-_LIBRARIES = ("everything", "torch", "torchvision", "numpy")
+_LIBRARIES = ("segevery", "torch", "torchvision", "numpy")
 # glibc and torch read these when a process starts; each can change times by a factor.
 _VARIABLES = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD", "OMP_", "MKL_", "PYTORCH_")
 

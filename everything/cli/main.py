@@ -12,6 +12,7 @@ import typer
 from everything.cli.bench import bench
 from everything.cli.catalogue import configs, samplers, settings, variants
 from everything.cli.compare import compare
+from everything.cli.doctor import doctor
 from everything.cli.evaluate import evaluate, report
 from everything.cli.export import export, import_
 from everything.cli.label import EPILOG, label
@@ -39,6 +40,7 @@ app.command(name="import")(import_)
 app.command()(quantize)
 app.add_typer(train, name="train")
 app.command()(status)
+app.command()(doctor)
 for lists in (variants, samplers, configs, settings):
     app.command()(lists)
 
