@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from everything.io.images.sources import Source
 
 GROUND_TRUTH = (
-    "a COCO or LVIS file, a folder of SA-1B JSON files, a folder of label maps, or a data pack "
-    "(a folder with annotations.json.xz)"
+    "a COCO or LVIS file, a folder of SA-1B JSON files, BSDS500 as distributed (images/ and "
+    "groundTruth/), a folder of label maps, or a data pack (a folder with annotations.json.xz)"
 )
 NO_IMAGES = "give images or folders, or --demo"
 Inputs = Annotated[

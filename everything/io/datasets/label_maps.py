@@ -17,7 +17,8 @@ from everything.core import rle
 from everything.core.file_names import printable
 from everything.core.geometry import Size
 from everything.core.rle import compressed
-from everything.errors import InputError
+from everything.errors import InputError, reason_of
+from everything.io.datasets.bsds import bsds_files, home_of_bsds, read_bsds_labels
 from everything.io.datasets.coco import CocoReader, is_coco
 from everything.io.datasets.image_names import ImageFinder
 from everything.io.datasets.reading_tally import log_tally
@@ -25,6 +26,8 @@ from everything.io.images.decode import read_image
 from everything.io.images.sources import has_image_suffix
 
 _COMPLETE = 0.9  # share of an image that is labelled, from which on all of it counts as labelled
+# What reading a JSON tree of another form raises.
+_MALFORMED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 Labels = NDArray[np.int16]
 
 
@@ -67,14 +70,15 @@ def mirrored(image: LabelledImage) -> LabelledImage:
 def read_labelled_images(path: Path, split: str | None = None) -> Iterator[LabelledImage]:
     """Yield the images of a folder or file of ground truth; its content tells the format.
 
-    Known formats: a data pack (`annotations.json.xz`); a COCO or LVIS file, with the images beside
+    Known formats: BSDS500 as distributed (`images/SPLIT`, `groundTruth/SPLIT/*.mat`); a data pack
+    (`annotations.json.xz`); a COCO or LVIS file, with the images beside
     it or in a folder near it; SA-1B (a folder of images and JSON files of the same stem); label
     maps (`photos/` or `images/`, and `labels/` with PNG or NPY files of the same stem, each an
     array (H, W) or (K, H, W)).
 
     Args:
         path: a COCO file, or the folder of one of the formats.
-        split: the part of a data pack to read; None for all of it.
+        split: the part of BSDS500 or of a data pack to read; None for all of it.
 
     Raises:
         InputError: if no format fits, an image is missing, or an annotation is not valid.
@@ -86,6 +90,8 @@ def read_labelled_images(path: Path, split: str | None = None) -> Iterator[Label
         return _of_coco(path)
     if (path / "annotations.json.xz").is_file():
         return _of_pack(path, split)
+    if home := home_of_bsds(path):
+        return _of_bsds(home, split)
     if (path / "labels").is_dir():
         return _of_label_maps(path)
     files = [(p.with_suffix(".json"), p) for p in _images(path)]
@@ -113,22 +119,48 @@ def labels_from_masks(masks: Iterable[NDArray[np.bool_]], size: Size) -> Labels:
 
 
 def _of_pack(folder: Path, split: str | None) -> Iterator[LabelledImage]:
-    with lzma.open(folder / "annotations.json.xz") as file:
-        images = json.load(file)["images"]
-    for image in images:
-        if split is not None and image.get("split", split) != split:
-            continue
-        size = (image["height"], image["width"])
-        # The first number of a segment is its annotator, but only where there are several.
-        has_annotators = "annotators" in image
-        labels = np.zeros((image.get("annotators", 1), *size), np.int16)
-        count = [0] * len(labels)
-        for kind, segment in image["segments"]:
-            annotator = kind if has_annotators else 0
-            count[annotator] += 1
-            labels[annotator][_mask(segment, size)] = count[annotator]
-        pixels = read_image(folder / image["file"]).pixels
-        yield LabelledImage(image["file"], pixels, labels, image.get("full_cover", True))
+    file = folder / "annotations.json.xz"
+    try:
+        with lzma.open(file) as content:
+            images = json.load(content)["images"]
+        wanted = [one for one in images if split is None or one.get("split", split) == split]
+    except (lzma.LZMAError, EOFError, OSError, *_MALFORMED) as error:
+        raise _broken(file, error) from error
+    if images and not wanted:
+        splits = ", ".join(sorted({str(one.get("split")) for one in images}))
+        raise InputError(f"{printable(file)}: no images in split {split!r}: choose one of {splits}")
+    for image in wanted:
+        try:
+            name, labels = str(image["file"]), _pack_labels(image)
+        except _MALFORMED as error:
+            raise _broken(file, error) from error
+        pixels = read_image(folder / name).pixels
+        yield LabelledImage(name, pixels, labels, bool(image.get("full_cover", True)))
+
+
+def _pack_labels(image: dict[str, Any]) -> Labels:
+    size = (image["height"], image["width"])
+    # The first number of a segment is its annotator, but only where there are several.
+    has_annotators = "annotators" in image
+    labels = np.zeros((image.get("annotators", 1), *size), np.int16)
+    count = [0] * len(labels)
+    for kind, segment in image["segments"]:
+        annotator = kind if has_annotators else 0
+        count[annotator] += 1
+        labels[annotator][_mask(segment, size)] = count[annotator]
+    return labels
+
+
+def _broken(file: Path, error: Exception) -> InputError:
+    reason = printable(f"{type(error).__name__}: {reason_of(error)}")
+    return InputError(f"{printable(file)}: not a data pack ({reason}): get another copy of it")
+
+
+def _of_bsds(home: Path, split: str | None) -> Iterator[LabelledImage]:
+    for image, file in bsds_files(home, split):
+        labels = read_bsds_labels(file)
+        name = image.relative_to(home / "images").as_posix()
+        yield LabelledImage(name, read_image(image).pixels, labels)
 
 
 def _of_coco(file: Path) -> Iterator[LabelledImage]:

@@ -215,3 +215,34 @@ def test_labels_of_another_size_are_refused() -> None:
 def test_truth_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere\.json: no such file or folder"):
         read_labelled_images(tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        None,
+        [7],
+        [{"file": "a.png", "height": 6, "width": 8}],
+        [{"file": "a.png", "height": "6", "width": 8, "segments": []}],
+        [{"file": "a.png", "height": 6, "width": 8, "segments": [[0, "no code"]]}],
+        [{"file": "a.png", "height": 6, "width": 8, "annotators": 1, "segments": [[3, "PP"]]}],
+    ],
+)
+def test_a_malformed_data_pack_is_one_line(tmp_path: Path, images: object) -> None:
+    photo(tmp_path / "a.png")
+    file = tmp_path / "annotations.json.xz"
+    with lzma.open(file, "wt") as content:
+        json.dump({"images": images}, content)
+    for _ in range(2):
+        with pytest.raises(InputError, match="not a data pack") as caught:
+            list(read_labelled_images(tmp_path))
+        assert "\n" not in str(caught.value)
+        file.write_bytes(file.read_bytes()[:-8])  # cut off
+
+
+def test_an_unknown_split_names_those_there_are(tmp_path: Path) -> None:
+    pack = [{"file": "a.png", "split": "val", "height": 6, "width": 8, "segments": []}]
+    with lzma.open(tmp_path / "annotations.json.xz", "wt") as content:
+        json.dump({"images": pack}, content)
+    with pytest.raises(InputError, match="choose one of val"):
+        list(read_labelled_images(tmp_path, "test"))
