@@ -1,7 +1,7 @@
-"""COCO's average recall, class-agnostic, some photos at a time.
+"""COCO's average recall, class-agnostic, evaluated in groups of images to bound memory.
 
-Matching is a matter of each photo, and recall a quotient of two counts, so photos may be evaluated
-in groups whose counts are added: to the same digits, and without the masks of all others.
+Masks are matched within an image, and recall is a quotient of two counts. So the counts of groups
+can be added, with exactly the same result.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from numpy.typing import NDArray
 
 MAX_MASKS = (1, 10, 100, 1000)
 SIZES = ("small", "medium", "large")  # by 32² and 96² px
-_TOGETHER = 20_000  # masks, of photos that are evaluated in one go: some 10 MB of run lengths
+_GROUP = 20_000  # masks and segments evaluated in one group: about 10 MB of run lengths
 _Tree = dict[str, Any]
 
 
 @dataclass
 class AverageRecall:
-    """Counts of the photos that were added, by faster-coco-eval's evaluator.
+    """Adds up the counts of faster-coco-eval's evaluator, image by image.
 
-    together: about how many masks are held before their photos are evaluated.
+    Args:
+        group: Evaluate the images held once they have this many masks and segments.
     """
 
-    together: int = _TOGETHER
+    group: int = _GROUP
     _images: list[_Tree] = field(default_factory=list)
     _truths: list[_Tree] = field(default_factory=list)
     _masks: list[_Tree] = field(default_factory=list)
@@ -34,10 +35,13 @@ class AverageRecall:
     _wanted: NDArray[np.float64] = field(default_factory=lambda: np.zeros(4))
 
     def add(self, size: tuple[int, int], truths: list[_Tree], masks: list[_Tree]) -> None:
-        """Add a photo of (H, W) px.
+        """Add an image. Categories are ignored.
 
-        truths: `segmentation` as a compressed code, `area`, `bbox`, `iscrowd`, as in COCO's
-        annotations; masks: `segmentation` and `score`, as in its results. Categories do not count.
+        Args:
+            size: (H, W) of the image, px.
+            truths: Ground-truth segments as in COCO's annotations: `segmentation` (compressed
+                run-length encoding), `area`, `bbox`, `iscrowd`.
+            masks: Masks as in COCO's results: `segmentation` and `score`.
         """
         image = len(self._images) + 1
         about = {"image_id": image, "category_id": 1}
@@ -45,13 +49,12 @@ class AverageRecall:
         for row in truths:
             self._truths.append({"id": len(self._truths) + 1} | row | about)
         self._masks += [row | about for row in masks]
-        if len(self._masks) + len(self._truths) >= self.together:
+        if len(self._masks) + len(self._truths) >= self.group:
             self._evaluate()
 
     def scores(self) -> dict[str, float]:
-        """Return AR at 1, 10, 100 and 1000 masks and by size at 1000; NaN where nothing is."""
+        """Return AR at 1, 10, 100 and 1000 masks, and by size at 1000; NaN without segments."""
         self._evaluate()
-        # Nothing to find is no recall.
         recall = np.full(self._hits.shape, np.nan)
         some = self._wanted > 0
         recall[:, some] = self._hits[:, some] / self._wanted[some][:, None]
@@ -89,4 +92,4 @@ def _evaluated(images: list[_Tree], truths: list[_Tree], masks: list[_Tree]) -> 
 
 
 def _silent(*_: object) -> None:
-    """What the evaluator has to say is in the scores."""
+    """Discard the evaluator's printed output: its results are in the scores."""

@@ -1,10 +1,10 @@
-"""Boundary F: how well contours lie where people drew them.
+"""Boundary F-measure: how well predicted contours match those that annotators drew.
 
-Martin, Fowlkes and Malik (PAMI 2004), with the rules of BSDS500 (Arbelaez et al., PAMI 2011): at
-each threshold the map is thinned and matched one to one with each annotator's contours, within
-0.0075 of the photo's diagonal. Precision counts pixels that match any annotator, recall adds up
-over annotators; counts are summed over photos before they become a score (ODS). The matching here
-has the greatest possible number of pairs; theirs has the least total distance, with outliers.
+Martin, Fowlkes and Malik (PAMI 2004), by the rules of BSDS500 (Arbelaez et al., PAMI 2011): at each
+threshold the contour map is thinned and matched one to one with each annotator's contours, within
+0.0075 of the image's diagonal. Precision counts pixels that match any annotator; recall is summed
+over annotators; counts are summed over images before scores are computed (ODS). The matching here
+maximises the number of pairs; theirs minimises the total distance, with outliers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from everything.core.label_map import contours_of_labels
 from everything.core.rle import decode
 from everything.core.sa1b import Annotation
 
-REACH = 0.0075  # of the diagonal
+REACH = 0.0075  # maximum distance of a match, as a share of the diagonal
 THRESHOLDS = tuple(np.round(np.linspace(0.05, 0.95, 19), 2).tolist())
 Mask = NDArray[np.bool_]
 Counts = NDArray[np.int64]
@@ -31,10 +31,16 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class BoundaryScores:
-    """f, precision, recall: at `threshold`, the best one for all photos together (ODS).
+    """Boundary scores over all images.
 
-    best_per_photo: F with the best threshold for each photo (OIS). curve: (threshold, precision,
-    recall) of every threshold. photos: how many.
+    Attributes:
+        f: F-measure at the best threshold for all images (ODS).
+        precision: Precision at that threshold.
+        recall: Recall at that threshold.
+        threshold: That threshold.
+        best_per_photo: F-measure with the best threshold for each image (OIS).
+        photos: Number of images.
+        curve: (threshold, precision, recall) for every threshold.
     """
 
     f: float
@@ -46,20 +52,28 @@ class BoundaryScores:
     curve: tuple[tuple[float, float, float], ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the scores as JSON has them."""
+        """Return the scores as values that JSON can hold."""
         return asdict(self)
 
 
 class BoundaryTally:
-    """Adds up what matches, photo by photo. thresholds: a pixel counts if it reaches one."""
+    """Adds up the counts of matched pixels, image by image.
+
+    Args:
+        thresholds: At each, the pixels whose strength is at least as high are contours.
+    """
 
     def __init__(self, thresholds: Sequence[float] = THRESHOLDS) -> None:
         self.thresholds = tuple(thresholds)
         self._photos: list[Counts] = []
 
     def add(self, strength: NDArray[np.floating[Any]], truths: Mask) -> None:
-        """Count one photo. strength: (H, W), 0 is no boundary; need not be thin. truths: bool
-        (K, H, W), one contour map for each annotator."""
+        """Add an image.
+
+        Args:
+            strength: Predicted contours, (H, W); 0 is no contour. Lines need not be thin.
+            truths: The annotators' contours, bool (K, H, W).
+        """
         drawn = [_thin(truth) for truth in truths]
         rows = []
         before: tuple[Mask, Counts] | None = None
@@ -71,9 +85,13 @@ class BoundaryTally:
         self._photos.append(np.stack(rows))
 
     def scores(self) -> BoundaryScores:
-        """Return the scores of all photos so far; raises ValueError if there are none."""
+        """Return the scores of all images so far.
+
+        Raises:
+            ValueError: There are none.
+        """
         if not self._photos:
-            raise ValueError("no photo was counted")
+            raise ValueError("no image was added")
         photos = np.stack(self._photos)
         precision, recall, f = _rates(photos.sum(0))
         best = int(f.argmax())
@@ -94,9 +112,14 @@ class BoundaryTally:
 def contours_of_masks(
     annotations: Sequence[Annotation], size: tuple[int, int]
 ) -> NDArray[np.float32]:
-    """Return float32 (H, W): at a mask's contour its predicted IoU, the highest of several.
+    """Return a map of contours, float32 (H, W), 0 elsewhere.
 
-    The photo's own edge is no contour.
+    A pixel on the contours of masks has the highest of their predicted IoUs. The image's edge is
+    not a contour.
+
+    Args:
+        annotations: The masks.
+        size: (H, W) of the image.
     """
     strength = np.zeros(size, np.float32)
     for annotation in annotations:
@@ -108,16 +131,23 @@ def contours_of_masks(
 
 
 def match(found: Mask, truth: Mask) -> tuple[Mask, int]:
-    """Return which pixels of `found`, in order, have a partner in `truth`, and how many have.
+    """Match pixels one to one, at most REACH apart, with as many pairs as possible.
 
-    Both bool (H, W). Each pixel has at most one partner, no farther than REACH, and as many as
-    possible have one (a maximum flow, Dinic 1970).
+    This is a maximum flow (Dinic, 1970).
+
+    Args:
+        found: Predicted contours, bool (H, W).
+        truth: An annotator's contours, bool (H, W).
+
+    Returns:
+        Whether each pixel of `found`, in row-major order, is matched, bool (N,); the number of
+        pairs.
     """
     reach = REACH * float(np.hypot(*found.shape))
     graph = _neighbours(found, truth, reach)
     n, m = graph.shape
-    # One unit flows from a source through each pixel found, to a pixel drawn, into a sink. (scipy's
-    # maximum_bipartite_matching gives the same number and takes seconds for contours like these.)
+    # A unit flows from a source through a pixel of `found` and one of `truth` into a sink. scipy's
+    # maximum_bipartite_matching gives the same number, but takes seconds on such contours.
     rows = [np.zeros(n), 1 + graph.row, 1 + n + np.arange(m)]
     columns = [1 + np.arange(n), 1 + n + graph.col, np.full(m, 1 + n + m)]
     where = tuple(np.concatenate(x).astype(np.int32) for x in (rows, columns))
@@ -128,7 +158,7 @@ def match(found: Mask, truth: Mask) -> tuple[Mask, int]:
 
 
 def _neighbours(found: Mask, truth: Mask, reach: float) -> coo_array:
-    """Which pixel of `found` (rows) is within reach px of which pixel of `truth` (columns)."""
+    """Pairs of pixels of `found` (rows) and `truth` (columns) that are at most `reach` px apart."""
     margin = int(reach)
     number = np.full(np.add(truth.shape, 2 * margin), -1, np.int32)
     inner = (slice(margin, margin + truth.shape[0]), slice(margin, margin + truth.shape[1]))
@@ -143,7 +173,8 @@ def _neighbours(found: Mask, truth: Mask, reach: float) -> coo_array:
 
 
 def _count(found: Mask, truths: Sequence[Mask]) -> Counts:
-    """Pixels found, those that match any annotator, contour pixels of all, those matched."""
+    """Counts (4,): predicted pixels, those that match any annotator; all annotators' pixels, those
+    that are matched."""
     matches = [match(found, truth) for truth in truths]
     total = int(found.sum())
     any_match = np.any([matched for matched, _ in matches], axis=0) if matches else np.zeros(0)
@@ -152,13 +183,13 @@ def _count(found: Mask, truths: Sequence[Mask]) -> Counts:
 
 
 def _thin(contour: Mask) -> Mask:
-    """Lines of one pixel's width (Guo and Hall, 1989)."""
+    """Contours thinned to a width of one pixel (Guo and Hall, 1989)."""
     thinned: Mask = morphology.thin(contour)  # type: ignore[no-untyped-call]
     return thinned
 
 
 def _rates(counts: Counts) -> tuple[NDArray[np.float64], ...]:
-    """Precision, recall and F of counts (..., 4); without any pixel found, precision is 1."""
+    """Precision, recall and F of counts (..., 4); precision is 1 if no pixel is predicted."""
     found, right, drawn, hit = np.moveaxis(counts.astype(np.float64), -1, 0)
     precision = np.where(found > 0, right / np.maximum(found, 1), 1.0)
     recall = np.where(drawn > 0, hit / np.maximum(drawn, 1), 1.0)

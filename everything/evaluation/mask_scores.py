@@ -1,10 +1,10 @@
-"""Scores of label folders against truth.
+"""Scores of results folders against ground truth.
 
 Average recall is COCO's, class-agnostic, by faster-coco-eval's evaluator: masks ranked by predicted
 IoU, IoU .50:.05:.95, small, medium and large by 32² and 96² px at 1000 masks. Where several people
-marked a photo, the segments of all of them are the truth together. COCO matches a mask with one
-segment only, so what two people drew alike asks for two masks; the recall of shared masks, the same
-mean without that rule, lets one mask stand for both.
+annotated an image, the segments of all of them together are the ground truth. COCO matches a mask
+with one segment only, so that a segment which two people drew alike needs two masks; the recall of
+shared masks, the same mean without that rule, lets one mask match both.
 """
 
 from __future__ import annotations
@@ -102,11 +102,11 @@ class Scores:
             table.add_row("  precision, recall", f"{_number(b.precision)}, {_number(b.recall)}")
             table.add_row("boundary F (OIS)", _number(b.best_per_photo))
         table.add_section()
-        table.add_row("photos", f"{self.photos:,}")
+        table.add_row("images", f"{self.photos:,}")
         table.add_row("segments", f"{self.segments:,}")
         table.add_row("masks", f"{self.masks:,}")
         if self.unused:
-            table.add_row("photos without truth, not used", f"{len(self.unused):,}")
+            table.add_row("images without ground truth (ignored)", f"{len(self.unused):,}")
         if self.other_size:
             table.add_row(f"of another size, left out ({first_names([*self.other_size])})",
                           f"{len(self.other_size):,}")  # fmt: skip
@@ -187,14 +187,14 @@ def score(
             progress(tally.photos, len(results))
     if missing:
         raise InputError(
-            f"{printable(str(labels))}: {len(missing)} photos of the truth are not labelled "
-            f"({first_names(missing)}): label them, or name the part of the truth that is meant"
+            f"{printable(str(labels))}: {len(missing)} images of the ground truth are not labelled "
+            f"({first_names(missing)}): label them, or choose a part of the ground truth with --split"
         )
     if other_size and not tally.photos:
         raise InputError(f"{first_names(other_size)}: label the images that were annotated")
     if not tally.photos:
         raise InputError(
-            f"{printable(str(labels))}: the truth has no photos: name the part that is meant"
+            f"{printable(str(labels))}: the ground truth has no images: choose another --split"
         )
     unused = tuple(key for key in results.files if key not in names.used)
     return tally.scores(unused, tuple(other_size))
@@ -203,7 +203,7 @@ def score(
 def _sizes(truth: GroundTruth, result: Result) -> str:
     (h, w), (height, width) = result.size, truth.size
     name = printable(truth.name)
-    return f"{name}: {w} x {h} px were labelled, the truth has {width} x {height}"
+    return f"{name}: {w} x {h} px were labelled, the ground truth has {width} x {height}"
 
 
 def _scored(results: Results, key: str) -> Result:
@@ -211,7 +211,7 @@ def _scored(results: Results, key: str) -> Result:
     result = results.read(key)
     if not all("predicted_iou" in annotation for annotation in result.annotations):
         raise InputError(
-            f"{results.where(key)}: masks without predicted_iou: give what ranks them, or 1 for all"
+            f"{results.where(key)}: masks without predicted_iou: add scores that rank them, or 1"
         )
     return result
 
@@ -228,7 +228,7 @@ def _levels(results: Results) -> list[float]:
 
 @dataclass
 class _Tally:
-    """What is added up, photo by photo; of each, four numbers a segment remain."""
+    """What is added up, image by image; of each, four numbers a segment remain."""
 
     levels: list[float]
     recall: AverageRecall = field(default_factory=AverageRecall)

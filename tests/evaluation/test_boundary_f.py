@@ -88,7 +88,7 @@ def test_nothing_found_and_nothing_drawn():
     assert (scores.precision, scores.recall, scores.f) == (1.0, 0.0, 0.0)
     blank = boundary_f([(empty, np.ones((1, *SIZE), int))])
     assert (blank.precision, blank.recall, blank.f) == (1.0, 1.0, 1.0)
-    with pytest.raises(ValueError, match="no photo"):
+    with pytest.raises(ValueError, match="no image"):
         BoundaryTally().scores()
 
 

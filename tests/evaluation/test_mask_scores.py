@@ -195,7 +195,9 @@ def test_a_data_pack_and_its_split(tmp_path: Path):
     assert (scores.photos, scores.segments, scores.ar["1000"]) == (1, 2, 1.0)
     assert scores.ar["1"] == 0.5
     assert scores.unused == ("more.png",)
-    with pytest.raises(InputError, match=r"1 photos of the truth are not labelled \(images/val/no"):
+    with pytest.raises(
+        InputError, match=r"1 images of the ground truth are not labelled \(images/val/no"
+    ):
         evaluate(labels, pack)
 
 
@@ -222,7 +224,9 @@ def test_a_stem_that_fits_two_photos_is_refused(tmp_path: Path):
 def test_another_size_is_refused(tmp_path: Path):
     labels = write_labels(tmp_path / "one", tmp_path / "p", {"x.png": [disc((30, 40), (9, 9), 5)]})
     truth = write_labels(tmp_path / "two", tmp_path / "q", {"x.png": [disc(SIZE, (9, 9), 5)]})
-    with pytest.raises(InputError, match="40 x 30 px were labelled, the truth has 200 x 160"):
+    with pytest.raises(
+        InputError, match="labelled image has 40 x 30 px, the ground truth 200 x 160"
+    ):
         evaluate(labels, truth)
 
 
@@ -247,7 +251,7 @@ def test_no_masks_and_no_truth(tmp_path: Path):
     assert np.isnan([scores.covering, scores.ar["1000"], scores.shared["1"]]).all()
     json.dumps(scores.to_json(), allow_nan=False)
     (tmp_path / "none.json").write_text('{"images": [], "annotations": []}')
-    with pytest.raises(InputError, match="the truth has no photos"):
+    with pytest.raises(InputError, match="the ground truth has no images"):
         evaluate(some, tmp_path / "none.json")
 
 
