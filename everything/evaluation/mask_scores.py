@@ -188,7 +188,7 @@ def score(
     if missing:
         raise InputError(
             f"{printable(str(labels))}: {len(missing)} images of the ground truth are not labelled "
-            f"({first_names(missing)}): label them, or choose a part of the ground truth with --split"
+            f"({first_names(missing)}): label them, or choose a part with --split"
         )
     if other_size and not tally.photos:
         raise InputError(f"{first_names(other_size)}: label the images that were annotated")

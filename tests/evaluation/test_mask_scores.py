@@ -225,7 +225,7 @@ def test_another_size_is_refused(tmp_path: Path):
     labels = write_labels(tmp_path / "one", tmp_path / "p", {"x.png": [disc((30, 40), (9, 9), 5)]})
     truth = write_labels(tmp_path / "two", tmp_path / "q", {"x.png": [disc(SIZE, (9, 9), 5)]})
     with pytest.raises(
-        InputError, match="labelled image has 40 x 30 px, the ground truth 200 x 160"
+        InputError, match="40 x 30 px were labelled, the ground truth has 200 x 160"
     ):
         evaluate(labels, truth)
 

@@ -152,7 +152,7 @@ def test_a_table_for_the_terminal(tmp_path: Path):
     console.print(scores.table())
     text = console.export_text()
     assert "random-3" in text
-    assert "2 segments of 1 photos" in text
+    assert "2 segments in 1 images" in text
     assert scores.to_json()["kinds"]["box"]["top"] == 1.0
 
 
