@@ -27,11 +27,13 @@ class Exporter:
         summary: What the format is and how exactly it holds masks, in one line.
         images: Whether images are placed in the export if the user does not say: "link" where the
             format's readers need them.
+        crowds: Whether the format tells crowds (COCO's `iscrowd`) from single objects.
     """
 
     where: str
     summary: str
     images: ImagePlacement = "none"
+    crowds: bool = False
 
     def load(self) -> Write:
         """Import and return the function that writes the format."""
@@ -43,7 +45,9 @@ class Exporter:
 EXPORTERS = Registry(
     {
         "coco": Exporter(
-            "everything.export.coco:write", "COCO, one JSON file: run-length codes or polygons"
+            "everything.export.coco:write",
+            "COCO, one JSON file: run-length codes or polygons",
+            crowds=True,
         ),
         "yolo-seg": Exporter(
             "everything.export.yolo_seg:write", "ultralytics: one outline per mask", "link"
@@ -57,7 +61,9 @@ EXPORTERS = Registry(
             "Pascal VOC: no overlaps, up to 254 masks per image",
             "link",
         ),
-        "panoptic": Exporter("everything.export.panoptic:write", "COCO panoptic: no overlaps"),
+        "panoptic": Exporter(
+            "everything.export.panoptic:write", "COCO panoptic: no overlaps", crowds=True
+        ),
         "geojson": Exporter(
             "everything.export.geojson:write", "one file per image: polygons with holes, in pixels"
         ),

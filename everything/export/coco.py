@@ -6,29 +6,27 @@ COCO's polygons have no holes: a hole is joined to the ring around it by a bridg
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from everything.core import rle
 from everything.core.rle import compressed
+from everything.core.sa1b import Annotation
 from everything.export.keyhole_polygons import bridged, thinned
-from everything.export.writer import CLASS, ExportJob, LabelledImage, json_lists
+from everything.export.writer import ExportJob, LabelledImage, json_lists
 from everything.masks.polygons import parts_of
 
-CATEGORY = {"id": 1, "name": CLASS, "supercategory": ""}
-HEAD = {
-    "info": {"description": "made by `everything export`: masks without classes"},
-    "licenses": [],
-    "categories": [CATEGORY],
-}
+HEAD: dict[str, Any] = {"info": {"description": "made by `everything export`"}, "licenses": []}
 
 
 def write(images: Iterable[LabelledImage], job: ExportJob) -> None:
     """Write one JSON file; the boxes are COCO's own (SA-1B's are a pixel smaller)."""
     path = job.file("annotations/instances_default.json")
     number = 0
-    with json_lists(path, HEAD, "images", "annotations") as (image_records, annotations):
+    head = HEAD.copy()
+    with json_lists(path, head, "images", "annotations") as (image_records, annotations):
         for image in images:
             image_records.append(about(image))
             boxes = rle.boxes(image.codes).tolist()
@@ -37,8 +35,10 @@ def write(images: Iterable[LabelledImage], job: ExportJob) -> None:
                 job.fidelity.add_exact(len(boxes))
             for annotation, shape, box in zip(image.annotations, shapes, boxes, strict=True):
                 number += 1
-                annotations.append(_row(number, image, annotation, shape, box))
+                row = {"id": number, "image_id": image.number, "segmentation": shape, "bbox": box}
+                annotations.append(row | _about_mask(annotation, job))
             job.place(image, f"images/default/{image.name}")
+        head["categories"] = [asdict(category) for category in job.classes.all()]
 
 
 def about(image: LabelledImage) -> dict[str, Any]:
@@ -47,17 +47,11 @@ def about(image: LabelledImage) -> dict[str, Any]:
     return {"id": image.number, "file_name": image.name, "width": width, "height": height}
 
 
-def _row(
-    number: int, image: LabelledImage, annotation: dict[str, Any], shape: Any, box: list[float]
-) -> dict[str, Any]:
+def _about_mask(annotation: Annotation, job: ExportJob) -> dict[str, Any]:
     row = {
-        "id": number,
-        "image_id": image.number,
-        "category_id": 1,
-        "segmentation": shape,
+        "category_id": job.classes.of(annotation).id,
         "area": annotation["area"],
-        "bbox": box,
-        "iscrowd": 0,
+        "iscrowd": annotation.get("iscrowd", 0),
     }
     names = ("predicted_iou", "stability_score", "parent_id")
     return row | {name: annotation[name] for name in names if name in annotation}

@@ -26,6 +26,7 @@ class Fidelity:
         hidden: In formats without overlaps, number of masks entirely below others; their IoU is 0.
         left_out: Number of masks beyond what the format holds, of another level, or without a
             pixel.
+        crowds: Number of crowds (COCO's `iscrowd`) that the format holds as single objects.
         images_not_found: Number of images that were to be placed in the export and were not found.
     """
 
@@ -37,6 +38,7 @@ class Fidelity:
     poor: int = 0
     hidden: int = 0
     left_out: int = 0
+    crowds: int = 0
     images_not_found: int = 0
 
     def add(self, iou: float, image: str, mask: int) -> None:
@@ -64,6 +66,7 @@ class Fidelity:
             "masks_below_iou_0.95": self.poor,
             "masks_hidden": self.hidden,
             "masks_left_out": self.left_out,
+            "crowds_as_masks": self.crowds,
             "photos_not_found": self.images_not_found,
         }
 
@@ -83,6 +86,8 @@ class Fidelity:
             table.add_row("masks hidden by others", f"{self.hidden:,}")
         if self.left_out:
             table.add_row("masks left out", f"{self.left_out:,}")
+        if self.crowds:
+            table.add_row("crowds written as single objects", f"{self.crowds:,}")
         if self.images_not_found:
             table.add_row("images not found", f"{self.images_not_found:,}")
         return table

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from everything.export.keyhole_polygons import thinned
-from everything.export.writer import CLASS, ExportJob, JsonList, LabelledImage, Piece, iou
+from everything.export.writer import ExportJob, JsonList, LabelledImage, Piece, iou
 from everything.masks.polygons import Part, Ring, painted, parts_of
 
 _NAMES = ("predicted_iou", "stability_score", "area", "parent_id")
@@ -44,7 +44,10 @@ def _feature(piece: Piece, image: LabelledImage, job: ExportJob) -> dict[str, An
     ]
     shape = ("Polygon", polygons[0]) if len(polygons) == 1 else ("MultiPolygon", polygons)
     names = {name: piece.annotation[name] for name in _NAMES if name in piece.annotation}
-    about = {"objectType": "annotation", "classification": {"name": CLASS}}
+    about = {
+        "objectType": "annotation",
+        "classification": {"name": job.classes.of(piece.annotation).name},
+    }
     return {
         "type": "Feature",
         "id": piece.id,

@@ -10,24 +10,24 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 from numpy.typing import NDArray
 
 from everything.core.geometry import Size
-from everything.export.writer import CLASS, ExportJob, JsonList, LabelledImage, Piece
+from everything.export.writer import ExportJob, JsonList, LabelledImage, Piece
 
 _WIDTHS = (3, 4, 8, 16)  # bits
-_CONFIG = f"""<View>
+_CONFIG = """<View>
   <Image name="image" value="$image" zoom="true"/>
-  <BrushLabels name="masks" toName="image"><Label value="{CLASS}"/></BrushLabels>
+  <BrushLabels name="masks" toName="image">{labels}</BrushLabels>
 </View>
 """
 
 
 def write(images: Iterable[LabelledImage], job: ExportJob) -> None:
     """Write the tasks; the URL of an image is `job.url` followed by its name."""
-    job.file("config.xml").write_text(_CONFIG, encoding="ascii")
     with job.file("tasks.json").open("w", encoding="ascii") as file:
         tasks = JsonList(file)
         file.write("[\n")
@@ -35,10 +35,12 @@ def write(images: Iterable[LabelledImage], job: ExportJob) -> None:
             tasks.append(_task(image, job))
             job.place(image, f"images/{image.name}")
         file.write("\n]\n")
+    labels = "".join(f"<Label value={quoteattr(one.name)}/>" for one in job.classes.all())
+    job.file("config.xml").write_text(_CONFIG.format(labels=labels), encoding="utf-8")
 
 
 def _task(image: LabelledImage, job: ExportJob) -> dict[str, Any]:
-    masks = [_mask(piece, image.size) for piece in image.pieces()]
+    masks = [_mask(piece, image.size, job) for piece in image.pieces()]
     job.fidelity.add_exact(len(masks))
     prediction = {"model_version": "everything", "result": masks}
     return {
@@ -48,8 +50,8 @@ def _task(image: LabelledImage, job: ExportJob) -> dict[str, Any]:
     }
 
 
-def _mask(piece: Piece, size: Size) -> dict[str, Any]:
-    code = encoded(piece.mask, piece.corner, size)
+def _mask(piece: Piece, size: Size, job: ExportJob) -> dict[str, Any]:
+    code, name = encoded(piece.mask, piece.corner, size), job.classes.of(piece.annotation).name
     return {
         "id": f"mask{piece.id}",
         "type": "brushlabels",
@@ -59,7 +61,7 @@ def _mask(piece: Piece, size: Size) -> dict[str, Any]:
         "original_height": size[0],
         "image_rotation": 0,
         "score": piece.annotation.get("predicted_iou"),
-        "value": {"format": "rle", "rle": code, "brushlabels": [CLASS]},
+        "value": {"format": "rle", "rle": code, "brushlabels": [name]},
     }
 
 

@@ -6,6 +6,7 @@ A pixel belongs to the smallest mask there, so that parts are above whole object
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from everything.export.coco import CATEGORY, HEAD, about
+from everything.export.coco import HEAD, about
 from everything.export.overlap_free import flattened
 from everything.export.writer import ExportJob, LabelledImage, json_lists
 
 
 def write(images: Iterable[LabelledImage], job: ExportJob) -> None:
     """Write one PNG per image and one JSON file; hidden masks are in neither."""
-    head = HEAD | {"categories": [CATEGORY | {"isthing": 1}]}
+    head = HEAD.copy()
     with json_lists(job.file("panoptic.json"), head, "images", "annotations") as (
         image_records,
         image_rows,
@@ -32,16 +33,19 @@ def write(images: Iterable[LabelledImage], job: ExportJob) -> None:
                 {
                     "image_id": image.number,
                     "file_name": f"{image.stem}.png",
-                    "segments_info": _segments(labels),
+                    "segments_info": _segments(labels, image, job),
                 }
             )
             colours = np.stack([labels >> shift & 0xFF for shift in (0, 8, 16)], -1)
             path = job.file(f"panoptic/{image.stem}.png")
             Image.fromarray(colours.astype(np.uint8)).save(path)
             job.place(image, f"images/{image.name}")
+        head["categories"] = [asdict(one) | {"isthing": 1} for one in job.classes.all()]
 
 
-def _segments(labels: NDArray[np.int32]) -> list[dict[str, Any]]:
+def _segments(
+    labels: NDArray[np.int32], image: LabelledImage, job: ExportJob
+) -> list[dict[str, Any]]:
     """COCO's record of each visible segment: area and box of its visible part."""
     areas = np.bincount(labels.ravel()).tolist()
     found = []
@@ -49,6 +53,8 @@ def _segments(labels: NDArray[np.int32]) -> list[dict[str, Any]]:
         if place is not None:
             (y0, y1), (x0, x1) = ((side.start, side.stop) for side in place)
             box = [x0, y0, x1 - x0, y1 - y0]
-            about = {"id": number, "category_id": 1, "iscrowd": 0}
+            mask = image.annotations[number - 1]
+            about = {"id": number, "category_id": job.classes.of(mask).id,
+                     "iscrowd": mask.get("iscrowd", 0)}  # fmt: skip
             found.append(about | {"area": areas[number], "bbox": box})
     return found

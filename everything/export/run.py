@@ -12,6 +12,7 @@ from everything.config import Level
 from everything.core.file_names import printable
 from everything.errors import ConfigError, StoreError, reason_of
 from everything.export import EXPORTERS
+from everything.export.classes import Classes
 from everything.export.fidelity import Fidelity
 from everything.export.writer import ExportJob, ImagePlacement, LabelledImage, labelled_images
 from everything.io.results.reader import Results
@@ -69,11 +70,16 @@ def export(
     results = Results(labels, home)
     _check_output(out, overwrite)
     partial = out.with_name(f".{out.name}.partial")
-    job = ExportJob(partial, photos or exporter.images, polygons, tolerance, url)
+    job = ExportJob(
+        partial, photos or exporter.images, polygons, tolerance, url,
+        classes=Classes(results.categories),
+    )  # fmt: skip
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         images = labelled_images(results, job.fidelity, level)
+        if not exporter.crowds:
+            images = _count_crowds(images, job.fidelity)
         exporter.load()(_with_progress(images, len(results), progress), job)
         about = {"format": to, "labels": printable(str(labels))} | job.fidelity.to_json()
         (partial / _MARKER).write_text(json.dumps(about, indent=2) + "\n", encoding="ascii")
@@ -108,6 +114,12 @@ def _move(partial: Path, out: Path) -> None:
         out.rename(old)
     partial.rename(out)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _count_crowds(images: Iterator[LabelledImage], fidelity: Fidelity) -> Iterator[LabelledImage]:
+    for image in images:
+        fidelity.crowds += sum(bool(mask.get("iscrowd")) for mask in image.annotations)
+        yield image
 
 
 def _with_progress(

@@ -1,12 +1,14 @@
 """Pascal VOC's segmentation: SegmentationObject/STEM.png, SegmentationClass/STEM.png, labelmap.txt.
 
 A pixel belongs to the smallest mask there. The palette holds 254 objects (255 stands for "void"):
-of more masks in one image, those with the highest predicted IoU are kept and the others counted.
+of more masks in one image, those with the highest predicted IoU are kept and the others counted. It
+also holds 254 classes; masks of further ones are counted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -14,25 +16,39 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from everything.export.overlap_free import flattened
-from everything.export.writer import CLASS, ExportJob, LabelledImage
+from everything.export.writer import ExportJob, LabelledImage
 
 MOST = 254
 
 
 def write(images: Iterable[LabelledImage], job: ExportJob) -> None:
     """Write two PNGs per image, and the list of images."""
-    red, green, blue = palette()[1].tolist()
-    job.file("labelmap.txt").write_text(
-        f"# label:color_rgb:parts:actions\nbackground:0,0,0::\n{CLASS}:{red},{green},{blue}::\n"
-    )
     with job.file("ImageSets/Segmentation/default.txt").open("w", encoding="utf-8") as names:
         for image in images:
-            objects = flattened(image, job, MOST).astype(np.uint8)
-            _save(objects, job, f"SegmentationObject/{image.stem}.png")
-            _save((objects > 0).astype(np.uint8), job, f"SegmentationClass/{image.stem}.png")
+            kept = _within_palette(image, job)
+            objects = flattened(kept, job)
+            classes = np.array([0, *(1 + job.classes.row(mask) for mask in kept.annotations)])
+            _save(objects.astype(np.uint8), job, f"SegmentationObject/{image.stem}.png")
+            _save(classes[objects].astype(np.uint8), job, f"SegmentationClass/{image.stem}.png")
             names.write(f"{image.stem}\n")
             suffix = PurePosixPath(image.name).suffix
             job.place(image, f"JPEGImages/{image.stem}{suffix}")
+    colours = palette()[1 : MOST + 1].tolist()
+    lines = ["# label:color_rgb:parts:actions", "background:0,0,0::"]
+    for one, (red, green, blue) in zip(job.classes.all(), colours, strict=False):
+        lines.append(f"{one.name}:{red},{green},{blue}::")
+    job.file("labelmap.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _within_palette(image: LabelledImage, job: ExportJob) -> LabelledImage:
+    """Leave out masks beyond those, and of classes beyond those, that the palette holds."""
+    masks = [mask for mask in image.annotations if job.classes.row(mask) < MOST]
+    if len(masks) > MOST:
+        scores = [-mask.get("predicted_iou", 0.0) for mask in masks]
+        best = np.sort(np.argsort(scores, kind="stable")[:MOST]).tolist()
+        masks = [masks[row] for row in best]
+    job.fidelity.left_out += len(image.annotations) - len(masks)
+    return replace(image, annotations=masks)
 
 
 def palette() -> NDArray[np.uint8]:

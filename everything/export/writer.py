@@ -22,6 +22,7 @@ from everything.core.geometry import Size
 from everything.core.mask_hierarchy import levels_of
 from everything.core.sa1b import Annotation
 from everything.errors import ImageError, InputError
+from everything.export.classes import Classes
 from everything.export.fidelity import Fidelity
 from everything.io.images.decode import Limits
 from everything.io.images.fetch import read_source
@@ -29,7 +30,6 @@ from everything.io.images.sources import Source
 from everything.io.results.reader import Result, Results
 
 ImagePlacement = Literal["none", "link", "copy"]
-CLASS = "object"  # the only class: masks have no class names
 
 
 class Piece(NamedTuple):
@@ -84,6 +84,7 @@ class ExportJob:
         tolerance: How far polygons may deviate from the outline to have fewer corners, px.
         url: Prefix of image names for tools that load images by URL.
         fidelity: Counts what the export holds of the masks; each exporter adds to it.
+        classes: The classes of the masks.
     """
 
     out: Path
@@ -92,6 +93,7 @@ class ExportJob:
     tolerance: float = 0.0
     url: str = ""
     fidelity: Fidelity = field(default_factory=Fidelity)
+    classes: Classes = field(default_factory=Classes)
 
     def file(self, name: str) -> Path:
         """Return the path of a file of the export; its folder is created."""
@@ -198,7 +200,7 @@ def json_lists(path: Path, head: dict[str, Any], *names: str) -> Iterator[list[J
 
     Args:
         path: The file.
-        head: What comes before the lists.
+        head: What comes before the lists; it is written last and may change until then.
         names: Keys of the lists.
 
     Yields:

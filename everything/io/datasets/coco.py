@@ -171,7 +171,7 @@ def _categories(rows: Iterator[Any]) -> dict[str, Category]:
     for row in rows:
         if isinstance(row, dict) and _key(row.get("id")) not in found:
             key = row.get("id")
-            name = str(row.get("name") or key)
+            name = printable(str(row.get("name") or key))
             name = f"{name} ({key})" if name in names else name
             names.add(name)
             number = key if isinstance(key, int) else len(found) + 1

@@ -22,6 +22,7 @@ from everything.core.sa1b import Annotation, check_annotations, check_timing, si
 from everything.core.stage_timer import STAGES
 from everything.errors import InputError, reason_of
 from everything.io.images.sources import Source
+from everything.io.results.categories import Category, read_categories
 from everything.io.results.manifest import Manifest
 from everything.io.results.shards import FORMS, Shard
 from everything.io.results.writer import folder_at
@@ -122,6 +123,11 @@ class Results:
             except ValueError as error:
                 raise self._broken(shard, error) from error
         return found
+
+    @cached_property
+    def categories(self) -> list[Category]:
+        """The classes of imported annotations, sorted by id; none of the results of `label`."""
+        return read_categories(self._folder) if self._home else []
 
     def load(self) -> None:
         """Read the list of files, the manifest and the failures now, before threads share them."""
