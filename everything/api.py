@@ -199,6 +199,7 @@ def evaluate_labels(
     split: str | None = None,
     min_area: int = 100,
     boundaries: bool = True,
+    workers: int = 1,
 ) -> Scores:
     """Score masks against ground truth.
 
@@ -209,6 +210,8 @@ def evaluate_labels(
         min_area: Ignore ground-truth segments of label maps smaller than this (px).
         boundaries: Also the boundary F, where the ground truth covers whole images; it takes
             seconds an image.
+        workers: Processes that compute the boundary F; with more than one, the calling script needs
+            the usual `if __name__ == "__main__":`.
 
     Returns:
         Average recall, covering, boundary F; `table()` prints them, `to_json()` has them all.
@@ -223,7 +226,14 @@ def evaluate_labels(
     """
     from everything.evaluation.mask_scores import evaluate
 
-    return evaluate(_located(labels), Path(truth), split, min_area=min_area, boundaries=boundaries)
+    return evaluate(
+        _located(labels),
+        Path(truth),
+        split,
+        min_area=min_area,
+        boundaries=boundaries,
+        workers=workers,
+    )
 
 
 def export_labels(

@@ -29,7 +29,8 @@ def evaluate(
     labels: Annotated[str | None, typer.Argument(metavar="LABELS", help=LABELS_HELP)] = None,
     split: Split = None,
     boundaries: Annotated[
-        bool, typer.Option(help="Also compute the boundary F-measure; takes seconds per image.")
+        bool,
+        typer.Option(help="Also compute the boundary F-measure; takes seconds per image and core."),
     ] = True,
     prompts: Annotated[
         bool,
@@ -69,6 +70,12 @@ def evaluate(
             "with --prompts to every format.",
         ),
     ] = 100,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Processes for the boundary F-measure.", show_default="one per core"
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score masks against ground truth: average recall, covering and boundary F-measure.
@@ -84,12 +91,14 @@ def evaluate(
         result: Any
         with show_count("images", Console(stderr=True)) as show:
             if labels is not None:
+                from everything.core.threads import usable_cores
                 from everything.evaluation.mask_scores import evaluate as score
                 from everything.io.storage.locations import located
 
                 result = score(
                     located(labels), truth, split,
                     min_area=min_area, boundaries=boundaries, progress=show,
+                    workers=workers or usable_cores(),
                 )  # fmt: skip
             else:
                 from everything.evaluation.prompt_scores import evaluate_prompts

@@ -74,15 +74,11 @@ class BoundaryTally:
             strength: Predicted contours, (H, W); 0 is no contour. Lines need not be thin.
             truths: The annotators' contours, bool (K, H, W).
         """
-        drawn = [_thin(truth) for truth in truths]
-        rows = []
-        before: tuple[Mask, Counts] | None = None
-        for threshold in self.thresholds:
-            found = (strength >= threshold) & (strength > 0)
-            if before is None or not np.array_equal(found, before[0]):
-                before = found, _count(_thin(found), drawn)
-            rows.append(before[1])
-        self._photos.append(np.stack(rows))
+        self.append(count_matches(strength, truths, self.thresholds))
+
+    def append(self, counts: Counts) -> None:
+        """Add an image by what `count_matches` returns for these thresholds."""
+        self._photos.append(counts)
 
     def scores(self) -> BoundaryScores:
         """Return the scores of all images so far.
@@ -107,6 +103,31 @@ class BoundaryTally:
             photos=len(photos),
             curve=tuple(curve),
         )
+
+
+def count_matches(
+    strength: NDArray[np.floating[Any]], truths: Mask, thresholds: Sequence[float]
+) -> Counts:
+    """Return the counts of one image, int64 (thresholds, 4); takes seconds.
+
+    Args:
+        strength: Predicted contours, (H, W); 0 is no contour. Lines need not be thin.
+        truths: The annotators' contours, bool (K, H, W).
+        thresholds: As of BoundaryTally.
+
+    Returns:
+        At each threshold: pixels found, those that match any annotator, the annotators' pixels,
+        and those of them that are matched.
+    """
+    drawn = [_thin(truth) for truth in truths]
+    rows = []
+    before: tuple[Mask, Counts] | None = None
+    for threshold in thresholds:
+        found = (strength >= threshold) & (strength > 0)
+        if before is None or not np.array_equal(found, before[0]):
+            before = found, _count(_thin(found), drawn)
+        rows.append(before[1])
+    return np.stack(rows)
 
 
 def contours_of_masks(

@@ -10,8 +10,12 @@ shared masks, the same mean without that rule, lets one mask match both.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +28,13 @@ from everything.core.file_names import printable
 from everything.core.sa1b import Annotation
 from everything.errors import InputError
 from everything.evaluation.average_recall import MAX_MASKS, SIZES, AverageRecall
-from everything.evaluation.boundary_f import BoundaryScores, BoundaryTally, contours_of_masks
+from everything.evaluation.boundary_f import (
+    BoundaryScores,
+    BoundaryTally,
+    Counts,
+    contours_of_masks,
+    count_matches,
+)
 from everything.io.datasets.ground_truth import (
     GroundTruth,
     NameMatcher,
@@ -37,6 +47,7 @@ from everything.io.storage.locations import Location
 
 MIN_AREA = 100  # px of a segment that counts, of truth that comes as label maps
 _LEVELS = 20
+_PENDING = 64  # images whose contours wait for a worker
 _IOUS = np.linspace(0.5, 0.95, 10)
 _Tree = dict[str, Any]
 
@@ -127,6 +138,7 @@ def evaluate(
     min_area: int = MIN_AREA,
     boundaries: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    workers: int = 1,
 ) -> Scores:
     """Return the scores of a results folder.
 
@@ -142,6 +154,8 @@ def evaluate(
         boundaries: Also compute the boundary F, where the ground truth covers whole images; it
             takes seconds per image.
         progress: Called with the number of images done, and of those labelled.
+        workers: Processes that compute the boundary F; with more than one, a calling script needs
+            the usual `if __name__ == "__main__":`.
 
     Returns:
         The scores, and what was left out.
@@ -151,7 +165,7 @@ def evaluate(
     """
     tally = ReadingTally()
     known = read_ground_truth(truth, split, min_area, contours=boundaries, tally=tally)
-    scores = score(labels, known, boundaries=boundaries, progress=progress)
+    scores = score(labels, known, boundaries=boundaries, progress=progress, workers=workers)
     return replace(
         scores,
         left_out=dict(tally.left_out),
@@ -166,11 +180,47 @@ def score(
     *,
     boundaries: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    workers: int = 1,
 ) -> Scores:
     """Return the scores of a results folder against ground truth; see `evaluate`."""
     results = Results(labels)
     names = NameMatcher(results.files)
-    tally = _Tally(_levels(results) if boundaries else [])
+    levels = _levels(results) if boundaries else []
+    with _workers(workers if levels else 1) as pool:
+        tally = _Tally(levels, pool=pool)
+        other_size = _compare(tally, results, names, known, progress)
+        tally.wait_for(0)
+    if other_size and not tally.photos:
+        raise InputError(f"{first_names(other_size)}: label the images that were annotated")
+    if not tally.photos:
+        raise InputError(
+            f"{printable(str(labels))}: the ground truth has no images: choose another --split"
+        )
+    unused = tuple(key for key in results.files if key not in names.used)
+    return tally.scores(unused, tuple(other_size))
+
+
+@contextmanager
+def _workers(count: int) -> Iterator[ProcessPoolExecutor | None]:
+    """Processes beside this one; None for a count of 1. Those of an interrupted run are ended."""
+    if count == 1:
+        yield None
+        return
+    pool = ProcessPoolExecutor(count, get_context("spawn"))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _compare(
+    tally: _Tally,
+    results: Results,
+    names: NameMatcher,
+    known: Iterable[GroundTruth],
+    progress: Callable[[int, int], None],
+) -> list[str]:
+    """Add the images of the ground truth to a tally; return those of another size."""
     missing: list[str] = []
     other_size: list[str] = []
     for truth in known:
@@ -187,17 +237,10 @@ def score(
             progress(tally.photos, len(results))
     if missing:
         raise InputError(
-            f"{printable(str(labels))}: {len(missing)} images of the ground truth are not labelled "
-            f"({first_names(missing)}): label them, or choose a part with --split"
+            f"{printable(str(results.root))}: {len(missing)} images of the ground truth are not "
+            f"labelled ({first_names(missing)}): label them, or choose a part with --split"
         )
-    if other_size and not tally.photos:
-        raise InputError(f"{first_names(other_size)}: label the images that were annotated")
-    if not tally.photos:
-        raise InputError(
-            f"{printable(str(labels))}: the ground truth has no images: choose another --split"
-        )
-    unused = tuple(key for key in results.files if key not in names.used)
-    return tally.scores(unused, tuple(other_size))
+    return other_size
 
 
 def _sizes(truth: GroundTruth, result: Result) -> str:
@@ -237,6 +280,8 @@ class _Tally:
     best: list[NDArray[np.float64]] = field(default_factory=list)
     areas: list[NDArray[np.float64]] = field(default_factory=list)
     is_complete: bool = True
+    pool: ProcessPoolExecutor | None = None
+    pending: deque[Future[Counts]] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
         self.boundaries = BoundaryTally(self.levels)
@@ -253,8 +298,20 @@ class _Tally:
         if photo.contours is None:
             self.is_complete = False
         elif self.levels:
-            strength = contours_of_masks(result.annotations, photo.size)
-            self.boundaries.add(strength, photo.contours)
+            self._add_contours(photo.contours, result)
+
+    def _add_contours(self, contours: NDArray[np.bool_], result: Result) -> None:
+        task = (result.annotations, result.size, contours, self.levels)
+        if self.pool is None:
+            self.boundaries.append(_boundary_counts(*task))
+        else:
+            self.pending.append(self.pool.submit(_boundary_counts, *task))
+            self.wait_for(_PENDING)
+
+    def wait_for(self, pending: int) -> None:
+        """Wait until at most so many images are pending in the workers."""
+        while len(self.pending) > pending:
+            self.boundaries.append(self.pending.popleft().result())
 
     def _cover(self, photo: GroundTruth, codes: list[rle.Rle], result: Result) -> None:
         single = [i for i, row in enumerate(photo.annotations) if not row.get("iscrowd")]
@@ -286,6 +343,15 @@ class _Tally:
             unused=unused,
             other_size=other_size,
         )
+
+
+def _boundary_counts(
+    annotations: list[Annotation],
+    size: tuple[int, int],
+    contours: NDArray[np.bool_],
+    levels: list[float],
+) -> Counts:
+    return count_matches(contours_of_masks(annotations, size), contours, levels)
 
 
 def _truth(row: _Tree, code: rle.Rle) -> _Tree:

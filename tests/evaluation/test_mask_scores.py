@@ -201,6 +201,23 @@ def test_a_data_pack_and_its_split(tmp_path: Path):
         evaluate(labels, pack)
 
 
+def test_any_number_of_workers_gives_the_same_scores(tmp_path: Path):
+    pack = tmp_path / "pack"
+    (pack / "labels").mkdir(parents=True)
+    (pack / "images").mkdir()
+    found = {}
+    for number in range(5):
+        truth = [disc(SIZE, (60 + 9 * number, 80), 30), disc(SIZE, (150, 90), 20 + number)]
+        Image.new("RGB", SIZE[::-1]).save(pack / "images" / f"{number}.png")
+        np.save(pack / "labels" / f"{number}.npy", label_map(truth) + 1)
+        found[f"{number}.png"] = [disc(SIZE, (62, 80), 30), disc(SIZE, (150, 88), 22)]
+    labels = write_labels(tmp_path / "labels", pack / "images", found)
+    alone, together = (evaluate(labels, pack, workers=count) for count in (1, 2))
+    assert alone.to_json() == together.to_json()
+    assert alone.boundary is not None
+    assert 0.3 < alone.boundary.f < 1
+
+
 def test_labels_against_other_labels(tmp_path: Path):
     masks = {"a/x.png": [disc(SIZE, (60, 80), 30)], "b/x.png": [disc(SIZE, (90, 80), 9)]}
     one = write_labels(tmp_path / "one", tmp_path / "p", masks)
