@@ -98,6 +98,7 @@ def annotate(
 
         console = Console(stderr=True)
         log_to(console)
+        recipe = resolve(variant, checkpoint, sampler, config, sets or ())
         cluster = Cluster(
             address=address,
             cpus=cpus,
@@ -108,11 +109,12 @@ def annotate(
             threads=threads,
             block=block,
             time_limit=time_limit,
+            max_pixels=recipe.reading.max_pixels,
         )
         summary = label(
             image_lister(inputs, out, limit),
             home_of(out),
-            resolve(variant, checkpoint, sampler, config, sets or ()),
+            recipe,
             threads=threads,
             overwrite=overwrite,
             preview=False,

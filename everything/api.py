@@ -126,7 +126,7 @@ def label(
         threads=threads,
         overwrite=overwrite,
         preview=report,
-        limits=Limits(max_seconds=time_limit),
+        limits=Limits(max_pixels=recipe.reading.max_pixels, max_seconds=time_limit),
         console=Console(stderr=True, quiet=not progress),
     )
     return Labels(root, summary=summary)

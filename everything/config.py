@@ -179,6 +179,27 @@ class Tiles(Settings):
         return self
 
 
+class Reading(Settings):
+    """How images are read."""
+
+    stretch: bool = Field(
+        True,
+        description="stretch images of more than 8 bits that use less than a quarter of their "
+        "range, from the 0.5th to the 99.5th percentile",
+    )
+    max_pixels: int = Field(
+        300_000_000,
+        ge=1,
+        description="largest image that is decoded whole, px; a larger one fails",
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out newer settings at their defaults, so that older results can be resumed."""
+        later = {"stretch": True, "max_pixels": 300_000_000}
+        return {key: value for key, value in write(self).items() if value != later.get(key, ...)}
+
+
 class Recipe(Settings):
     """Everything that decides the masks of an image.
 
@@ -207,6 +228,7 @@ class Recipe(Settings):
     tidy: Tidy = Tidy()
     output: Output = Output()
     tiles: Tiles = Tiles()
+    reading: Reading = Reading()
     version: str
     weights: str
     others: dict[str, str] = {}
@@ -217,12 +239,16 @@ class Recipe(Settings):
         tree: dict[str, Any] = write(self)
         if self.tiles == Tiles():
             tree.pop("tiles", None)
+        if not tree.get("reading"):
+            tree.pop("reading", None)
         return tree
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the recipe as 64 hex digits; paths of files and the device do not count."""
-        content = self.model_dump(mode="json", exclude={"checkpoint": True, "compute": {"device"}})
+        """SHA-256 of the recipe as 64 hex digits; paths of files, the device and the limit of
+        pixels do not count."""
+        left_out: Any = {"checkpoint": True, "compute": {"device"}, "reading": {"max_pixels"}}
+        content = self.model_dump(mode="json", exclude=left_out)
         for what in content["others"]:
             *groups, setting = what.split(".")
             if groups:  # a setting of the sampler that names a file, which counts by its content

@@ -283,7 +283,7 @@ def label(
             overwrite=overwrite,
             preview=preview,
             console=console,
-            **_execution(ray, workers, threads, time_limit),
+            **_execution(ray, workers, threads, time_limit, recipe.reading.max_pixels),
         )
     if as_json:
         typer.echo(json.dumps(summary.as_dict(), indent=2))
@@ -298,16 +298,19 @@ def _demo_images(limit: int | None) -> Any:
     return lambda: demo_images()[:limit]
 
 
-def _execution(ray: str | None, workers: int | None, threads: int, time_limit: float | None) -> Any:
+def _execution(
+    ray: str | None, workers: int | None, threads: int, time_limit: float | None, max_pixels: int
+) -> Any:
     from everything.io.images.decode import Limits
 
     if ray is None:
-        return {"limits": Limits(max_seconds=time_limit)}
+        return {"limits": Limits(max_pixels=max_pixels, max_seconds=time_limit)}
     from everything.jobs.ray_cluster import Cluster
 
     cluster = Cluster(
-        address_of(ray), max_workers=workers, cpus=threads, threads=threads, time_limit=time_limit
-    )
+        address_of(ray), max_workers=workers, cpus=threads, threads=threads,
+        time_limit=time_limit, max_pixels=max_pixels,
+    )  # fmt: skip
     return {"executor": cluster.run, "limits": cluster.limits}
 
 

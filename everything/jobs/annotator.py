@@ -124,10 +124,12 @@ class Annotator:
             state.raster = open_tiff(source.location, side)
             if state.raster is not None:
                 state.size, state.source_bytes = state.raster.size, state.raster.bytes
+                state.notes = state.raster.notes
                 return
         data = read_source(source, self.limits)
         state.source_bytes = len(data)
-        state.photo = decode_image(data, source.printable, self.limits)
+        stretch = self._pipeline.recipe.reading.stretch
+        state.photo = decode_image(data, source.printable, self.limits, stretch)
         state.size = (state.photo.height, state.photo.width)
         state.notes = state.photo.notes
 

@@ -53,6 +53,7 @@ class Cluster:
         threads: PyTorch threads per worker.
         block: maximum number of images in a block.
         time_limit: seconds per image.
+        max_pixels: pixels per image.
     """
 
     address: str | None = None
@@ -64,13 +65,14 @@ class Cluster:
     threads: int = 1
     block: int = 32
     time_limit: float | None = None
+    max_pixels: int = Limits().max_pixels
 
     @property
     def limits(self) -> Limits:
         """Limits for images that fit into a worker's memory: a larger one fails with a message
         instead of crashing its worker."""
         room = max(0, self.memory - _WITHOUT_PHOTOS) // _BYTES_A_PIXEL
-        most = min(Limits().max_pixels, room)
+        most = min(self.max_pixels, room)
         return Limits(max_pixels=most, max_seconds=self.time_limit)
 
     def run(

@@ -8,18 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from everything.io.images.bit_depth import to_8_bit
+
 _BITS_PER_SAMPLE = 258
-_DIM = 1 / 16
+_PHOTOMETRIC, _MIN_IS_WHITE = 262, 0
 
 
-def to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
-    """Return a loaded image as mode RGB; says in `notes` what was guessed or left out.
+def to_rgb(image: Image.Image, notes: list[str], stretch: bool = True) -> Image.Image:
+    """Return a loaded image as mode RGB.
 
-    An embedded colour profile is converted to sRGB; one that cannot be used is left out. Alpha,
-    never premultiplied here, is laid over white. 16-bit values are scaled by their full range.
+    An embedded colour profile is converted to sRGB; one that cannot be used is left out. Alpha is
+    laid over white. Values of more than 8 bits are scaled, see bit_depth.
+
+    Args:
+        image: Of any mode.
+        notes: Gets what was guessed or left out.
+        stretch: See bit_depth.
     """
     if image.mode.startswith(("I", "F")):
-        return Image.fromarray(_grey_of_deep(image, notes)).convert("RGB")
+        return Image.fromarray(_grey_of_deep(image, notes, stretch)).convert("RGB")
     if image.mode == "LAB":
         return _from_lab(image)
     if not image.has_transparency_data:
@@ -32,43 +39,17 @@ def to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
     return _over_white(_to_srgb(base, image, notes), rgba.getchannel("A"))
 
 
-def scale_16_bit(values: NDArray[np.uint16], bits: int, notes: list[str]) -> NDArray[np.uint8]:
-    """Return values of `bits` bits as 8 bits, by their full range and not by what is used of it."""
-    brightest = int(values.max(initial=0))
-    if 0 < brightest < _DIM * 2**bits:
-        notes.append(f"very dark: its brightest value is {brightest} of {2**bits - 1}")
-    if bits < 8:
-        scaled: NDArray[np.float64] = values.astype(np.float64) * (255 / (2**bits - 1))
-        return scaled.astype(np.uint8)
-    high_byte: NDArray[np.uint16] = np.right_shift(values, bits - 8)
-    return high_byte.astype(np.uint8)
-
-
-def stretch(values: NDArray[np.generic], notes: list[str]) -> NDArray[np.uint8]:
-    """Return numbers without a natural range as 8 bits, darkest to brightest; floats within
-    [0, 1] are taken as they are. NaN and infinities become black and white."""
-    numbers = values.astype(np.float64)
-    finite = numbers[np.isfinite(numbers)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    if values.dtype.kind == "f" and low >= 0 and high <= 1:
-        low, high = 0.0, 1.0
-    else:
-        notes.append(f"values from {low:g} to {high:g} stretched to 8 bits")
-    unit = (numbers - low) / max(high - low, np.finfo(np.float64).tiny)
-    unit = np.nan_to_num(unit, nan=0.0, posinf=1.0, neginf=0.0)
-    return np.round(255 * np.clip(unit, 0, 1)).astype(np.uint8)
-
-
-def _grey_of_deep(image: Image.Image, notes: list[str]) -> NDArray[np.uint8]:
-    values = np.asarray(image)
-    if image.format == "PPM":  # Pillow has scaled these to 16 bits, in a mode of 32
-        return scale_16_bit(values.astype(np.uint16), 16, notes)
+def _grey_of_deep(image: Image.Image, notes: list[str], stretch: bool) -> NDArray[np.uint8]:
+    values: NDArray[np.generic] = np.asarray(image)
+    tags = getattr(image, "tag_v2", {})
+    bits = 16
     if image.mode.startswith("I;16"):
         # A 12-bit TIFF has a mode of 16 bits.
-        tags = getattr(image, "tag_v2", {})
-        bits = tags.get(_BITS_PER_SAMPLE, (16,))[0]
-        return scale_16_bit(values.astype(np.uint16), bits, notes)
-    return stretch(values, notes)
+        values, bits = values.astype(np.uint16), tags.get(_BITS_PER_SAMPLE, (16,))[0]
+    elif image.format == "PPM":  # Pillow has scaled these to 16 bits, in a mode of 32
+        values = values.astype(np.uint16)
+    is_inverted = tags.get(_PHOTOMETRIC) == _MIN_IS_WHITE
+    return to_8_bit(values, bits, notes, stretch=stretch, is_inverted=is_inverted)
 
 
 def _from_lab(image: Image.Image) -> Image.Image:

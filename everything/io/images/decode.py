@@ -27,12 +27,15 @@ from PIL.Image import open as open_image  # as it is now: ultralytics puts its o
 from everything.core.file_names import printable
 from everything.errors import ImageError
 from everything.io.images.colour import to_rgb
+from everything.io.images.limits import ANOTHER_COPY, Limits, Refused, check_size
+
+__all__ = ["DecodedImage", "Limits", "decode_image", "read_file", "read_image"]
 
 # Formats that hold images and have a signature. Not EPS (it would start Ghostscript) and the like.
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "GIF", "BMP", "JPEG2000", "PPM")
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
-_ORIENTATION, _BITS_PER_SAMPLE, _PLANAR = 0x0112, 258, 284
+_ORIENTATION, _BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL, _PLANAR = 0x0112, 258, 277, 284
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -42,17 +45,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_ANOTHER_COPY = "get another copy of it"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What is taken on at most: max_pixels per image (before decoding), max_bytes per file,
-    max_seconds of work on an image."""
-
-    max_pixels: int = 300_000_000
-    max_bytes: int = 2 * 2**30
-    max_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -73,10 +65,19 @@ class DecodedImage:
         return int(self.pixels.shape[0])
 
 
-def read_image(path: Path, limits: Limits | None = None) -> DecodedImage:
-    """Return the image in a file; raises ImageError, one line, for whatever keeps it from that."""
+def read_image(path: Path, limits: Limits | None = None, stretch: bool = True) -> DecodedImage:
+    """Return the image in a file.
+
+    Args:
+        path: The file.
+        limits: Limits of its size.
+        stretch: See everything/io/images/bit_depth.py.
+
+    Raises:
+        ImageError: It cannot be read, in one line with the reason.
+    """
     limits = limits or Limits()
-    return decode_image(read_file(path, limits), printable(path), limits)
+    return decode_image(read_file(path, limits), printable(path), limits, stretch)
 
 
 def read_file(path: Path, limits: Limits) -> bytes:
@@ -98,14 +99,24 @@ def read_file(path: Path, limits: Limits) -> bytes:
         raise _error(path, reason, "check that the file is there and may be read") from error
 
 
-def decode_image(data: bytes, name: str, limits: Limits) -> DecodedImage:
-    """Return the image in the content of a file; raises ImageError with `name` in it."""
+def decode_image(data: bytes, name: str, limits: Limits, stretch: bool = True) -> DecodedImage:
+    """Return the image in the content of a file.
+
+    Args:
+        data: The content.
+        name: What errors call the file.
+        limits: Limits of its size.
+        stretch: See everything/io/images/bit_depth.py.
+
+    Raises:
+        ImageError: It cannot be read, in one line with the reason.
+    """
     if not data:
-        raise _error(name, "the file is empty", _ANOTHER_COPY)
+        raise _error(name, "the file is empty", ANOTHER_COPY)
     try:
         with _pillow_as_needed():
-            return _decode(data, limits)
-    except _Refused as error:
+            return _decode(data, limits, stretch)
+    except Refused as error:
         raise _error(name, *error.args) from error
     except MemoryError as error:
         raise _error(name, "not enough memory to decode it", "use fewer --workers") from error
@@ -114,11 +125,7 @@ def decode_image(data: bytes, name: str, limits: Limits) -> DecodedImage:
         # KeyError, ...); each of them means that this one image cannot be read.
         said = "" if isinstance(error, LookupError) else " ".join(str(error).split())
         reason = f"cannot be decoded ({said or type(error).__name__})"
-        raise _error(name, reason, _ANOTHER_COPY) from error
-
-
-class _Refused(Exception):
-    """Reason and way out of an image that will not be decoded; its name is known further up."""
+        raise _error(name, reason, ANOTHER_COPY) from error
 
 
 def _error(name: Path | str, reason: str, way_out: str) -> ImageError:
@@ -135,40 +142,39 @@ def _check_file(status: os.stat_result, path: Path, limits: Limits) -> None:
         raise _error(path, size, "cut it into tiles")
 
 
-def _decode(data: bytes, limits: Limits) -> DecodedImage:
-    formats: tuple[str, ...] = _FORMATS
-    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
-        formats = _with_heif()
+def _decode(data: bytes, limits: Limits, stretch: bool) -> DecodedImage:
+    notes: list[str] = []
+    if data.startswith(_TIFF_SIGNATURES):
+        from everything.io.images.tiff import image_first, is_beyond_pillow
+
+        data = image_first(data, notes)
+        if is_beyond_pillow(data):
+            return _decode_with_tifffile(data, limits, notes, stretch)
     try:
-        image = open_image(io.BytesIO(data), formats=formats)
+        image = open_image(io.BytesIO(data), formats=_formats(data))
     except UnidentifiedImageError as error:
         if data.startswith(_TIFF_SIGNATURES):
-            return _decode_with_tifffile(data, limits)
+            return _decode_with_tifffile(data, limits, notes, stretch)
         known = "it is not an image in a known format, or its first bytes are broken"
-        raise _Refused(known, "convert it to JPEG or PNG") from error
+        raise Refused(known, "convert it to JPEG or PNG") from error
     with image:
         check_size(image.width, image.height, limits)
         if image.format == "PNG":
             _check_sums(data)
         if _is_deep_and_planar(image):
-            return _decode_with_tifffile(data, limits)
-        notes: list[str] = []
+            return _decode_with_tifffile(data, limits, notes, stretch)
         pixels = _loaded(image, data, notes)
         # Afterwards: PNG keeps EXIF behind the pixels, and TIFF turns itself upright on loading.
         orientation = _orientation(image, notes)
-        rgb = to_rgb(pixels, notes)
+        rgb = to_rgb(pixels, notes, stretch)
         if orientation in _UPRIGHT:
             rgb = rgb.transpose(_UPRIGHT[orientation])
         return DecodedImage(np.array(rgb), tuple(notes))
 
 
-def check_size(width: int, height: int, limits: Limits) -> None:
-    """Refuse an image by the size in its header, px, before memory is spent on it."""
-    if width < 1 or height < 1:
-        raise _Refused(f"it has no pixels ({width} x {height})", _ANOTHER_COPY)
-    if width * height > limits.max_pixels:
-        size = f"{width} x {height} px are over the limit of {limits.max_pixels:,} px"
-        raise _Refused(size, "cut it into tiles or make it smaller")
+def _formats(data: bytes) -> tuple[str, ...]:
+    is_heif = data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS
+    return _with_heif() if is_heif else _FORMATS
 
 
 def _loaded(image: Image.Image, data: bytes, notes: list[str]) -> Image.Image:
@@ -179,7 +185,10 @@ def _loaded(image: Image.Image, data: bytes, notes: list[str]) -> Image.Image:
     if image.format == "TIFF":
         from everything.io.images.tiff import check_deflate
 
-        check_deflate(getattr(image, "tag_v2", {}), data)
+        tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
+        check_deflate(tags, data)
+        if image.mode == "L" and tags.get(_SAMPLES_PER_PIXEL, 1) > 1:
+            notes.append(f"{tags[_SAMPLES_PER_PIXEL]} bands, the first is read")
     image.load()
     return image
 
@@ -210,11 +219,12 @@ def _orientation(image: Image.Image, notes: list[str]) -> int:
     return 1
 
 
-def _decode_with_tifffile(data: bytes, limits: Limits) -> DecodedImage:
-    from everything.io.images.tiff import decode_tiff, tiff_size
+def _decode_with_tifffile(
+    data: bytes, limits: Limits, notes: list[str], stretch: bool
+) -> DecodedImage:
+    from everything.io.images.tiff import decode_tiff
 
-    check_size(*tiff_size(data), limits)
-    pixels, notes = decode_tiff(data)
+    pixels = decode_tiff(data, limits, notes, stretch)
     return DecodedImage(pixels, tuple(notes))
 
 

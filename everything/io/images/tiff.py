@@ -15,7 +15,15 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from everything.io.images.colour import scale_16_bit, stretch
+from everything.io.images.bit_depth import to_8_bit
+from everything.io.images.limits import Limits, check_size
+from everything.io.images.tiff_pages import (
+    Bands,
+    bands_of,
+    choose_page,
+    no_data_of,
+    with_first_page,
+)
 
 _ORIENTATION = 274
 _COMPRESSION, _DEFLATE = 259, (8, 32946)
@@ -73,41 +81,73 @@ def check_deflate(tags: Mapping[int, Any], data: bytes) -> None:
             raise EOFError("the file is truncated")
 
 
-def tiff_size(data: bytes) -> tuple[int, int]:
-    """Return width and height in px of the first page, from its header; raises ValueError if there
-    is none."""
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        try:
-            page = file.pages.first
-        except IndexError as error:
-            raise ValueError("no picture in it") from error
-        return page.imagewidth, page.imagelength
+def image_first(data: bytes, notes: list[str]) -> bytes:
+    """Return the content of a TIFF with the page first that is the image; see choose_page."""
+    try:
+        with tifffile_warnings(), tifffile.TiffFile(io.BytesIO(data)) as file:
+            page = choose_page(file, notes)
+            return data if page is file.pages.first else with_first_page(data, page)
+    except Exception:  # parsers raise anything; reading the first page says what is wrong
+        return data
 
 
-def decode_tiff(data: bytes) -> tuple[NDArray[np.uint8], list[str]]:
-    """Return the first page as upright uint8 (H, W, 3), and notes; of more than three bands the
-    first three are red, green and blue. Raises what tifffile raises."""
-    notes: list[str] = []
+def is_beyond_pillow(data: bytes) -> bool:
+    """Tell whether the first page has numbers that Pillow reads as others, or not at all: of grey
+    and RGB more than 8 bits, signs and floats."""
+    photometric = tifffile.PHOTOMETRIC
+    known = (photometric.MINISBLACK, photometric.MINISWHITE, photometric.RGB)
+    try:
+        with tifffile_warnings(), tifffile.TiffFile(io.BytesIO(data)) as file:
+            page: Any = file.pages.first
+            is_deep = page.bitspersample > 8 or page.sampleformat != tifffile.SAMPLEFORMAT.UINT
+            return is_deep and page.photometric in known and can_decode(page)
+    except Exception:  # parsers raise anything; Pillow says what is wrong
+        return False
+
+
+def decode_tiff(data: bytes, limits: Limits, notes: list[str], stretch: bool) -> NDArray[np.uint8]:
+    """Return the first page as upright uint8 (H, W, 3) sRGB.
+
+    Args:
+        data: The file's content.
+        limits: Of its size.
+        notes: Gets what was guessed or left out.
+        stretch: See bit_depth.
+
+    Raises:
+        Refused: It is over a limit.
+        Exception: What tifffile raises.
+    """
     with tifffile_warnings() as heard, tifffile.TiffFile(io.BytesIO(data)) as file:
-        page = file.pages.first
+        try:
+            page: Any = file.pages.first
+        except IndexError as error:
+            raise ValueError("no image in it") from error
+        check_size(page.imagewidth, page.imagelength, limits)
         _refuse_lost_tags(heard)
         ends = [sum(part) for part in zip(page.dataoffsets, page.databytecounts, strict=True)]
         if max(ends, default=0) > len(data):
             raise EOFError("the file is truncated")
+        check_deflate({tag.code: tag.value for tag in page.tags}, data)
         values = _bands_last(page.asarray(maxworkers=1), page.axes)
-        bits, inverted = page.bitspersample, page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-        orientation = page.tags.valueof(_ORIENTATION, 1)
-    notes += [f"tifffile: {' '.join(message.split())}" for message in heard]
-    bands = values.shape[2]
-    if bands > 3:
-        notes.append(f"{bands} bands, the first three are taken for red, green and blue")
-    values = values[..., :3] if bands >= 3 else values[..., :1]
-    pixels = _to_8_bit(values, bits, notes)
-    if inverted:
-        pixels = 255 - pixels
-    if pixels.shape[2] == 1:
-        pixels = np.repeat(pixels, 3, axis=2)
-    return np.ascontiguousarray(_upright(pixels, int(orientation))), notes
+    # tifffile wants GDAL_NODATA to fit the number type, which that of GDAL does not.
+    told = (" ".join(message.split()) for message in heard)
+    notes += [f"tifffile: {message}" for message in told if "GDAL_NODATA" not in message]
+    bands = bands_of(page, notes)
+    used = [*bands.colour, *(() if bands.alpha is None else (bands.alpha,))]
+    if used != list(range(values.shape[2])):
+        values, bands = values[..., used], bands.among(used)
+    pixels = bands.to_rgb(_to_8_bit(values, page, bands, notes, stretch), notes)
+    orientation = page.tags.valueof(_ORIENTATION, 1)
+    return np.ascontiguousarray(_upright(pixels, int(orientation)))
+
+
+def can_decode(page: Any) -> bool:
+    """Tell whether tifffile, with the codecs that are installed, decodes a page's compression."""
+    try:
+        return page.decode is not None
+    except (ValueError, KeyError, ImportError):
+        return False
 
 
 def _refuse_lost_tags(heard: list[str]) -> None:
@@ -129,14 +169,28 @@ def _bands_last(values: NDArray[np.generic], axes: str) -> NDArray[np.generic]:
     return values
 
 
-def _to_8_bit(values: NDArray[np.generic], bits: int, notes: list[str]) -> NDArray[np.uint8]:
-    if values.dtype == np.bool_:
-        return values.astype(np.uint8) * np.uint8(255)
-    if values.dtype == np.uint8 and bits == 8:
-        return values.astype(np.uint8)
-    if values.dtype in (np.uint8, np.uint16):
-        return scale_16_bit(values.astype(np.uint16), bits, notes)
-    return stretch(values, notes)
+def _to_8_bit(
+    values: NDArray[np.generic], page: Any, bands: Bands, notes: list[str], stretch: bool
+) -> NDArray[np.uint8]:
+    """Bands of a page as 8 bits; of its opacity the full range is used."""
+    is_inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+    bits = page.bitspersample
+    if values.dtype == np.uint8 and bits == 8 and not is_inverted:
+        return values.astype(np.uint8, copy=False)
+    colour, alpha = values, None
+    if bands.alpha is not None:
+        alpha = to_8_bit(values[..., bands.alpha], bits, [], stretch=False)
+        colour = values[..., list(bands.colour)]
+    pixels = to_8_bit(
+        colour,
+        bits,
+        notes,
+        stretch=stretch and not (values.dtype == np.uint8 and bits <= 8),
+        no_data=None if bits <= 8 else no_data_of(page, notes),
+        is_inverted=is_inverted,
+        visible=None if alpha is None else alpha > 0,
+    )
+    return pixels if alpha is None else np.concatenate([pixels, alpha[..., None]], axis=2)
 
 
 def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

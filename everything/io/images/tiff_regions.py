@@ -1,8 +1,8 @@
-"""Pixels by regions: of an image in memory, or of a file that can be read in parts.
+"""Regions of TIFF files that can be read in parts.
 
-Such files are TIFFs of 8 bits a channel, grey or RGB, upright, in tiles or strips, not compressed
-or compressed by deflate (others where imagecodecs is installed). JPEG, PNG and the like must be
-decoded from the start: they are read whole.
+These have 8 bits per band, grey or RGB, with or without opacity, are upright, and lie in tiles or
+strips that decompress alone. Regions have the pixels that the whole image has. JPEG, PNG and the
+like must be decoded from the start: they are read whole.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from everything.core.file_names import printable
 from everything.core.geometry import Box, Size
 from everything.errors import ImageError, reason_of
-from everything.io.images.tiff import tifffile_warnings
+from everything.io.images.tiff import can_decode, tifffile_warnings
+from everything.io.images.tiff_pages import bands_of, choose_page
 from everything.io.storage.locations import Url, is_file
 
 _ORIENTATION = 274
@@ -29,19 +30,28 @@ _MOST = 2**32 - 1  # px: COCO's run lengths are 32 bits
 
 
 class Tiff:
-    """The first page of a TIFF file, of which only what is asked for is read."""
+    """The page of a TIFF file that is the image; only what is asked for is read.
+
+    Attributes:
+        notes: What was guessed or left out.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._bytes = path.open("rb")
+        notes: list[str] = []
         try:
             with tifffile_warnings() as heard:
                 self._file = tifffile.TiffFile(self._bytes)
-                self._page: Any = self._file.pages.first
-            self._is_whole = not heard
+                self._page: Any = choose_page(self._file, notes)
+            self._is_whole = all("GDAL_NODATA" in message for message in heard)
+            self._bands = bands_of(self._page, notes)
+            if self.is_readable:  # says once what there is to be said of the profile
+                self._bands.to_rgb(np.zeros((1, 1, self._page.samplesperpixel), np.uint8), notes)
         except BaseException:
             self._bytes.close()
             raise
+        self.notes = tuple(notes)
 
     @property
     def size(self) -> Size:
@@ -57,18 +67,13 @@ class Tiff:
     def is_readable(self) -> bool:
         """Whether regions of it can be read, and mean what they should."""
         page = self._page
-        plain = page.dtype == np.uint8 and page.bitspersample == 8 and page.imagedepth == 1
-        colours = page.photometric in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.MINISBLACK)
-        bands = page.samplesperpixel in (1, 3) and page.planarconfig == 1
-        upright = page.tags.valueof(_ORIENTATION, 1) == 1
         height, width = self.size
-        small = height * width <= _MOST
         return (
-            plain
-            and colours
-            and bands
-            and upright
-            and small
+            (page.dtype == np.uint8 and page.bitspersample == 8 and page.imagedepth == 1)
+            and page.photometric in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.MINISBLACK)
+            and (page.planarconfig == 1 or page.samplesperpixel == 1)
+            and page.tags.valueof(_ORIENTATION, 1) == 1
+            and height * width <= _MOST
             and self._is_whole
             and self._can_decode
         )
@@ -79,12 +84,7 @@ class Tiff:
         if page.is_memmappable:
             return True
         rows, columns = self._step()
-        if rows * columns * page.samplesperpixel > _SEGMENT:
-            return False
-        try:
-            return page.decode is not None
-        except (ValueError, KeyError, ImportError):
-            return False
+        return rows * columns * page.samplesperpixel <= _SEGMENT and can_decode(page)
 
     def _step(self) -> Size:
         page = self._page
@@ -101,7 +101,7 @@ class Tiff:
             raise ImageError(
                 f"{printable(self._path)}: cannot be decoded ({reason}): get another copy of it"
             ) from error
-        return np.repeat(values, 3, axis=2) if values.shape[2] == 1 else values
+        return self._bands.to_rgb(values, [])
 
     def _mapped(self, box: Box) -> NDArray[np.uint8]:
         x0, y0, x1, y1 = box
