@@ -77,6 +77,14 @@ def annotate(
             show_default="no limit",
         ),
     ] = None,
+    stop_after_failures: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Stop if the first N images all fail for the same reason; 0: never.",
+        ),
+    ] = 20,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Label only the first N images.", show_default="all")
     ] = None,
@@ -111,17 +119,20 @@ def annotate(
             time_limit=time_limit,
             max_pixels=recipe.reading.max_pixels,
         )
-        summary = label(
-            image_lister(inputs, out, limit),
-            home_of(out),
-            recipe,
-            threads=threads,
-            overwrite=overwrite,
-            preview=False,
-            limits=cluster.limits,
-            console=console,
-            executor=cluster.run,
-        )
+        images = image_lister(inputs, out, limit)
+        with cluster.connected():
+            summary = label(
+                images,
+                home_of(out),
+                recipe,
+                threads=threads,
+                overwrite=overwrite,
+                preview=False,
+                limits=cluster.limits,
+                console=console,
+                executor=cluster.run,
+                stop_after_failures=stop_after_failures,
+            )
     if as_json:
         typer.echo(json.dumps(summary.as_dict(), indent=2))
     else:

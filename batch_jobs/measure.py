@@ -33,6 +33,7 @@ from everything.io.images.sources import Source
 from everything.io.results.manifest import Manifest, Row
 from everything.io.results.writer import Store
 from everything.io.storage.local import Folder
+from everything.jobs.image_list import ImageList
 from everything.jobs.label import LabelJob, label
 from everything.jobs.ray_cluster import Cluster, connected
 from everything.jobs.summary import Summary
@@ -221,14 +222,14 @@ def resume(images: int = 1_000_000) -> None:
         made = spawn.Process(target=_as_if_done, args=(photos, store, images))
         made.start()
         made.join()
-        listing = partial(list_images, [photos])
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak; Linux only
         before = resident()
         with store.opened():
             times = [time.monotonic()]
-            summary = Summary(photos, images=sum(1 for _ in listing()))
+            found = ImageList(list_images([photos]))
             times.append(time.monotonic())
-            left = sum(1 for _ in LabelJob(store, listing, summary).tasks())
+            summary = Summary(photos, images=len(found))
+            left = sum(1 for _ in LabelJob(store, found, summary).tasks())
             times.append(time.monotonic())
         if left:
             raise JobError(

@@ -65,6 +65,7 @@ def label(
     overwrite: bool = False,
     report: bool = False,
     progress: bool = True,
+    stop_after_failures: int = 20,
     **settings: Any,
 ) -> Labels:
     """Find every object's mask in images, one SA-1B annotation file for each image.
@@ -88,6 +89,8 @@ def label(
         overwrite: Remove the results in `out` first.
         report: Also write the page that shows the masks, `out/report`.
         progress: Show a progress bar on a terminal or in a notebook.
+        stop_after_failures: Stop if the first so many images all fail for the same reason; 0:
+            never.
         **settings: Any setting by its own name, such as `pred_iou_thresh=0.7`.
 
     Returns:
@@ -128,6 +131,7 @@ def label(
         preview=report,
         limits=Limits(max_pixels=recipe.reading.max_pixels, max_seconds=time_limit),
         console=Console(stderr=True, quiet=not progress),
+        stop_after_failures=stop_after_failures,
     )
     return Labels(root, summary=summary)
 

@@ -37,6 +37,15 @@ class AutoPpn(Settings):
     max_points: int = Field(160, ge=0, description="maximum number of points per view")
     max_boxes: int = Field(96, ge=0, description="maximum number of boxes per view")
 
+    def prepare(self, variant: str) -> None:
+        """Load the head, so that one that cannot be read is reported before the first image.
+
+        Raises:
+            ConfigError: There is no head for the variant.
+            WeightsError: The head cannot be read.
+        """
+        prompt_head.load(self._path(variant))
+
     def __call__(self, scene: Scene) -> Iterator[Masks]:
         """Yield the masks of the points, then those of the boxes.
 
@@ -46,7 +55,7 @@ class AutoPpn(Settings):
             NotFinite: As for `Scene.decode`.
         """
         features = scene.model.features(scene.embedding)
-        head = prompt_head.load(self._path(scene), features.device)
+        head = prompt_head.load(self._path(scene.variant), features.device)
         if features.shape[1] != len(head.mean):
             raise ConfigError(
                 f"{self.head}: this head was trained on {len(head.mean)} feature maps, "
@@ -66,15 +75,15 @@ class AutoPpn(Settings):
         yield from scene.decode(Prompts.clicks(proposals.points))
         yield from scene.decode(Prompts.boxes(proposals.boxes), multimask_output=False)
 
-    def _path(self, scene: Scene) -> Path:
+    def _path(self, variant: str) -> Path:
         if self.head != BUNDLED:
             return Path(self.head)
-        name = f"auto_ppn_{scene.variant.replace('-', '_')}.safetensors"
+        name = f"auto_ppn_{variant.replace('-', '_')}.safetensors"
         path = Path(str(files("everything.bundled") / "weights" / name))
         if not path.is_file():
             raise ConfigError(
-                f"{scene.variant} has no bundled auto-ppn head: train one with "
-                f"`everything train auto-ppn --variant {scene.variant}` and give its path as "
+                f"{variant} has no bundled auto-ppn head: train one with "
+                f"`everything train auto-ppn --variant {variant}` and give its path as "
                 f"sampler.head"
             )
         return path

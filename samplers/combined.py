@@ -11,7 +11,7 @@ from torch import Tensor
 from everything.config import Settings
 from everything.core.prompts import Prompts
 from everything.masks.masks import Masks
-from everything.pipeline.scene import Scene
+from everything.pipeline.scene import Scene, prepare
 
 
 class Combined(Settings):
@@ -29,6 +29,11 @@ class Combined(Settings):
     )
     first: Any
     then: Any
+
+    def prepare(self, variant: str) -> None:
+        """Prepare both samplers."""
+        for sampler in (self.first, self.then):
+            prepare(sampler, variant)
 
     def __call__(self, scene: Scene) -> Iterator[Masks]:
         """Yield the masks of the first sampler, then those of the second."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -188,6 +190,13 @@ TimeLimit = Annotated[
         help="Maximum time per image. A slower image is recorded as failed; the job continues.",
     ),
 ]  # fmt: skip
+StopAfterFailures = Annotated[
+    int,
+    _option(
+        _JOB, min=0, metavar="N",
+        help="Stop if the first N images all fail for the same reason; 0: never.",
+    ),
+]  # fmt: skip
 Ray = Annotated[
     _Text,
     _option(
@@ -235,6 +244,7 @@ def label(
     workers: Workers = None,
     threads: Threads = 1,
     time_limit: TimeLimit = None,
+    stop_after_failures: StopAfterFailures = 20,
     ray: Ray = None,
 ) -> None:
     """Segment every object in your images; writes one SA-1B JSON file per image.
@@ -274,17 +284,19 @@ def label(
         log_to(console)
         recipe = resolve(variant, checkpoint, sampler, config, sets or (), flags)
         console.print(f"{recipe.variant}: {_licence(recipe.variant)}", style="dim")
-        summary = job.label(
-            images,
-            home_of(out),
-            recipe,
-            workers=workers or 1,
-            threads=threads,
-            overwrite=overwrite,
-            preview=preview,
-            console=console,
-            **_execution(ray, workers, threads, time_limit, recipe.reading.max_pixels),
-        )
+        with _execution(ray, workers, threads, time_limit, recipe.reading.max_pixels) as execution:
+            summary = job.label(
+                images,
+                home_of(out),
+                recipe,
+                workers=workers or 1,
+                threads=threads,
+                overwrite=overwrite,
+                preview=preview,
+                console=console,
+                stop_after_failures=stop_after_failures,
+                **execution,
+            )
     if as_json:
         typer.echo(json.dumps(summary.as_dict(), indent=2))
     else:
@@ -298,20 +310,24 @@ def _demo_images(limit: int | None) -> Any:
     return lambda: demo_images()[:limit]
 
 
+@contextmanager
 def _execution(
     ray: str | None, workers: int | None, threads: int, time_limit: float | None, max_pixels: int
-) -> Any:
+) -> Iterator[dict[str, Any]]:
+    """Yield what `label` needs to run on this machine, or on a cluster, connected meanwhile."""
     from everything.io.images.decode import Limits
 
     if ray is None:
-        return {"limits": Limits(max_pixels=max_pixels, max_seconds=time_limit)}
+        yield {"limits": Limits(max_pixels=max_pixels, max_seconds=time_limit)}
+        return
     from everything.jobs.ray_cluster import Cluster
 
     cluster = Cluster(
         address_of(ray), max_workers=workers, cpus=threads, threads=threads,
         time_limit=time_limit, max_pixels=max_pixels,
     )  # fmt: skip
-    return {"executor": cluster.run, "limits": cluster.limits}
+    with cluster.connected():
+        yield {"executor": cluster.run, "limits": cluster.limits}
 
 
 def _licence(variant: str) -> str:

@@ -62,6 +62,17 @@ class DetectorSettings(Settings):
             return {"conf": 0.4} | given
         return given
 
+    def prepare(self, variant: str) -> None:
+        """Load the detector, so that one that cannot be read is reported before the first image.
+
+        Raises:
+            WeightsError: The detector's weights cannot be read.
+        """
+        if self.detector != BUNDLED:
+            from everything.detectors import yolo
+
+            yolo.load(self.detector)
+
     def detect(self, scene: Scene) -> Detections:
         """Return the objects in a scene's view.
 

@@ -12,20 +12,23 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+import pyarrow.compute as pc
 from rich.console import Console
 
 from everything.config import Recipe
 from everything.core.file_names import as_text, is_inside
 from everything.core.threads import torch_threads, usable_cores
-from everything.errors import ConfigError, InputError
+from everything.errors import ConfigError, InputError, JobError
 from everything.io.images.decode import Limits
 from everything.io.images.sources import Source
 from everything.io.results.manifest import Manifest, PriorResult, Row
 from everything.io.results.writer import Store
 from everything.io.storage.locations import Location
+from everything.jobs.alike_failures import STOP_AFTER, AlikeFailures
 from everything.jobs.annotator import Annotator, Task, row_of, run
+from everything.jobs.image_list import ImageList, check_earlier_images
 from everything.jobs.progress import show_progress
-from everything.jobs.status import JobState, has_crashed, write_state
+from everything.jobs.status import JobState, has_crashed, read_state, write_state
 from everything.jobs.summary import Summary
 from everything.jobs.worker_pool import run_in_processes
 from everything.pipeline.pipeline import Pipeline
@@ -57,7 +60,7 @@ class Executor(Protocol):
 
 
 def label(
-    photos: Callable[[], Iterable[Source]],
+    images: Callable[[], Iterable[Source]],
     out: Location,
     recipe: Recipe,
     *,
@@ -69,6 +72,7 @@ def label(
     console: Console | None = None,
     build: Build = build_pipeline,
     executor: Executor | None = None,
+    stop_after_failures: int = STOP_AFTER,
 ) -> Summary:
     """Annotate images, write the results to `out` and return a summary.
 
@@ -76,8 +80,7 @@ def label(
     that fails gets a row and stops nothing. An interrupt (Ctrl-C) ends the job in good order.
 
     Args:
-        photos: lists the images; called twice, to count them and to go through them, so that a
-            million of them need not be held.
+        images: lists the images; called once.
         out: folder or bucket of the results.
         recipe: all settings.
         workers: number of processes; 1 is this process, unless there is a time limit or the
@@ -90,21 +93,25 @@ def label(
         console: for progress; stderr if not given.
         build: makes the pipeline in each process.
         executor: runs the tasks instead of this machine (Ray).
+        stop_after_failures: stop if the first so many images all fail for the same reason; 0:
+            never. Images that failed before are no reason to stop a job in which others are done.
 
     Raises:
-        InputError: if there are no images.
+        InputError: if there are no images, or a result of another image would be replaced.
         WeightsError: if the model cannot be loaded.
         StoreError: if results cannot be written.
-        JobError: if the job cannot start or continue.
+        JobError: if the job cannot start or continue, or the first images all fail alike.
     """
     if executor is None and recipe.output.form != "json":
         raise ConfigError(
             f"output.form = {recipe.output.form!r}: shards are written by jobs on Ray: add --ray"
         )
     limits = limits or Limits()
-    summary = Summary(out, images=sum(1 for _ in photos()))
-    if summary.images == 0:
+    listed = ImageList(images())
+    if len(listed) == 0:
         raise InputError("no images in the inputs: images are files such as .jpg, .png, .heic")
+    listed.warn()
+    summary = Summary(out, images=len(listed), left_out=listed.left_out)
     store = Store(out, recipe)
     in_this_process = workers == 1 and executor is None and limits.max_seconds is None
     after_death = has_crashed(store.folder)
@@ -119,7 +126,7 @@ def label(
         _log_idle_cores(workers * threads, summary.images)
     with store.opened(overwrite):
         with show_progress(summary, console or Console(stderr=True)) as on_update:
-            job = LabelJob(store, photos, summary, on_update, after_death)
+            job = LabelJob(store, listed, summary, on_update, after_death, stop_after_failures)
             try:
                 tasks, count = job.tasks(), job.count
                 make = partial(_annotator, build, recipe, out, limits, store.folder.permit)
@@ -133,6 +140,9 @@ def label(
                     run_in_processes(make, store.digest, tasks, count, workers, threads, seconds)
             except KeyboardInterrupt:
                 summary.interrupted = True
+            except JobError:
+                job.end()  # no image is suspected of having killed it
+                raise
         job.end()
         if preview and not summary.interrupted and isinstance(out, Path):
             from everything.report.preview import write_preview
@@ -158,31 +168,49 @@ class LabelJob:
 
     Args:
         store: where the results go.
-        photos: lists the images.
+        images: the images.
         summary: counts what is done.
         on_update: called after each change of the summary.
         after_death: whether an earlier job in this folder was killed.
+        stop_after_failures: as for `label`.
+
+    Raises:
+        InputError: if a result of another image would be replaced.
     """
 
     def __init__(
         self,
         store: Store,
-        photos: Callable[[], Iterable[Source]],
+        images: ImageList,
         summary: Summary,
         on_update: Callable[[], None] = lambda: None,
         after_death: bool = False,
+        stop_after_failures: int = STOP_AFTER,
     ) -> None:
-        self._store, self._photos, self.summary = store, photos, summary
+        self._store, self._images, self.summary = store, images, summary
         self.manifest = Manifest(store.folder)
         self.manifest.compact()  # rows of a run that was killed
         self._prior = self.manifest.known(store.digest)
         self._sharded = store.recipe.output.form != "json"
         if self._sharded and self._found():
             self._prior = self.manifest.known(store.digest)
-        self._state = JobState(summary.images, time.time(), after_death=after_death)
+        self._check_names()
+        self._failures = AlikeFailures(0 if self._prior.done else stop_after_failures)
+        count = len(images) + len(self._prior) - self._prior.count(images.keys)
+        self._previous = read_state(store.folder)
+        self._state = JobState(count, time.time(), after_death=after_death)
         write_state(store.folder, self._state)
         store.cache_listing()
         self._on_update = on_update
+
+    def _check_names(self) -> None:
+        """Compare the images with those of earlier jobs, if they are from different folders."""
+        if len(self._prior):
+            earlier = self.manifest.places()
+            first = next(iter(self._images))
+            same_folder = pc.unique(earlier["folder"]).to_pylist() == [as_text(first.folder)]
+            if not same_folder or first.file or earlier["file"].null_count < earlier.num_rows:
+                check_earlier_images(self._images, earlier)
 
     def _found(self) -> int:
         """Append the missing rows of results in shards; return how many there were."""
@@ -200,7 +228,7 @@ class LabelJob:
 
     def tasks(self) -> Iterator[Task]:
         """Yield the images that are still to annotate."""
-        for source in self._photos():
+        for source in self._images:
             if not is_inside(source.name):
                 yield Task(source)  # reading it fails with the reason
                 continue
@@ -220,11 +248,17 @@ class LabelJob:
         for row in rows:
             self.summary.count(row)
         self._on_update()
+        for row in rows:
+            self._failures.add(row)
 
     def end(self) -> None:
         """Compact the manifest and record the end of the job."""
         self.manifest.compact()
-        write_state(self._store.folder, replace(self._state, ended=time.time()))
+        state, previous = replace(self._state, ended=time.time()), self._previous
+        if previous and previous.ended and not (self.summary.done or self.summary.failed):
+            # There was nothing to do: `status` reports the speed of the run that did it.
+            state = replace(state, began=previous.began, ended=previous.ended)
+        write_state(self._store.folder, state)
 
     def _is_done(self, source: Source, prior: PriorResult | None) -> bool:
         if prior is not None and not prior.done:
@@ -237,7 +271,7 @@ class LabelJob:
                 return False
             if prior.stamp and self._store.is_untouched(source.name, prior.stamp, prior.shard):
                 return True
-        if self._sharded:
+        if self._sharded or self._store.stamp(source.name) is None:
             return False
         document = self._store.get(source.name)
         if document is None:

@@ -2,7 +2,11 @@
 
 An image can crash its worker (a decoder's bug, memory, a lost machine). Ray then runs its block
 again in another worker, which must know: a note is written beside the results before a block is
-begun and deleted when it is done, so a note that is found belongs to a worker that crashed.
+begun and deleted when it is done, so a worker that finds a note knows that another one crashed.
+
+Only crashes during a job count. When a job ends in the middle (Ctrl-C, a killed driver), so do its
+workers, and no image is the cause: the next job keeps the crashes that were counted by then, and
+does not count that end.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ class Attempts:
 
     def begin(self) -> bool:
         """Note that the block is begun; return whether a worker crashed with it before."""
-        before = _read(self._folder, self._note)
+        before = _with_last_crash(self._folder, self._note)
         self.crashes |= before
         self._write(None)
         return bool(before)
@@ -55,23 +59,31 @@ def is_given_up(crashes: int) -> bool:
 
 
 def take_crash_counts(folder: Storage) -> dict[str, int]:
-    """Return the crashes of each image that a killed job was at work on; delete its notes."""
-    crashes: dict[str, int] = {}
+    """Return the crashes, counted before it ended, of each image that an earlier job was at work
+    on; delete its notes."""
+    counts: dict[str, int] = {}
     for note in folder.list(ATTEMPTS, ".json"):
-        crashes |= _read(folder, note)
+        for name, crashes in _read(folder, note)[0].items():
+            counts[name] = max(crashes, counts.get(name, 0))
     folder.remove(ATTEMPTS)
-    return crashes
+    return {name: crashes for name, crashes in counts.items() if crashes}
 
 
-def _read(folder: Storage, note: str) -> dict[str, int]:
+def _with_last_crash(folder: Storage, note: str) -> dict[str, int]:
     """The crashes of the images of a note, including the one that left it behind: it counts for
     the image that was being tried alone, or for all of the block."""
+    crashes, on_trial = _read(folder, note)
+    suspects = crashes if on_trial is None else {on_trial}
+    return {name: count + (name in suspects) for name, count in crashes.items()}
+
+
+def _read(folder: Storage, note: str) -> tuple[dict[str, int], str | None]:
+    """The crashes by image that a note has, and the image that was being tried alone."""
     try:
         content = json.loads(folder.read(note) or b"null")
         if content is None:
-            return {}
-        crashes, on_trial = dict(content["deaths"]), content["on_trial"]
-        suspects = crashes if on_trial is None else {on_trial}
-        return {name: int(count) + (name in suspects) for name, count in crashes.items()}
-    except (ValueError, TypeError, KeyError):
-        return {}
+            return {}, None
+        crashes = {name: int(count) for name, count in dict(content["deaths"]).items()}
+        return crashes, content["on_trial"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return {}, None

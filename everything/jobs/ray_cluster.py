@@ -20,6 +20,7 @@ from everything.errors import JobError, reason_of
 from everything.io.images.decode import Limits
 from everything.io.results.writer import Store
 from everything.jobs.annotator import Annotator, Task
+from everything.jobs.ray_address import address_to_join, described_address
 from everything.jobs.ray_attempts import ATTEMPTS, take_crash_counts
 from everything.jobs.ray_blocks import block_of_tasks, rows_in
 from everything.jobs.ray_worker import Worker
@@ -95,8 +96,19 @@ class Cluster:
             crashes = take_crash_counts(store.folder)
             blocks = list(_blocks(tasks, crashes, self.block, fits))
             if blocks:
-                self._run(blocks, make, emit, fits)
+                try:
+                    self._run(blocks, make, emit, fits)
+                except KeyboardInterrupt:
+                    store.folder.remove(ATTEMPTS)  # an orderly end: nothing is suspected
+                    raise
                 store.folder.remove(ATTEMPTS)
+
+    @contextmanager
+    def connected(self) -> Iterator[None]:
+        """Connect to the cluster; for use around `label`, so that a wrong address is reported
+        before the folder of results is opened. Raises JobError."""
+        with connected(self.address):
+            yield
 
     def _run(
         self,
@@ -176,7 +188,8 @@ def _with_crashes(task: Task, crashes: int) -> Task:
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """Connect to a cluster, or start one on this machine; raises JobError."""
+    """Connect to a cluster, or start one on this machine; raises JobError, for a wrong address
+    within seconds."""
     # No telemetry, and no bars that count blocks: progress counts images.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
@@ -208,10 +221,11 @@ def _configure(context: Any) -> None:
 
 
 def _connect(address: str | None) -> None:
+    found = address_to_join(address)
     import ray
 
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address=found, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = reason_of(error)
-        raise JobError(f"Ray at {address or 'this machine'}: {reason}: start it first") from error
+        where, reason = described_address(address), reason_of(error)
+        raise JobError(f"Ray at {where}: {reason}: start it first") from error

@@ -26,7 +26,8 @@ _RECENT = 600.0
 
 @dataclass(frozen=True)
 class JobState:
-    """images: listed. began, ended: seconds since 1970; None while it runs, or if it was killed.
+    """images: listed by this job or an earlier one here. began, ended: seconds since 1970; ended is
+    None while it runs, or if it was killed.
 
     after_death: whether an earlier job here was killed or crashed, perhaps by one image.
     """
@@ -39,11 +40,12 @@ class JobState:
 
 @dataclass(frozen=True)
 class Status:
-    """images, done, failed, left: numbers of images. masks: of all that are done.
+    """images, done, failed, left: numbers of images, of all jobs in this folder. masks: of all that
+    are done.
 
-    images_per_second: over the last ten minutes of this run. seconds_left: at that speed. last:
-    when the last image was finished, seconds since 1970. stage_seconds: means per image. hosts:
-    number of images by machine.
+    images_per_second: over the last ten minutes of the last run that had something to do.
+    seconds_left: at that speed. last: when the last image was finished, seconds since 1970.
+    stage_seconds: means per image. hosts: number of images by machine.
     """
 
     out: str
@@ -79,16 +81,21 @@ def write_state(folder: Storage, state: JobState) -> None:
     folder.write(_STATE, [json.dumps(asdict(state)).encode()])
 
 
+def read_state(folder: Storage) -> JobState | None:
+    """Return the record of the last job in a folder, None if there is none; raises StoreError."""
+    return _state(folder.read(_STATE))
+
+
 def has_crashed(folder: Storage) -> bool:
     """Return whether a job in this folder was ever killed, or crashed; raises StoreError."""
-    state = _state(folder.read(_STATE))
+    state = read_state(folder)
     return state is not None and (state.after_death or state.ended is None)
 
 
 def status(out: Location) -> Status:
     """Return the progress of the job that writes to `out`; raises InputError if there is none."""
     folder = folder_at(out)
-    state = _state(folder.read(_STATE))
+    state = read_state(folder)
     if state is None:
         raise InputError(f"{printable(str(out))}: no job was started here: give the --out of a job")
     table = Manifest(folder).table()
@@ -99,11 +106,12 @@ def status(out: Location) -> Status:
     since = max(state.began, now - _RECENT)
     recent = finished[(finished >= since) & (finished <= now)]
     rate = len(recent) / (now - since) if now > since else 0.0
-    left = max(0, state.images - done - failed)
+    images = max(state.images, table.num_rows)
+    left = images - done - failed
     return Status(
         out=printable(str(out)),
         state="running, or killed" if state.ended is None else "ended",
-        images=state.images,
+        images=images,
         done=done,
         failed=failed,
         left=left,

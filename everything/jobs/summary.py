@@ -30,7 +30,8 @@ def _columns() -> dict[str, array[float]]:
 class Summary:
     """Counts the images of a job. seconds: from the start of the first to the end of the last.
 
-    images: all that were listed. skipped: done by an earlier run. noted: read with a guess, see
+    images: all that were listed, without those left out because an image has their name
+    (left_out). skipped: done by an earlier run. noted: read with a guess, see
     the manifest. failures: the first error messages.
     """
 
@@ -41,6 +42,7 @@ class Summary:
     skipped: int = 0
     masks: int = 0
     noted: int = 0
+    left_out: int = 0
     seconds: float = 0.0
     interrupted: bool = False
     preview: Path | None = None
@@ -94,6 +96,7 @@ class Summary:
             "done": self.done,
             "failed": self.failed,
             "skipped": self.skipped,
+            "left_out": self.left_out,
             "masks": self.masks,
             "images_per_second": round(self.images_per_second, 3),
             "seconds": round(self.seconds, 3),
@@ -129,6 +132,9 @@ class Summary:
         if self.noted:
             what = "images were read with a guess (see the column notes of the manifest)"
             parts.append(f"\n{self.noted:,} {what}")
+        if self.left_out:
+            what = "images have the name of another one and were left out"
+            parts.append(f"\n{self.left_out:,} {what}: label them into another --out")
         if self.failed:
             parts.append(
                 f"\n[red]failed[/red] (all of them: {printable(self.out / 'errors.jsonl')})"

@@ -142,3 +142,14 @@ class Sampler(Protocol):
     def __call__(self, scene: Scene) -> Iterator[Masks]:
         """Yield the masks of one view."""
         ...
+
+
+def prepare(sampler: Sampler, variant: str) -> None:
+    """Load what a sampler needs for a variant besides its settings, such as a detector.
+
+    A sampler that needs nothing has no method `prepare`. Raises what that method raises:
+    WeightsError for a file that is missing or cannot be read.
+    """
+    method = getattr(sampler, "prepare", None)
+    if method is not None:
+        method(variant)

@@ -7,6 +7,7 @@ from typing import Any
 
 from everything.config import Recipe
 from everything.pipeline.pipeline import Pipeline
+from everything.pipeline.scene import prepare
 from everything.recipes.provenance import check_files
 from everything.recipes.resolve import resolve, sampler_record, variant_record
 from everything.variants.checkpoints.cache import staged
@@ -47,8 +48,8 @@ def build(recipe: Recipe) -> Pipeline:
     """Build the pipeline of a recipe: the model with its weights on its device, and the sampler.
 
     Raises:
-        WeightsError: If a file is missing or is not the one that the recipe was made with, as can
-            happen on another machine.
+        WeightsError: If a file, also one of the sampler, is missing or is not the one that the
+            recipe was made with, as can happen on another machine.
         ConfigError: If the device is not available, or the variant has no such decoder or cannot
             encode batches of images.
     """
@@ -62,4 +63,5 @@ def build(recipe: Recipe) -> Pipeline:
     )
     settings = {key: value for key, value in recipe.sampler.items() if key != "name"}
     sampler = sampler_record(recipe.sampler["name"]).load()(**settings)
+    prepare(sampler, recipe.variant)
     return Pipeline(model, sampler, recipe)

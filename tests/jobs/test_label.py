@@ -7,9 +7,11 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -23,14 +25,15 @@ from rich.console import Console
 
 from everything.config import Output, Recipe
 from everything.core.file_names import as_text
+from everything.core.geometry import View
 from everything.core.stage_timer import COUNTS, STAGES
 from everything.errors import InputError, JobError, StoreError, WeightsError
 from everything.io.images.decode import Limits
-from everything.io.images.sources import Source, list_inputs
+from everything.io.images.sources import list_inputs
 from everything.io.results.writer import read_document
 from everything.jobs.label import label
 from everything.jobs.summary import Summary
-from tests.fakes import POISON, RECIPE, build, build_nothing, save_photo
+from tests.fakes import POISON, RECIPE, Discs, build, build_nothing, save_photo
 
 
 def run(photos: Path, out: Path, recipe: Recipe = RECIPE, **options: object) -> Summary:
@@ -294,16 +297,18 @@ def test_workers_that_die_while_loading_end_the_job(tmp_path: Path) -> None:
 def test_a_folder_that_goes_away_ends_the_job(tmp_path: Path, workers: int) -> None:
     photos, out = some_photos(tmp_path / "photos", 40), tmp_path / "out"
 
-    def listing() -> Iterator[Source]:
-        for number, source in enumerate(list_inputs([photos])):
-            if number == 20 and (out / "recipe.yaml").exists():
-                out.rename(tmp_path / "elsewhere")
-            yield source
+    def move() -> None:
+        while len(list(out.rglob("annotations/**/*.json"))) < 5:
+            time.sleep(0.005)
+        out.rename(tmp_path / "elsewhere")
 
+    mover = threading.Thread(target=move)
+    mover.start()
     with pytest.raises(StoreError, match="the folder is gone"):
-        label(listing, out, RECIPE, workers=workers, build=build, preview=False)
+        run(photos, out, SLOW, workers=workers)
+    mover.join()
     (tmp_path / "elsewhere").rename(out)
-    assert run(photos, out).exit_code == 0
+    assert run(photos, out, SLOW).exit_code == 0
     assert len(rows(out)) == 40
 
 
@@ -389,19 +394,20 @@ def test_memory_does_not_grow(tmp_path: Path) -> None:
     save_photo(tmp_path / "a.jpg", size=(300, 400))
     sizes = []
 
-    def listing(count: int = 120) -> Iterator[Source]:
-        for number in range(count):
-            link = tmp_path / f"photos/{number}.jpg"
-            link.parent.mkdir(exist_ok=True)
-            if not link.exists():
-                link.symlink_to(tmp_path / "a.jpg")
+    (tmp_path / "photos").mkdir()
+    for number in range(120):
+        (tmp_path / f"photos/{number}.jpg").symlink_to(tmp_path / "a.jpg")
+
+    class Measured(Discs):
+        def encode(self, view: View) -> View:
             pages = int(Path("/proc/self/statm").read_text().split()[1])
             sizes.append(pages * os.sysconf("SC_PAGESIZE"))
-            yield Source(str(tmp_path / "photos"), f"{number}.jpg")
+            return super().encode(view)
 
     few = RECIPE.model_copy(update={"sampler": {"name": "grid", "points_per_side": 1}})
-    assert label(listing, tmp_path / "out", few, build=build, preview=False).done == 120
-    assert max(sizes[230:]) - max(sizes[150:160]) < 8 * 2**20
+    measured = lambda recipe: replace(build(recipe), model=Measured())  # noqa: E731
+    assert run(tmp_path / "photos", tmp_path / "out", few, build=measured).done == 120
+    assert max(sizes[110:]) - max(sizes[30:40]) < 8 * 2**20
 
 
 def test_progress_on_a_terminal_and_elsewhere(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -112,15 +111,30 @@ def test_a_photo_is_given_up_after_three_deaths(tmp_path: Path) -> None:
     assert "died 3 times" in str(rows["1.jpg"].error)
 
 
-def test_notes_outlive_a_job(tmp_path: Path) -> None:
+def test_crashes_outlive_a_job_and_its_end_is_none(tmp_path: Path) -> None:
     block, folder = tasks(tmp_path / "photos", 2), Folder(tmp_path / "out")
     folder.create()
     assert take_crash_counts(folder) == {}
+    assert not Attempts(folder, block).begin()
+    assert take_crash_counts(folder) == {}  # the job was killed, and its workers with it
     Attempts(folder, block).begin()
-    Attempts(folder, [replace(block[0], crashes=1)]).begin()
+    again = Attempts(folder, block)
+    assert again.begin()  # a worker has crashed, and here is the next one
+    list(again.on_trial(iter(block[:1])))
+    Attempts(folder, block[:1]).begin()
     (tmp_path / "out" / ATTEMPTS / "torn.json").write_bytes(b"{")
-    assert take_crash_counts(folder) in ({"0.jpg": 2, "1.jpg": 1}, {"0.jpg": 1, "1.jpg": 1})
+    assert take_crash_counts(folder) == {"0.jpg": 1, "1.jpg": 1}
     assert take_crash_counts(folder) == {}
+
+
+def test_jobs_that_end_in_the_middle_give_no_image_up(tmp_path: Path) -> None:
+    block, out = tasks(tmp_path / "photos", 2), tmp_path / "out"
+    Folder(out).create()
+    for _ in range(4):  # killed, or interrupted, each time with these images at work
+        assert take_crash_counts(Folder(out)) == {}
+        Attempts(Folder(out), block).begin()
+    assert take_crash_counts(Folder(out)) == {}
+    assert [row.status for row in do(out, block).values()] == ["done", "done"]
 
 
 def test_what_stops_a_worker_is_told(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from everything.core.file_names import as_text, printable
 from everything.core.stage_timer import COUNTS, STAGES
@@ -113,15 +114,21 @@ class PriorResults:
 
     Attributes:
         shards: The files with results of several images, numbered.
+        done: The number of images that are done.
     """
 
     def __init__(self, rows: pa.Table, digest: str) -> None:
         self.shards: dict[str, int] = {}
+        self.done = 0
         self._index = HashedIndex(self._of(rows, digest), 6)
         self._shards = list(self.shards)
 
     def __len__(self) -> int:
         return len(self._index)
+
+    def count(self, keys: NDArray[np.bytes_]) -> int:
+        """Return how many of these names (hashed_index.hashed) have a row."""
+        return self._index.count(keys)
 
     def get(self, name: str) -> PriorResult | None:
         """Return the state of an image, or None if it has no row."""
@@ -142,6 +149,7 @@ class PriorResults:
             for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 name, status, of, shard, attempt, *numbers = values
                 done = status == "done" and of == digest
+                self.done += done
                 place = -1 if shard is None else self.shards.setdefault(shard, len(self.shards))
                 yield name, (done, attempt, *(-1 if n is None else n for n in numbers), place)
 
@@ -225,6 +233,12 @@ class Manifest:
         """Return the state of all images after earlier runs; done means with this digest."""
         shards = self._folder.list("manifest", ".parquet")
         return PriorResults(self._merged(shards, {*_KNOWN, *_ALWAYS}).select(_KNOWN), digest)
+
+    def places(self) -> pa.Table:
+        """Return name, folder, file and start of every image that has a row."""
+        columns = ("name", "folder", "file", "start")
+        shards = self._folder.list("manifest", ".parquet")
+        return self._merged(shards, {*columns, *_ALWAYS}).select(columns).combine_chunks()
 
     def table(self) -> pa.Table:
         """Return the rows, one per name, sorted by name."""

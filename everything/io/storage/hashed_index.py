@@ -8,14 +8,19 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 _KEY = 16
 
 
+def hashed(names: Iterable[str]) -> NDArray[np.bytes_]:
+    """Return the hashes of names under which a HashedIndex has them, bytes (N,)."""
+    return np.frombuffer(bytearray().join(map(_key, names)), f"S{_KEY}")
+
+
 def repeated(names: Iterable[str]) -> Callable[[str], bool]:
     """Return a predicate that tells whether a name occurs more than once; 16 bytes per name."""
-    keys = np.frombuffer(bytearray().join(map(_key, names)), f"S{_KEY}")
-    keys = np.sort(keys)
+    keys = np.sort(hashed(names))
     found = set(keys[1:][keys[1:] == keys[:-1]].tolist())
     return lambda name: bool(found) and _key(name) in found
 
@@ -48,6 +53,10 @@ class HashedIndex:
             return None
         numbers: list[int] = self._values[place].tolist()
         return numbers
+
+    def count(self, keys: NDArray[np.bytes_]) -> int:
+        """Return how many of these names (`hashed`) are known."""
+        return int(np.isin(keys, self._keys).sum())
 
     def __len__(self) -> int:
         return len(self._keys)
