@@ -6,11 +6,15 @@ Ray's of its launcher.
 
 from __future__ import annotations
 
+import re
 import shlex
+import tomllib
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from typer.testing import CliRunner
 
@@ -18,6 +22,7 @@ import everything.batch_jobs as batch_jobs
 from everything.batch_jobs.annotate import app
 
 HOME = Path(batch_jobs.__file__).parent
+ROOT = Path(__file__).parents[2]
 FIELDS = {
     kind: set(names)
     for kind, names in yaml.safe_load((Path(__file__).parent / "fields.yaml").read_text()).items()
@@ -82,3 +87,22 @@ def test_the_launcher_s_machines_have_known_fields() -> None:
     for kind in launcher["available_node_types"].values():
         only(kind, "launcher_node_type")
     only(launcher["provider"], "launcher_provider")
+
+
+def test_the_image_is_built_from_all_that_an_installation_needs() -> None:
+    listed = (HOME / "Dockerfile.dockerignore").read_text(encoding="utf-8").split()
+    sent = {line[1:] for line in listed if line.startswith("!")}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = {"pyproject.toml", project["readme"], *project["license-files"], "constraints.txt"}
+    links = {path.resolve().name for path in (ROOT / "everything").iterdir() if path.is_symlink()}
+    assert needed | links | {"everything", "MANIFEST.in"} == sent
+    assert all((ROOT / name).exists() for name in sent)
+
+
+@pytest.mark.parametrize("file", ["cluster.yaml", "rayjob.yaml"])
+def test_clusters_use_the_image_of_the_dockerfile(file: str) -> None:
+    built = re.findall(r"-t (\S+)", (HOME / "Dockerfile").read_text(encoding="utf-8"))
+    used = re.findall(r"image: (\S+)", (HOME / file).read_text(encoding="utf-8"))
+    assert used
+    assert set(used) <= set(built)
+    assert all(version("segevery") in image for image in built)
