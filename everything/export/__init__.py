@@ -67,6 +67,10 @@ EXPORTERS = Registry(
         "geojson": Exporter(
             "everything.export.geojson:write", "one file per image: polygons with holes, in pixels"
         ),
+        "mask-png": Exporter(
+            "everything.export.mask_png:write",
+            "a PNG per mask and a table per image, as segment_anything's amg.py writes them",
+        ),
     },
     "everything.exporters",
     Exporter,

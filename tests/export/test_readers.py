@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
 import json
 import xml.etree.ElementTree as ET
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools.coco import COCO
 
+from everything.export.mask_png import COLUMNS
 from everything.export.run import export
 from everything.io.results.reader import Results
 from tests.export.handed import iou, write_handed, written_masks
@@ -74,6 +76,26 @@ def test_panoptic_from_its_description(labels: Results, tmp_path: Path):
             assert info["area"] == len(xs)
             size = [np.ptp(xs) + 1, np.ptp(ys) + 1]
             assert info["bbox"] == [xs.min(), ys.min(), *size]
+
+
+def test_mask_pngs_as_amg_writes_them(labels: Results, tmp_path: Path):
+    export(labels.root, "mask-png", tmp_path / "out")
+    for key in labels.files:
+        stem = {"a/four.png": "a/four_png", "a/four.jpg": "a/four_jpg"}.get(key, key[:-4])
+        with (tmp_path / "out" / stem / "metadata.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        expected = written_masks(labels, key)
+        assert [row["id"] for row in rows] == [str(number) for number in range(len(expected))]
+        for row, mask in zip(rows, expected, strict=True):
+            with Image.open(tmp_path / "out" / stem / f"{row['id']}.png") as image:
+                pixels = np.asarray(image)
+            assert pixels.dtype == np.uint8
+            assert (pixels == 255 * mask).all()
+            assert int(row["area"]) == mask.sum()
+            x, y, w, h = (float(row[f"bbox_{side}"]) for side in ("x0", "y0", "w", "h"))
+            assert [x, x + w] == np.flatnonzero(mask.any(0))[[0, -1]].tolist()
+            assert [y, y + h] == np.flatnonzero(mask.any(1))[[0, -1]].tolist()
+    assert list(rows[0] if rows else COLUMNS) == list(COLUMNS)
 
 
 def test_yolo_seg_by_ultralytics_loader(labels: Results, tmp_path: Path):
