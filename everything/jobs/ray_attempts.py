@@ -62,10 +62,11 @@ def take_crash_counts(folder: Storage) -> dict[str, int]:
     """Return the crashes, counted before it ended, of each image that an earlier job was at work
     on; delete its notes."""
     counts: dict[str, int] = {}
-    for note in folder.list(ATTEMPTS, ".json"):
+    notes = folder.list(ATTEMPTS, ".json")
+    for note in notes:
         for name, crashes in _read(folder, note)[0].items():
             counts[name] = max(crashes, counts.get(name, 0))
-    folder.remove(ATTEMPTS)
+    folder.remove(notes)
     return {name: crashes for name, crashes in counts.items() if crashes}
 
 

@@ -99,9 +99,10 @@ class Cluster:
                 try:
                     self._run(blocks, make, emit, fits)
                 except KeyboardInterrupt:
-                    store.folder.remove(ATTEMPTS)  # an orderly end: nothing is suspected
+                    # an orderly end: nothing is suspected
+                    store.folder.remove(store.folder.list(ATTEMPTS, ".json"))
                     raise
-                store.folder.remove(ATTEMPTS)
+                store.folder.remove(store.folder.list(ATTEMPTS, ".json"))
 
     @contextmanager
     def connected(self) -> Iterator[None]:

@@ -30,7 +30,7 @@ from everything.core.stage_timer import COUNTS, STAGES
 from everything.errors import InputError, JobError, StoreError, WeightsError
 from everything.io.images.decode import Limits
 from everything.io.images.sources import list_inputs
-from everything.io.results.writer import read_document
+from everything.io.results.documents import read_document
 from everything.jobs.label import label
 from everything.jobs.summary import Summary
 from tests.fakes import POISON, RECIPE, Discs, build, build_nothing, save_photo

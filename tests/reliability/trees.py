@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from PIL import Image
 
-from everything.io.results.writer import read_document
+from everything.io.results.documents import read_document
 
 _TIMES = {"started", "finished", "attempt", "bytes", "mtime_ns", "host"}
 Tree = dict[str, Any]
@@ -35,7 +35,7 @@ def tree(out: Path) -> Tree:
             rows = pq.read_table(io.BytesIO(content)).to_pylist()
             found[name] = [_timeless(row) for row in rows]
         else:
-            known = (".lock", "manifest/_job.json")
+            known = (".everything.jsonl", ".lock", "manifest/_job.json")
             assert name in known or name.startswith(("annotations/", "label_maps/")), name
     return found
 

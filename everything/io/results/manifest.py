@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 import uuid
 from collections.abc import Container, Iterable, Iterator
@@ -31,6 +32,7 @@ from everything.io.storage.hashed_index import HashedIndex
 from everything.io.storage.storage import Stamp, Storage
 
 _LEDGER, _ERRORS, _MANIFEST = "ledger.jsonl", "errors.jsonl", "manifest/part-00000.parquet"
+_PART = re.compile(r"manifest/part-(00000|\d{20}-[0-9a-f]{8})\.parquet")
 _TIMES = (*STAGES, "total")
 _BATCH = 4096
 _FLUSH_SECONDS, _SLOWER = 5.0, 100
@@ -268,7 +270,7 @@ class Manifest:
         whole = _shard_name() if not self._folder.can_append else _MANIFEST
         self._write(whole, table)
         self._folder.write(_ERRORS, _error_lines(table))
-        self._folder.remove(_LEDGER, *(name for name in shards if name != whole))
+        self._folder.remove([_LEDGER, *(name for name in shards if name != whole)])
 
     def _is_compact(self, shards: list[str]) -> bool:
         whole = not self._folder.can_append or shards == [_MANIFEST]
@@ -316,6 +318,11 @@ class Manifest:
             ):
                 # A kill has truncated the line: its image has no row and is processed again.
                 continue
+
+
+def is_part(name: str) -> bool:
+    """Tell whether a file is called as the manifest's own files are."""
+    return _PART.fullmatch(name) is not None
 
 
 def _shard_name() -> str:

@@ -27,16 +27,14 @@ from everything.config import Recipe
 from everything.core.file_names import image_id, printable
 from everything.core.safe_yaml import parse_yaml
 from everything.errors import ConfigError, InputError, StoreError
+from everything.io.results.documents import read_document
+from everything.io.results.owned import DIGEST, RECIPE, claim, remove_results
 from everything.io.results.shards import Shard, pack
 from everything.io.storage.bucket import Bucket
 from everything.io.storage.local import Folder
 from everything.io.storage.locations import Location, Url
 from everything.io.storage.storage import Stamp, Storage
 
-_RECIPE = "recipe.yaml"
-_RESULTS = ("annotations", "label_maps", "manifest", "ledger.jsonl", "errors.jsonl")
-_DIGEST = "# digest: "
-_IMAGE_KEYS = {"image_id", "width", "height", "file_name"}
 _Document = dict[str, Any]
 
 
@@ -89,18 +87,22 @@ class Store:
         """Lock the folder for one job, delete leftovers and write its recipe.
 
         Args:
-            overwrite: Delete existing results first.
+            overwrite: Delete existing results first; files of others are kept.
 
         Raises:
-            StoreError: Another job is writing there, the folder has results of another recipe, or
-                it cannot be written.
+            StoreError: The folder has files of others under the names of results, another job is
+                writing there, it has results of another recipe, or it cannot be written. Nothing
+                there has been changed.
         """
+        claim(self.folder)
         self.folder.create()
         with self.folder.locked():
+            if not overwrite:
+                self._check_recipe()
             self.folder.clean()
             if overwrite:
-                self.folder.remove(*_RESULTS, _RECIPE)
-            self._write_or_check_recipe()
+                remove_results(self.folder)
+            self._write_recipe()
             yield
             self.folder.clean()
 
@@ -203,34 +205,21 @@ class Store:
         wanted = self.recipe.output.label_map
         return not wanted or self.folder.stamp(_label_map(name)) is not None
 
-    def _write_or_check_recipe(self) -> None:
-        written = self.folder.read(_RECIPE)
-        if written is None:
+    def _write_recipe(self) -> None:
+        if self.folder.read(RECIPE) is None:
             content = self.recipe.model_dump(mode="json")
-            text = f"# The recipe of the results in this folder.\n{_DIGEST}{self.digest}\n"
+            text = f"# The recipe of the results in this folder.\n{DIGEST}{self.digest}\n"
             text += yaml.safe_dump(content, sort_keys=False)
-            self.folder.write(_RECIPE, [text.encode()])
-        elif _digest(written) != self.digest:
+            self.folder.write(RECIPE, [text.encode()])
+
+    def _check_recipe(self) -> None:
+        written = self.folder.read(RECIPE)
+        if written is not None and _digest(written) != self.digest:
             raise StoreError(
                 f"{printable(self.folder.root)}: has results of another recipe "
                 f"({_differences(written, self.recipe)}): give another --out, or --overwrite to "
                 "replace them"
             )
-
-
-def read_document(content: bytes) -> _Document | None:
-    """Return an image's result from the content of its file, or None if it is incomplete."""
-    try:
-        document = json.loads(content)
-        complete = (
-            document["image"].keys() >= _IMAGE_KEYS
-            and isinstance(document["annotations"], list)
-            and isinstance(document["recipe"], dict)
-            and isinstance(document["timing"], dict)
-        )
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return None
-    return document if complete else None
 
 
 def _annotations(name: str) -> str:
@@ -248,8 +237,8 @@ def _json(content: object) -> bytes:
 
 def _digest(written: bytes) -> str:
     for line in written.decode("utf-8", "replace").splitlines():
-        if line.startswith(_DIGEST):
-            return line.removeprefix(_DIGEST).strip()
+        if line.startswith(DIGEST):
+            return line.removeprefix(DIGEST).strip()
     return ""
 
 
@@ -257,7 +246,7 @@ def _differences(written: bytes, recipe: Recipe) -> str:
     try:
         there = dict(_flat(parse_yaml(written) or {}))
     except (ValueError, AttributeError, RecursionError):
-        return f"its {_RECIPE} cannot be read"
+        return f"its {RECIPE} cannot be read"
     here = dict(_flat(recipe.model_dump(mode="json", exclude={"checkpoint"})))
     there.pop("checkpoint", None)
     keys = [key for key in {**here, **there} if here.get(key) != there.get(key)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import islice
 from typing import NoReturn
 
 from everything.core.file_names import is_inside, printable
@@ -16,10 +17,11 @@ from everything.errors import StoreError, reason_of
 from everything.io.storage.hashed_index import HashedIndex
 from everything.io.storage.lease import Lease, Permit
 from everything.io.storage.locations import Url, filesystem, with_retries
-from everything.io.storage.storage import Stamp
+from everything.io.storage.storage import Stamp, free_names
 from everything.io.storage.walk import walk
 
 _LEASE = ".lock"
+_DELETED_AT_ONCE = 1000  # objects in one request of S3
 
 
 class Bucket:
@@ -51,6 +53,22 @@ class Bucket:
 
     def create(self) -> None:
         """Do nothing: an object store has no folders."""
+
+    def refuse_links(self, *names: str) -> None:
+        """Do nothing: an object store has no links."""
+
+    def refuse_foreign_locks(self) -> None:
+        """Check that the lease, if there is one, is of this program.
+
+        Raises:
+            StoreError: It is not.
+        """
+        content = self.read(_LEASE)
+        if content and b'"job"' not in content:
+            raise StoreError(
+                f"{printable(self.root)}: has a {_LEASE} that this program did not write: give "
+                "another --out"
+            )
 
     def clean(self) -> None:
         """Do nothing: an object store has no partly written objects."""
@@ -170,19 +188,31 @@ class Bucket:
         except OSError as error:
             self._refuse(error)
 
-    def remove(self, *names: str) -> None:
-        """Remove objects and all objects in folders of these names."""
-        for name in names:
-            inside = [self.url(f"{name}/{inner}") for inner, _ in self.walk(name)]
+    def remove(self, names: Iterable[str]) -> None:
+        """Delete objects."""
+        remaining = iter(names)
+        while some := list(islice(remaining, _DELETED_AT_ONCE)):
             try:
                 self._check()
-                if inside:
-                    with_retries(partial(self._files.rm, inside))  # 1000 in one request
+                with_retries(partial(self._files.rm, [self.url(name) for name in some]))
             except FileNotFoundError:
-                pass  # another process has removed some of them
+                for name in some:  # another process has deleted some of them
+                    self.delete(name)
             except OSError as error:
                 self._refuse(error)
+
+    def holds(self, name: str) -> bool:
+        """Tell whether there is an object of this name, or below it."""
+        return self.stamp(name) is not None or any(True for _ in self.walk(name))
+
+    def set_aside(self, name: str) -> str:
+        """Move an object that must make room, and return its new name."""
+        free = next(free for free in free_names(name) if self.stamp(free) is None)
+        content = self.read(name)
+        if content is not None:
+            self.write(free, [content])
             self.delete(name)
+        return free
 
     def _check(self) -> None:
         if self._permit is not None:

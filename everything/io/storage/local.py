@@ -11,7 +11,7 @@ import fcntl
 import itertools
 import logging
 import os
-import shutil
+import re
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,16 +20,20 @@ from typing import NoReturn
 
 from everything.core.file_names import is_inside, printable
 from everything.errors import ImageError, StoreError
-from everything.io.storage.storage import Stamp
+from everything.io.storage.no_links import open_regular, opened_folder, opened_parent
+from everything.io.storage.storage import Stamp, free_names
 
-# Files that are being written or removed. Readers of results do not look in here, and leftovers of
-# a killed run are removed without walking through a million names.
+# Files that are being written. Readers of results do not look in here.
 _PARTIAL = ".partial"
 _LOCK = ".lock"
+_TEMPORARY = re.compile(r".+-\d+-\d+")  # host, process, number
+_HOLDER = re.compile(rb"process \d+ on .*\n?")
+_LONGEST_HOLDER = 1024  # bytes
 _ATTEMPTS = 100  # to place a file in a folder that is being removed
 # The name of one image is the cause; all others can be written.
 _ABOUT_THE_NAME = {
-    errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EILSEQ, errno.EINVAL
+    errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EILSEQ, errno.EINVAL,
+    errno.ELOOP,
 }  # fmt: skip
 _log = logging.getLogger(__name__)
 
@@ -41,8 +45,9 @@ class Folder:
     can_append = True
     permit = ""  # a job's other processes need none: they end with the one that holds the lock
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, durable: bool = True) -> None:
         self.root, self._text = root, str(root)
+        self._durable = durable
         self._numbers = itertools.count()
         self._writer = f"{socket.gethostname()}-{os.getpid()}"
 
@@ -53,9 +58,55 @@ class Folder:
             StoreError: It cannot be created.
         """
         try:
-            (self.root / _PARTIAL).mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(parents=True, exist_ok=True)
+            with opened_folder(self.root, _PARTIAL, create=True):
+                pass
+        except OSError as error:
+            self.refuse_links(_PARTIAL)
+            self._refuse(error)
+
+    def refuse_links(self, *names: str) -> None:
+        """Check that none of these entries is a link.
+
+        Raises:
+            StoreError: One is, and would lead to files of others.
+        """
+        for name in names:
+            if (self.root / name).is_symlink():
+                raise StoreError(
+                    f"{printable(self.root / name)}: a link, and results are not written through "
+                    "links: replace it by a folder or file of its own, or give another --out"
+                )
+
+    def refuse_foreign_locks(self) -> None:
+        """Check that what would be the lock and the folder of unfinished files may be used.
+
+        Raises:
+            StoreError: They are links, or were not written by this program.
+        """
+        self.refuse_links(_PARTIAL, _LOCK)
+        try:
+            is_ours = self._has_own_partial() and self._has_own_lock()
         except OSError as error:
             self._refuse(error)
+        if not is_ours:
+            raise StoreError(
+                f"{printable(self.root)}: has a {_LOCK} or {_PARTIAL} that this program did not "
+                "write: give another --out"
+            )
+
+    def _has_own_partial(self) -> bool:
+        partial = self.root / _PARTIAL
+        return not partial.exists() or all(_TEMPORARY.fullmatch(p.name) for p in partial.iterdir())
+
+    def _has_own_lock(self) -> bool:
+        lock = self.root / _LOCK
+        if not lock.exists():
+            return True
+        if not lock.is_file() or lock.stat().st_size > _LONGEST_HOLDER:
+            return False
+        content = lock.read_bytes()  # none if its holder was killed before it wrote its name
+        return not content or _HOLDER.fullmatch(content) is not None
 
     def path(self, name: str) -> Path:
         """Return the path of a file.
@@ -74,48 +125,54 @@ class Folder:
             ImageError: Only this name cannot be written.
             StoreError: Nothing can be written.
         """
-        target = self.path(name)
-        temporary = self.root / _PARTIAL / f"{self._writer}-{next(self._numbers)}"
-        is_placed = False
+        self.path(name)
+        temporary = f"{self._writer}-{next(self._numbers)}"
         try:
-            with temporary.open("xb") as file:
-                file.writelines(content)
-                file.flush()
-                os.fsync(file.fileno())
-                status = os.fstat(file.fileno())
-            self._place(temporary, target)
-            is_placed = True
+            with opened_folder(self.root, _PARTIAL, create=True) as partial:
+                try:
+                    status = self._write_temporary(partial, temporary, content)
+                    self._place(partial, temporary, name)
+                except BaseException:
+                    with suppress(OSError):
+                        os.unlink(temporary, dir_fd=partial)
+                    raise
         except OSError as error:
             if error.errno in _ABOUT_THE_NAME:
                 reason = f"no file of this name can be written ({_reason(error)})"
                 raise ImageError(f"{printable(name)}: {reason}: rename the image") from error
             self._refuse(error)
-        finally:
-            if not is_placed:
-                with suppress(OSError):
-                    temporary.unlink(missing_ok=True)
         return Stamp(status.st_size, status.st_mtime_ns)
 
-    def _place(self, temporary: Path, target: Path) -> None:
+    def _write_temporary(
+        self, partial: int, temporary: str, content: Iterable[bytes]
+    ) -> os.stat_result:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(temporary, flags, 0o666, dir_fd=partial), "wb") as file:
+            file.writelines(content)
+            file.flush()
+            if self._durable:
+                os.fsync(file.fileno())
+            return os.fstat(file.fileno())
+
+    def _place(self, partial: int, temporary: str, name: str) -> None:
         # The root itself is not created again: if it is gone, and the temporary file with it, it
         # was removed on purpose. Several attempts: the process that removes a folder may still be
         # at work when it is created again.
-        inside = reversed(target.relative_to(self.root).parents[:-1])
-        folders = [self.root / folder for folder in inside]
         for attempt in range(_ATTEMPTS):
             try:
-                for folder in folders if attempt else ():
-                    folder.mkdir(exist_ok=True)
-                temporary.replace(target)
+                with opened_parent(self.root, name, create=attempt > 0) as (at, last):
+                    os.replace(temporary, last, src_dir_fd=partial, dst_dir_fd=at)
                 return
             except FileNotFoundError:
-                if attempt == _ATTEMPTS - 1 or not temporary.exists():
+                if attempt == _ATTEMPTS - 1 or not (self.root / _PARTIAL / temporary).exists():
                     raise
 
     def append(self, name: str, lines: bytes) -> None:
         """Append lines to a file; only a kill can leave a part of them."""
+        self.path(name)
         try:
-            with self.path(name).open("ab", buffering=0) as file:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+            with os.fdopen(open_regular(self.root, name, flags), "ab", buffering=0) as file:
                 if file.write(lines) < len(lines):
                     # A full disk writes a part without an error.
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -169,45 +226,86 @@ class Folder:
         found = (self.root / folder).glob(f"*{suffix}")
         return sorted(f"{folder}/{path.name}" for path in found)
 
+    def holds(self, name: str) -> bool:
+        """Tell whether a file or link of this name exists, or a folder with anything in it."""
+        path = self.path(name)
+        try:
+            if path.is_dir() and not path.is_symlink():
+                return any(path.iterdir())
+            return path.exists() or path.is_symlink()
+        except OSError as error:
+            self._refuse(error)
+
     def delete(self, name: str) -> None:
         """Delete a file if it exists."""
+        self.path(name)
         try:
-            self.path(name).unlink(missing_ok=True)
+            with opened_parent(self.root, name) as (at, last):
+                os.unlink(last, dir_fd=at)
+        except FileNotFoundError:
+            pass
         except OSError as error:
             if error.errno not in _ABOUT_THE_NAME:
                 self._refuse(error)
 
-    def remove(self, *names: str) -> None:
-        """Remove files and folders, each atomically."""
+    def remove(self, names: Iterable[str]) -> None:
+        """Delete files, and then the folders that are left empty."""
+        folders = set()
         for name in names:
-            doomed = self.root / _PARTIAL / f"{self._writer}-{next(self._numbers)}"
-            try:
-                with suppress(FileNotFoundError):
-                    self.path(name).rename(doomed)
-            except OSError as error:
-                self._refuse(error)
-        self.clean()
+            self.delete(name)
+            folders.add(name.rpartition("/")[0])
+        for folder in sorted(folders, key=len, reverse=True):
+            self._prune(folder)
 
-    def clean(self) -> None:
-        """Delete leftovers of killed runs and of `remove`; only while no other job writes."""
+    def _prune(self, folder: str) -> None:
+        while folder:
+            try:
+                with opened_parent(self.root, folder) as (at, last):
+                    os.rmdir(last, dir_fd=at)
+            except OSError:
+                return  # something else is in it
+            folder = folder.rpartition("/")[0]
+
+    def set_aside(self, name: str) -> str:
+        """Move a file that must make room, and return its new name."""
+        self.path(name)
         try:
-            for entry in (self.root / _PARTIAL).iterdir():
-                if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry)
-                else:
-                    entry.unlink()
+            with opened_parent(self.root, name) as (at, last):
+                for free in free_names(name):
+                    with opened_parent(self.root, free, create=True) as (there, new):
+                        if not _exists(new, there):
+                            os.rename(last, new, src_dir_fd=at, dst_dir_fd=there)
+                            return free
         except OSError as error:
             self._refuse(error)
+        raise AssertionError
+
+    def clean(self) -> None:
+        """Delete unfinished files of killed runs; only while no other job writes."""
+        try:
+            with opened_folder(self.root, _PARTIAL) as partial:
+                with os.scandir(partial) as entries:
+                    unfinished = [entry.name for entry in entries if _is_temporary(entry)]
+                for name in unfinished:
+                    os.unlink(name, dir_fd=partial)
+        except OSError as error:
+            self._refuse(error)
+
+    def finish(self) -> None:
+        """Delete the folder of unfinished files, if it is empty."""
+        self._prune(_PARTIAL)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other jobs out while the context is open; a killed process releases the lock.
 
         Raises:
-            StoreError: Another job is writing here.
+            StoreError: Another job is writing here, or the lock is a link.
         """
+        self.refuse_links(_LOCK)
         try:
-            file = (self.root / _LOCK).open("a+b", buffering=0)
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+            file = os.fdopen(open_regular(self.root, _LOCK, flags), "a+b", buffering=0)
         except OSError as error:
             self._refuse(error)
         with file:
@@ -238,4 +336,18 @@ class Folder:
 def _reason(error: OSError) -> str:
     if error.errno == errno.ENOENT:
         return "the folder is gone"
+    if error.errno == errno.ELOOP:
+        return "it leads through a link"
     return (error.strerror or str(error)).lower()
+
+
+def _is_temporary(entry: os.DirEntry[str]) -> bool:
+    return bool(_TEMPORARY.fullmatch(entry.name)) and entry.is_file(follow_symlinks=False)
+
+
+def _exists(name: str, at: int) -> bool:
+    try:
+        os.stat(name, dir_fd=at, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True

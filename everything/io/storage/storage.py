@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,6 +22,17 @@ class Stamp:
     def pair(self) -> tuple[int, int]:
         """Size and modification time."""
         return self.size, self.mtime_ns
+
+
+SET_ASIDE = "set-aside"
+"""The folder of files that had to make room: what this program did not write, or cannot read."""
+
+
+def free_names(name: str) -> Iterator[str]:
+    """Yield names under which a file can be set aside, until one is free."""
+    yield f"{SET_ASIDE}/{name}"
+    for number in itertools.count(2):
+        yield f"{SET_ASIDE}/{name}.{number}"
 
 
 class Storage(Protocol):
@@ -48,8 +60,14 @@ class Storage(Protocol):
     def create(self) -> None:
         """Create the root if it does not exist."""
 
+    def refuse_links(self, *names: str) -> None:
+        """Check that none of these entries is a link, which leads to files of others."""
+
+    def refuse_foreign_locks(self) -> None:
+        """Check that the lock and unfinished files, if there are any, are of this program."""
+
     def clean(self) -> None:
-        """Delete leftovers of killed runs; only while no other job writes."""
+        """Delete unfinished files of killed runs; only while no other job writes."""
 
     def locked(self) -> AbstractContextManager[None]:
         """Keep other jobs out while the context is open."""
@@ -81,5 +99,11 @@ class Storage(Protocol):
     def delete(self, name: str) -> None:
         """Delete a file if it exists."""
 
-    def remove(self, *names: str) -> None:
-        """Remove files, and folders with all files in them."""
+    def remove(self, names: Iterable[str]) -> None:
+        """Delete files, and then the folders that are left empty."""
+
+    def holds(self, name: str) -> bool:
+        """Tell whether there is a file of this name, or a folder with anything in it."""
+
+    def set_aside(self, name: str) -> str:
+        """Move a file that must make room to SET_ASIDE, and return its new name."""

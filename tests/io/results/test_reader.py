@@ -128,7 +128,7 @@ def test_every_form_and_place_is_read_alike(
     # Without a row to say so, the results themselves tell which there are.
     manifest = Bucket(root) if isinstance(root, Url) else None
     if manifest is not None:
-        manifest.remove("manifest")
+        manifest.remove(list(manifest.names("manifest")))
     else:
         next(Path(root, "manifest").glob("*.parquet")).unlink()
     assert sorted(Results(root).files) == list(plain.files)

@@ -18,8 +18,9 @@ from pycocotools import mask as coco
 from everything.config import Output, Recipe
 from everything.core.file_names import image_id
 from everything.errors import ImageError, StoreError
+from everything.io.results.documents import read_document
 from everything.io.results.manifest import Manifest, Row
-from everything.io.results.writer import Store, read_document
+from everything.io.results.writer import Store
 from everything.io.storage.local import Folder
 from everything.io.storage.storage import Stamp
 from tests.fakes import as_nobody
@@ -28,6 +29,7 @@ RECIPE = Recipe(
     variant="ucm", sampler={"name": "grid", "points_per_side": 32}, version="1", weights=""
 )
 OTHER = RECIPE.model_copy(update={"sampler": {"name": "grid", "points_per_side": 16}})
+HIDDEN = (".everything.jsonl", ".lock")
 TIMING = {"read": 0.5, "total": 0.5, "masks": 1}
 CIRCLE = np.hypot(*np.mgrid[-5:5, -5:5]) < 4
 
@@ -73,7 +75,12 @@ def test_results_are_sa_1b_with_timing_and_recipe(tmp_path: Path) -> None:
     assert document["recipe"]["digest"] == RECIPE.digest
     assert document["recipe"]["sampler"] == {"name": "grid", "points_per_side": 32}
     assert document["timing"] == TIMING
-    assert files(tmp_path) == [".lock", "annotations/x/a.jpg.json", "recipe.yaml"]
+    assert files(tmp_path) == [
+        ".everything.jsonl",
+        ".lock",
+        "annotations/x/a.jpg.json",
+        "recipe.yaml",
+    ]
 
 
 def test_bytes_differ_in_timing_only(tmp_path: Path) -> None:
@@ -144,6 +151,8 @@ def test_another_recipe_is_refused_and_says_why(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"{", b"- 1", b"# digest: 12\n"])
 def test_a_recipe_that_cannot_be_read_is_another_one(tmp_path: Path, content: bytes) -> None:
+    with Store(tmp_path, RECIPE).opened():
+        pass
     (tmp_path / "recipe.yaml").write_bytes(content)
     with pytest.raises(StoreError, match="another recipe"), Store(tmp_path, RECIPE).opened():
         pass
@@ -155,7 +164,7 @@ def test_overwrite_begins_anew(tmp_path: Path) -> None:
         put(Store(tmp_path, RECIPE))
         Manifest(Folder(tmp_path)).append(row())
     with Store(tmp_path, OTHER).opened(overwrite=True):
-        assert files(tmp_path) == [".lock", "mine.txt", "recipe.yaml"]
+        assert files(tmp_path) == [*HIDDEN, "mine.txt", "recipe.yaml"]
     with Store(tmp_path, OTHER).opened():
         pass
 
@@ -190,10 +199,15 @@ def test_a_killed_job_leaves_the_lock_and_no_half_file(tmp_path: Path) -> None:
         os.kill(process.pid or 0, signal.SIGKILL)
         process.join()
         assert read_document((tmp_path / "annotations/a.jpg.json").read_bytes())
-        (tmp_path / ".partial/left").write_bytes(b"half")
+        (tmp_path / ".partial/here-1-2").write_bytes(b"half")
         with Store(tmp_path, RECIPE).opened():
             assert list((tmp_path / ".partial").iterdir()) == []
-            assert files(tmp_path) == [".lock", "annotations/a.jpg.json", "recipe.yaml"]
+            assert files(tmp_path) == [
+                ".everything.jsonl",
+                ".lock",
+                "annotations/a.jpg.json",
+                "recipe.yaml",
+            ]
 
 
 @pytest.mark.parametrize("name", ["../a.jpg", "/a.jpg", "x/../../a.jpg", "", "a\0b"])

@@ -62,7 +62,7 @@ def test_objects_are_written_read_listed_and_removed(root: Url) -> None:
     assert bucket.list("a", ".json") == ["a/b.json", "a/c/d.json"]
     bucket.delete("a/b.json")
     bucket.delete("a/b.json")
-    bucket.remove("a", "nothing")
+    bucket.remove(["a/c/d.json", "a/e.txt", "nothing"])
     assert list(bucket.walk("a")) == []
 
 
@@ -159,7 +159,7 @@ def test_from_bucket_to_bucket_as_from_folder_to_folder(
     assert run(photos, out, workers=workers).skipped == 5
     # Lost rows, broken and missing results, and a photo that was put in another's place.
     bucket = Bucket(out)
-    bucket.remove("manifest")
+    bucket.remove(list(bucket.names("manifest")))
     bucket.delete("annotations/0/0.jpg.json")
     bucket.write("annotations/0/2.jpg.json", [b"{"])
     again = run(photos, out)
@@ -181,7 +181,8 @@ def test_another_recipe_and_overwrite(root: Url, tmp_path: Path) -> None:
     options = {"build": build, "preview": False, "console": Console(file=io.StringIO())}
     assert label(listing, root / "out", other, overwrite=True, **options).done == 1
     assert label(listing, root / "out", other, **options).skipped == 1
-    Bucket(root / "out").remove("label_maps")
+    bucket = Bucket(root / "out")
+    bucket.remove(list(bucket.names("label_maps")))
     assert label(listing, root / "out", other, **options).done == 1
 
 
