@@ -195,6 +195,7 @@ class Manifest:
     def __init__(self, folder: Storage) -> None:
         self._folder = folder
         self._pending: list[dict[str, Any]] = []
+        self._damaged: list[str] = []  # parts that could not be read
         self._began = self._flushed = time.monotonic()
 
     def append(self, *rows: Row) -> None:
@@ -233,8 +234,7 @@ class Manifest:
 
     def known(self, digest: str) -> PriorResults:
         """Return the state of all images after earlier runs; done means with this digest."""
-        shards = self._folder.list("manifest", ".parquet")
-        return PriorResults(self._merged(shards, {*_KNOWN, *_ALWAYS}).select(_KNOWN), digest)
+        return PriorResults(self._merged(self._parts(), {*_KNOWN, *_ALWAYS}).select(_KNOWN), digest)
 
     def places(self) -> pa.Table:
         """Return name, folder, file and start of every image that has a row."""
@@ -244,7 +244,11 @@ class Manifest:
 
     def table(self) -> pa.Table:
         """Return the rows, one per name, sorted by name."""
-        return self._merged(self._folder.list("manifest", ".parquet"))
+        return self._merged(self._parts())
+
+    def _parts(self) -> list[str]:
+        """The manifest's own files; others beside them are left alone."""
+        return [name for name in self._folder.list("manifest", ".parquet") if is_part(name)]
 
     def _merged(self, shards: list[str], columns: Container[str] = _SCHEMA.names) -> pa.Table:
         """Merge the rows of shards and of ledger.jsonl; `columns` limits memory for millions."""
@@ -259,13 +263,19 @@ class Manifest:
     def compact(self) -> None:
         """Merge all rows into the manifest and errors.jsonl, and delete ledger.jsonl.
 
-        A kill between the steps does no harm: rows that are in two places count once.
+        A kill between the steps does no harm: rows that are in two places count once. A damaged
+        part is not deleted but set aside.
         """
         self.flush()
-        shards = self._folder.list("manifest", ".parquet")
-        if self._is_compact(shards):
+        shards = self._parts()
+        if self._is_compact(shards) and not self._damaged:
             return
+        self._damaged.clear()
         table = self._merged(shards)
+        for name in self._damaged:
+            aside = self._folder.set_aside(name)
+            _log.warning("%s: damaged, set aside as %s", printable(name), printable(aside))
+            shards.remove(name)
         # On disk one job at a time writes; in a bucket, others may add shards meanwhile.
         whole = _shard_name() if not self._folder.can_append else _MANIFEST
         self._write(whole, table)
@@ -296,6 +306,7 @@ class Manifest:
             # Its rows can be restored from the results.
             reason = printable(reason_of(error))
             _log.warning("%s: not a manifest, ignored (%s)", printable(name), reason)
+            self._damaged.append(name)
             return schema.empty_table()
 
     def _batches(self) -> Iterator[pa.Table]:

@@ -15,7 +15,7 @@ import re
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from everything.core.file_names import is_inside, printable
@@ -137,11 +137,20 @@ class Folder:
                         os.unlink(temporary, dir_fd=partial)
                     raise
         except OSError as error:
+            if link := self._link_on_the_way(name):
+                raise ImageError(
+                    f"{printable(name)}: not written through a link: replace {printable(link)} by "
+                    "a folder"
+                ) from error
             if error.errno in _ABOUT_THE_NAME:
                 reason = f"no file of this name can be written ({_reason(error)})"
                 raise ImageError(f"{printable(name)}: {reason}: rename the image") from error
             self._refuse(error)
         return Stamp(status.st_size, status.st_mtime_ns)
+
+    def _link_on_the_way(self, name: str) -> Path | None:
+        folders = [self.root / parent for parent in PurePosixPath(name).parents][:-1]
+        return next((folder for folder in folders if folder.is_symlink()), None)
 
     def _write_temporary(
         self, partial: int, temporary: str, content: Iterable[bytes]

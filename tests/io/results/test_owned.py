@@ -14,7 +14,7 @@ from rich.console import Console
 
 from everything.config import Output, Recipe
 from everything.errors import StoreError
-from everything.io.images.listing import list_photos
+from everything.io.images.listing import list_images
 from everything.io.results.writer import folder_at
 from everything.io.storage.locations import Location, Url
 from everything.io.storage.ownership import MARKER
@@ -69,7 +69,7 @@ def content_of(out: Location) -> dict[str, bytes]:
 
 
 def run(photos: Path, out: Location, recipe: Recipe = RECIPE, overwrite: bool = False) -> Summary:
-    listing, quiet = partial(list_photos, [photos], out), Console(file=io.StringIO())
+    listing, quiet = partial(list_images, [photos], out), Console(file=io.StringIO())
     return label(
         listing, out, recipe, overwrite=overwrite, build=build, preview=False, console=quiet
     )
