@@ -13,6 +13,7 @@ import re
 import time
 import uuid
 from collections.abc import Container, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import reduce
 from io import BytesIO
@@ -36,6 +37,7 @@ _PART = re.compile(r"manifest/part-(00000|\d{20}-[0-9a-f]{8})\.parquet")
 _TIMES = (*STAGES, "total")
 _BATCH = 4096
 _FLUSH_SECONDS, _SLOWER = 5.0, 100
+_DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError)
 _log = logging.getLogger(__name__)
 
 Status = Literal["done", "failed"]
@@ -195,7 +197,7 @@ class Manifest:
     def __init__(self, folder: Storage) -> None:
         self._folder = folder
         self._pending: list[dict[str, Any]] = []
-        self._damaged: list[str] = []  # parts that could not be read
+        self._damaged: set[str] = set()  # files that could not be read, or not all of them
         self._began = self._flushed = time.monotonic()
 
     def append(self, *rows: Row) -> None:
@@ -263,8 +265,8 @@ class Manifest:
     def compact(self) -> None:
         """Merge all rows into the manifest and errors.jsonl, and delete ledger.jsonl.
 
-        A kill between the steps does no harm: rows that are in two places count once. A damaged
-        part is not deleted but set aside.
+        A kill between the steps does no harm: rows that are in two places count once. What is
+        damaged is not deleted but set aside; rows that can still be read are kept.
         """
         self.flush()
         shards = self._parts()
@@ -272,15 +274,16 @@ class Manifest:
             return
         self._damaged.clear()
         table = self._merged(shards)
-        for name in self._damaged:
+        for name in sorted(self._damaged):
             aside = self._folder.set_aside(name)
             _log.warning("%s: damaged, set aside as %s", printable(name), printable(aside))
-            shards.remove(name)
         # On disk one job at a time writes; in a bucket, others may add shards meanwhile.
         whole = _shard_name() if not self._folder.can_append else _MANIFEST
         self._write(whole, table)
         self._folder.write(_ERRORS, _error_lines(table))
-        self._folder.remove([_LEDGER, *(name for name in shards if name != whole)])
+        kept = {whole, *self._damaged}
+        self._folder.remove(name for name in (_LEDGER, *shards) if name not in kept)
+        self._damaged.clear()
 
     def _is_compact(self, shards: list[str]) -> bool:
         whole = not self._folder.can_append or shards == [_MANIFEST]
@@ -294,20 +297,20 @@ class Manifest:
 
     def _shard(self, name: str, columns: list[str]) -> pa.Table:
         schema = pa.schema([_SCHEMA.field(column) for column in columns])
-        content = self._folder.read(name) or b""
+        content = self._folder.read(name)
+        if content is None:
+            return schema.empty_table()  # another process has merged it into another one
         try:
             file = pq.ParquetFile(BytesIO(content))
-            table = file.read([name for name in file.schema_arrow.names if name in columns])
-            empty = schema.empty_table()
-            table = pa.concat_tables([empty, table], promote_options="default").cast(schema)
-            table.validate(full=True)  # invalid text would raise much later
-            return table
-        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-            # Its rows can be restored from the results.
+            return _checked(file.read([n for n in file.schema_arrow.names if n in columns]), schema)
+        except _DAMAGE as error:
+            self._damaged.add(name)
+            table = _readable(content, schema)
             reason = printable(reason_of(error))
-            _log.warning("%s: not a manifest, ignored (%s)", printable(name), reason)
-            self._damaged.append(name)
-            return schema.empty_table()
+            _log.warning(
+                "%s: damaged, %d rows could be read (%s)", printable(name), table.num_rows, reason
+            )
+            return table
 
     def _batches(self) -> Iterator[pa.Table]:
         lines = self._lines()
@@ -327,8 +330,34 @@ class Manifest:
                 AttributeError,
                 RecursionError,
             ):
-                # A kill has truncated the line: its image has no row and is processed again.
-                continue
+                # The last line is one that a kill has cut: its image is processed again.
+                if line.endswith(b"\n"):
+                    self._damaged.add(_LEDGER)
+
+
+def _checked(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    table = pa.concat_tables([schema.empty_table(), table], promote_options="default").cast(schema)
+    table.validate(full=True)  # invalid text would raise much later
+    return table
+
+
+def _readable(content: bytes, schema: pa.Schema) -> pa.Table:
+    """Return what can be read of a damaged part: rows of which a name, status and times are left.
+
+    The other columns are empty where they are damaged. Lost rows can be restored from the results.
+    """
+    groups = []
+    with suppress(*_DAMAGE):
+        file = pq.ParquetFile(BytesIO(content))
+        for group in range(file.num_row_groups):
+            columns = {}
+            for name in schema.names:
+                with suppress(*_DAMAGE):
+                    part = pa.schema([schema.field(name)])
+                    columns[name] = _checked(file.read_row_group(group, [name]), part)[name]
+            if columns.keys() >= set(_ALWAYS):
+                groups.append(_checked(pa.table(columns), schema))
+    return pa.concat_tables(groups) if groups else schema.empty_table()
 
 
 def is_part(name: str) -> bool:

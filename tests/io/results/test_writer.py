@@ -339,7 +339,46 @@ def test_a_broken_manifest_is_passed_over(tmp_path: Path, caplog: pytest.LogCapt
     (tmp_path / "manifest").mkdir()
     (tmp_path / "manifest/part-00000.parquet").write_bytes(b"PAR1 not at all")
     assert ledger.table().num_rows == 1
-    assert "part-00000.parquet: not a manifest, ignored" in caplog.text
+    assert "part-00000.parquet: damaged, 0 rows could be read" in caplog.text
+    ledger.compact()
+    assert ledger.table().num_rows == 1
+    aside = tmp_path / "set-aside/manifest/part-00000.parquet"
+    assert aside.read_bytes() == b"PAR1 not at all"
+    assert "set aside as set-aside/manifest/part-00000.parquet" in caplog.text
+
+
+def test_rows_of_a_damaged_manifest_that_can_be_read_are_kept(tmp_path: Path) -> None:
+    ledger = ledger_in(tmp_path)
+    ledger.append(*(row(f"{n}.jpg", width=7, notes=["x"]) for n in range(9)))
+    ledger.compact()
+    part = tmp_path / "manifest/part-00000.parquet"
+    columns = pq.ParquetFile(part).metadata.row_group(0)
+    digest = next(c for n in range(columns.num_columns)
+                  if (c := columns.column(n)).path_in_schema == "digest")  # fmt: skip
+    content = bytearray(part.read_bytes())
+    start = digest.dictionary_page_offset or digest.data_page_offset
+    content[start : start + digest.total_compressed_size] = bytes(digest.total_compressed_size)
+    part.write_bytes(content)
+    (tmp_path / "errors.jsonl").unlink()  # as a kill leaves it
+    again = Manifest(Folder(tmp_path))
+    again.compact()
+    table = again.table().to_pylist()
+    assert [(r["name"], r["width"], r["digest"]) for r in table] == [
+        (f"{n}.jpg", 7, None) for n in range(9)
+    ]
+    assert (tmp_path / "set-aside/manifest/part-00000.parquet").read_bytes() == content
+
+
+def test_lines_that_cannot_be_read_are_set_aside(tmp_path: Path) -> None:
+    ledger = ledger_in(tmp_path)
+    ledger.append(row("a.jpg"))
+    with (tmp_path / "ledger.jsonl").open("ab") as file:
+        file.write(b"{nonsense}\n")
+    ledger.append(row("b.jpg"))
+    lines = (tmp_path / "ledger.jsonl").read_bytes()
+    Manifest(Folder(tmp_path)).compact()
+    assert Manifest(Folder(tmp_path)).table()["name"].to_pylist() == ["a.jpg", "b.jpg"]
+    assert (tmp_path / "set-aside/ledger.jsonl").read_bytes() == lines
 
 
 def test_no_rows_at_all(tmp_path: Path) -> None:

@@ -170,15 +170,16 @@ def test_who_has_lost_the_lease_writes_nothing_more(
             writer.write("a", [b"1"])
         until(partial(lost, root, lose))
         for writer in (mine, worker):
-            for act in (
-                writer.delete,
-                lambda name, its=writer: its.remove([name]),
-                partial(writer.write, content=[b"2"]),
-            ):
+            acts = (
+                partial(writer.delete, "a"),
+                partial(writer.remove, ["a"]),
+                partial(writer.write, "a", [b"2"]),
+            )
+            for act in acts:
                 with pytest.raises(
                     StoreError, match=r"may no longer write there \((process 7|its lease)"
                 ):
-                    act("a")
+                    act()
     assert others(mine) == ({"a", ".lock"} if lose is leave else {"a"})
     assert mine.read("a") == b"1"
 
