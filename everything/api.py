@@ -63,6 +63,7 @@ def label(
     time_limit: float | None = None,
     limit: int | None = None,
     overwrite: bool = False,
+    continue_anyway: bool = False,
     report: bool = False,
     progress: bool = True,
     stop_after_failures: int = 20,
@@ -86,7 +87,8 @@ def label(
         threads: PyTorch threads per process.
         time_limit: Seconds an image may take before it counts as failed.
         limit: Only the first so many images.
-        overwrite: Remove the results in `out` first.
+        overwrite: Remove the results in `out` first; other files there are kept.
+        continue_anyway: Label the remaining images although `out` has results of other settings.
         report: Also write the page that shows the masks, `out/report`.
         progress: Show a progress bar on a terminal or in a notebook.
         stop_after_failures: Stop if the first so many images all fail for the same reason; 0:
@@ -128,6 +130,7 @@ def label(
         workers=workers,
         threads=threads,
         overwrite=overwrite,
+        continue_anyway=continue_anyway,
         preview=report,
         limits=Limits(max_pixels=recipe.reading.max_pixels, max_seconds=time_limit),
         console=Console(stderr=True, quiet=not progress),

@@ -22,6 +22,8 @@ from pydantic import (
     model_validator,
 )
 
+RESULTS_FORMAT = "0.1.0"
+"""The version since which equal settings have given equal masks; raised only when masks change."""
 NmsKind = Literal["box", "mask", "containment", "none"]
 Level = Literal["all", "whole", "part", "subpart"]
 
@@ -245,10 +247,14 @@ class Recipe(Settings):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the recipe as 64 hex digits; paths of files, the device and the limit of
-        pixels do not count."""
+        """SHA-256 of the recipe as 64 hex digits.
+
+        Paths of files, the device, the limit of pixels and the program's version do not count.
+        RESULTS_FORMAT does, in the version's place, as results of that version have it.
+        """
         left_out: Any = {"checkpoint": True, "compute": {"device"}, "reading": {"max_pixels"}}
         content = self.model_dump(mode="json", exclude=left_out)
+        content["version"] = RESULTS_FORMAT
         for what in content["others"]:
             *groups, setting = what.split(".")
             if groups:  # a setting of the sampler that names a file, which counts by its content

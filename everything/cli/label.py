@@ -67,8 +67,21 @@ MaskLevel = Annotated[
 ]  # fmt: skip
 Overwrite = Annotated[
     bool,
-    _option(_FILES, "--overwrite", default="off", help="Delete the results in DIR and start over."),
+    _option(
+        _FILES,
+        "--overwrite",
+        default="off",
+        help="Delete the results in DIR and start over; other files there are kept.",
+    ),
 ]
+ContinueAnyway = Annotated[
+    bool,
+    _option(
+        _FILES, "--continue-anyway", default="off",
+        help="Label the remaining images although the results in DIR have other settings; says "
+        "what differs.",
+    ),
+]  # fmt: skip
 Preview = Annotated[
     bool, _option(_FILES, help="Write an HTML page that shows the masks over the images.")
 ]
@@ -220,6 +233,7 @@ def label(
     limit: Limit = None,
     level: MaskLevel = None,
     overwrite: Overwrite = False,
+    continue_anyway: ContinueAnyway = False,
     preview: Preview = True,
     as_json: Json = False,
     variant: Variant = None,
@@ -292,6 +306,7 @@ def label(
                 workers=workers or 1,
                 threads=threads,
                 overwrite=overwrite,
+                continue_anyway=continue_anyway,
                 preview=preview,
                 console=console,
                 stop_after_failures=stop_after_failures,

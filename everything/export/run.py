@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from everything.config import Level
 from everything.core.file_names import printable
@@ -17,8 +18,10 @@ from everything.export.fidelity import Fidelity
 from everything.export.writer import ExportJob, ImagePlacement, LabelledImage, labelled_images
 from everything.io.results.reader import Results
 from everything.io.storage.locations import Location
+from everything.io.storage.local import UNFINISHED
+from everything.io.storage.output_folder import OutputFolder
 
-_MARKER = "export.json"  # says that a folder is an export
+_COMPLETE = "export.json"  # is written last
 Progress = Callable[[int, int], None]
 
 
@@ -49,7 +52,7 @@ def export(
         polygons: COCO only: polygons instead of run-length codes.
         tolerance: How far polygons may deviate from the outline to have fewer corners, px.
         url: Label Studio only: URL prefix of the images.
-        overwrite: Replace an earlier export in `out`; any other folder is never replaced.
+        overwrite: Replace the files of an earlier export in `out`; others are never changed.
         progress: Called with the number of images done and of all images.
 
     Returns:
@@ -68,52 +71,88 @@ def export(
         raise ConfigError(f"--polygons: applies to coco only, not to {to}: drop it")
     exporter = EXPORTERS[to]
     results = Results(labels, home)
-    _check_output(out, overwrite)
-    partial = out.with_name(f".{out.name}.partial")
-    job = ExportJob(
-        partial, photos or exporter.images, polygons, tolerance, url,
-        classes=Classes(results.categories),
-    )  # fmt: skip
+    out = out.absolute()
+    folder = OutputFolder(out, "export")
+    _check_output(folder, overwrite)
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        images = labelled_images(results, job.fidelity, level)
-        if not exporter.crowds:
-            images = _count_crowds(images, job.fidelity)
-        exporter.load()(_with_progress(images, len(results), progress), job)
-        about = {"format": to, "labels": printable(str(labels))} | job.fidelity.to_json()
-        (partial / _MARKER).write_text(json.dumps(about, indent=2) + "\n", encoding="ascii")
-        _move(partial, out)
+        with _temporary_folder(folder) as partial:
+            job = ExportJob(
+                partial, photos or exporter.images, polygons, tolerance, url,
+                classes=Classes(results.categories),
+            )  # fmt: skip
+            images = labelled_images(results, job.fidelity, level)
+            if not exporter.crowds:
+                images = _count_crowds(images, job.fidelity)
+            exporter.load()(_with_progress(images, len(results), progress), job)
+            about = {"format": to, "labels": printable(str(labels))} | job.fidelity.to_json()
+            text = json.dumps(about, indent=2) + "\n"
+            (partial / _COMPLETE).write_text(text, encoding="ascii")
+            _place(partial, folder)
     except OSError as error:
         raise StoreError(
             f"{printable(out)}: cannot be written ({error.strerror or reason_of(error)}): "
             "give another --out"
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return replace(job.fidelity)
 
 
-def _check_output(out: Path, overwrite: bool) -> None:
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+def _check_output(folder: OutputFolder, overwrite: bool) -> None:
+    where = printable(folder.root)
+    if folder.is_empty():
         return
-    if not (out / _MARKER).is_file():
+    if not folder.is_own():
+        if (folder.root / _COMPLETE).is_file():
+            raise StoreError(
+                f"{where}: not empty and not an export, or one of a version that kept no list of "
+                "its files: give another --out, or empty it"
+            )
+        raise StoreError(f"{where}: not empty and not an export: give another --out, or empty it")
+    if not overwrite and (folder.root / _COMPLETE).exists():
         raise StoreError(
-            f"{printable(out)}: not empty and not an export: give another --out, or empty it"
-        )
-    if not overwrite:
-        raise StoreError(
-            f"{printable(out)}: holds an earlier export: give another --out, or add --overwrite"
+            f"{where}: holds an earlier export: give another --out, or add --overwrite"
         )
 
 
-def _move(partial: Path, out: Path) -> None:
-    old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
+@contextmanager
+def _temporary_folder(folder: OutputFolder) -> Iterator[Path]:
+    """Make a folder on the disk of the export; it is deleted in the end.
+
+    It is in the export's folder if that exists, else beside it, under a name that is nobody's.
+    """
+    out = folder.root
     if out.exists():
-        out.rename(old)
-    partial.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
+        folder.claim()
+        where, prefix = out / UNFINISHED, "export-"
+    else:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        where, prefix = out.parent, f".{out.name}."
+    try:
+        with TemporaryDirectory(prefix=prefix, dir=where, ignore_cleanup_errors=True) as home:
+            partial = Path(home, "export")  # with the permissions of a new folder
+            partial.mkdir()
+            yield partial
+    finally:
+        folder.finish()
+
+
+def _place(partial: Path, folder: OutputFolder) -> None:
+    """Move a complete export to its folder, where it replaces the files of an earlier one."""
+    names = [path.relative_to(partial).as_posix() for path in partial.rglob("*") if _is_file(path)]
+    names.sort(key=lambda name: (name == _COMPLETE, name))
+    if not folder.root.exists():
+        new = OutputFolder(partial, "export")
+        new.claim()
+        new.list(names)
+        new.finish()
+        partial.rename(folder.root)
+        return
+    folder.begin()
+    for name in names:
+        folder.move_in(partial / name, name)
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_symlink() or path.is_file()
 
 
 def _count_crowds(images: Iterator[LabelledImage], fidelity: Fidelity) -> Iterator[LabelledImage]:

@@ -67,6 +67,7 @@ def label(
     workers: int = 1,
     threads: int = 1,
     overwrite: bool = False,
+    continue_anyway: bool = False,
     preview: bool = True,
     limits: Limits | None = None,
     console: Console | None = None,
@@ -87,7 +88,8 @@ def label(
             previous job here was killed: then an image that hangs or crashes must not end the job.
         threads: PyTorch threads of each process. Another number rounds in another order, which can
             change masks, so the default does not depend on the machine.
-        overwrite: remove existing results first.
+        overwrite: remove existing results first; files that this program did not write are kept.
+        continue_anyway: accept results of another recipe as done; what differs is logged.
         preview: write a page that shows the masks.
         limits: of the images and of the time for each.
         console: for progress; stderr if not given.
@@ -124,7 +126,7 @@ def label(
     pipeline = build(recipe) if in_this_process or overwrite else None
     if executor is None:
         _log_idle_cores(workers * threads, summary.images)
-    with store.opened(overwrite):
+    with store.opened(overwrite, continue_anyway):
         with show_progress(summary, console or Console(stderr=True)) as on_update:
             job = LabelJob(store, listed, summary, on_update, after_death, stop_after_failures)
             try:
@@ -190,10 +192,10 @@ class LabelJob:
         self._store, self._images, self.summary = store, images, summary
         self.manifest = Manifest(store.folder)
         self.manifest.compact()  # rows of a run that was killed
-        self._prior = self.manifest.known(store.digest)
+        self._prior = self.manifest.known(store.accepted)
         self._sharded = store.recipe.output.form != "json"
         if self._sharded and self._found():
-            self._prior = self.manifest.known(store.digest)
+            self._prior = self.manifest.known(store.accepted)
         self._check_names()
         self._failures = AlikeFailures(0 if self._prior.done else stop_after_failures)
         count = len(images) + len(self._prior) - self._prior.count(images.keys)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tracemalloc
 from pathlib import Path
 
@@ -182,3 +183,80 @@ def test_the_command(labels: Results, tmp_path: Path):
     table = run.invoke(app, [*command, "--overwrite"])
     assert "mean IoU with the masks" in table.stdout
     assert run.invoke(app, [*command[:3], "tfrecord", *command[4:]]).exit_code == 2
+
+
+def test_what_others_put_into_an_export_outlives_it(
+    labels: Results, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    out = tmp_path / "out"
+    export(labels.root, "yolo-seg", out)
+    theirs = {"runs/segment/train/best.pt": b"x", "labels/train.cache": b"y", "mine.txt": b"z"}
+    for name, content in theirs.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_bytes(content)
+    edited = out / "data.yaml"
+    edited.write_text("names: [mine]\n")
+    before = {path for path in out.rglob("*") if path.is_file()}
+    export(labels.root, "coco", out, overwrite=True)
+    for name, content in theirs.items():
+        assert (out / name).read_bytes() == content
+    assert edited.read_text() == "names: [mine]\n"
+    assert "4 files that this command did not write were kept" in caplog.text
+    export(labels.root, "yolo-seg", out, overwrite=True)
+    assert (out / "set-aside/data.yaml").read_text() == "names: [mine]\n"
+    assert "0: object" in edited.read_text()
+    after = {path for path in out.rglob("*") if path.is_file()}
+    assert after == before | {out / "set-aside/data.yaml"}
+
+
+def test_nothing_beside_an_export_is_deleted(labels: Results, tmp_path: Path):
+    for name in (".out.old", ".out.partial", ".out"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").write_bytes(b"mine")
+    for overwrite in (False, True):
+        export(labels.root, "coco", tmp_path / "out", overwrite=overwrite)
+    for name in (".out.old", ".out.partial", ".out"):
+        assert (tmp_path / name / "mine").read_bytes() == b"mine"
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_link_given_as_the_folder_stays_one(labels: Results, tmp_path: Path):
+    (tmp_path / "disk2").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk2")
+    for overwrite in (False, True):
+        export(labels.root, "coco", tmp_path / "out", overwrite=overwrite)
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "disk2/export.json").is_file()
+
+
+def test_the_working_folder_can_be_exported_to(
+    labels: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    root = Path(labels.root).absolute()
+    monkeypatch.chdir(tmp_path)
+    export(root, "coco", Path())
+    assert Path("export.json").is_file()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == [
+        ".everything.jsonl"
+    ]
+
+
+def test_a_link_inside_an_export_is_not_followed(labels: Results, tmp_path: Path):
+    out, theirs = tmp_path / "out", tmp_path / "theirs"
+    export(labels.root, "yolo-seg", out)
+    shutil.copytree(out / "labels", theirs)
+    before = {path: path.stat().st_mtime_ns for path in theirs.rglob("*")}
+    shutil.rmtree(out / "labels")
+    (out / "labels").symlink_to(theirs)
+    with pytest.raises(StoreError, match="link"):
+        export(labels.root, "yolo-seg", out, overwrite=True)
+    assert before == {path: path.stat().st_mtime_ns for path in theirs.rglob("*")}
+
+
+def test_the_export_of_a_version_without_a_list_is_left_alone(labels: Results, tmp_path: Path):
+    export(labels.root, "coco", tmp_path / "out")
+    (tmp_path / "out/.everything.jsonl").unlink()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    with pytest.raises(StoreError, match="kept no list of its files: give another --out"):
+        export(labels.root, "coco", tmp_path / "out", overwrite=True)
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}

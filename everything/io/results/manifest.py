@@ -114,14 +114,14 @@ class PriorResults:
 
     Args:
         rows: A table of the columns _KNOWN.
-        digest: Digest of the requested recipe.
+        digest: Digest of the requested recipe; None for any.
 
     Attributes:
         shards: The files with results of several images, numbered.
         done: The number of images that are done.
     """
 
-    def __init__(self, rows: pa.Table, digest: str) -> None:
+    def __init__(self, rows: pa.Table, digest: str | None) -> None:
         self.shards: dict[str, int] = {}
         self.done = 0
         self._index = HashedIndex(self._of(rows, digest), 6)
@@ -148,11 +148,11 @@ class PriorResults:
             None if shard < 0 else self._shards[shard],
         )
 
-    def _of(self, rows: pa.Table, digest: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+    def _of(self, rows: pa.Table, digest: str | None) -> Iterator[tuple[str, tuple[int, ...]]]:
         for batch in rows.to_batches(max_chunksize=_BATCH):
             for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 name, status, of, shard, attempt, *numbers = values
-                done = status == "done" and of == digest
+                done = status == "done" and digest in (None, of)
                 self.done += done
                 place = -1 if shard is None else self.shards.setdefault(shard, len(self.shards))
                 yield name, (done, attempt, *(-1 if n is None else n for n in numbers), place)
@@ -234,15 +234,18 @@ class Manifest:
             self._pending = []
         self._flushed = time.monotonic()
 
-    def known(self, digest: str) -> PriorResults:
-        """Return the state of all images after earlier runs; done means with this digest."""
+    def known(self, digest: str | None) -> PriorResults:
+        """Return the state of all images after earlier runs.
+
+        Args:
+            digest: That of the recipe with which an image counts as done; None for any.
+        """
         return PriorResults(self._merged(self._parts(), {*_KNOWN, *_ALWAYS}).select(_KNOWN), digest)
 
     def places(self) -> pa.Table:
         """Return name, folder, file and start of every image that has a row."""
         columns = ("name", "folder", "file", "start")
-        shards = self._folder.list("manifest", ".parquet")
-        return self._merged(shards, {*columns, *_ALWAYS}).select(columns).combine_chunks()
+        return self._merged(self._parts(), {*columns, *_ALWAYS}).select(columns).combine_chunks()
 
     def table(self) -> pa.Table:
         """Return the rows, one per name, sorted by name."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -36,6 +37,7 @@ from everything.io.storage.locations import Location, Url
 from everything.io.storage.storage import Stamp, Storage
 
 _Document = dict[str, Any]
+_log = logging.getLogger(__name__)
 
 
 def folder_at(root: Location, permit: str = "") -> Storage:
@@ -69,6 +71,7 @@ class Store:
         self.recipe = recipe
         self.digest = recipe.digest
         self.is_buffering = False
+        self._is_mixed = False
         self._buffered: dict[str, bytes] = {}
         self._about_recipe = _json(recipe.model_dump(mode="json") | {"digest": self.digest})
 
@@ -83,11 +86,12 @@ class Store:
             raise ConfigError(f"{where}: visible to one process only: give a folder or a bucket")
 
     @contextmanager
-    def opened(self, overwrite: bool = False) -> Iterator[None]:
+    def opened(self, overwrite: bool = False, continue_anyway: bool = False) -> Iterator[None]:
         """Lock the folder for one job, delete leftovers and write its recipe.
 
         Args:
             overwrite: Delete existing results first; files of others are kept.
+            continue_anyway: Accept results of another recipe as done, and log what differs.
 
         Raises:
             StoreError: The folder has files of others under the names of results, another job is
@@ -98,7 +102,7 @@ class Store:
         self.folder.create()
         with self.folder.locked():
             if not overwrite:
-                self._check_recipe()
+                self._check_recipe(continue_anyway)
             self.folder.clean()
             if overwrite:
                 remove_results(self.folder)
@@ -169,7 +173,7 @@ class Store:
             if name not in known and stamp is not None:
                 with suppress(ValueError):
                     found = list(Shard(form, self.folder.read(name) or b"").values())
-                    yield name, stamp, [d for d in found if d["recipe"]["digest"] == self.digest]
+                    yield name, stamp, [d for d in found if self._accepts(d)]
 
     def put_label_map(self, name: str, label_map: NDArray[np.uint16]) -> None:
         """Write a label map (masks without overlaps), uint16 (H, W); raises as `put` does."""
@@ -180,9 +184,17 @@ class Store:
     def get(self, name: str) -> _Document | None:
         """Return the result of an image if it is complete and of this recipe, else None."""
         document = read_document(self.folder.read(_annotations(name)) or b"")
-        if document is None or document["recipe"].get("digest") != self.digest:
+        if document is None or not self._accepts(document):
             return None
         return document if self._has_label_map(name) else None
+
+    @property
+    def accepted(self) -> str | None:
+        """The digest that results must have to count as done; None if any will do."""
+        return None if self._is_mixed else self.digest
+
+    def _accepts(self, document: _Document) -> bool:
+        return self.accepted in (None, document["recipe"].get("digest"))
 
     def cache_listing(self) -> None:
         """List the folder once for `stamp` and `is_untouched`, if that is faster."""
@@ -212,14 +224,19 @@ class Store:
             text += yaml.safe_dump(content, sort_keys=False)
             self.folder.write(RECIPE, [text.encode()])
 
-    def _check_recipe(self) -> None:
+    def _check_recipe(self, continue_anyway: bool) -> None:
         written = self.folder.read(RECIPE)
-        if written is not None and _digest(written) != self.digest:
+        if written is None or _digest(written) == self.digest:
+            return
+        where = printable(self.folder.root)
+        if not continue_anyway:
             raise StoreError(
-                f"{printable(self.folder.root)}: has results of another recipe "
-                f"({_differences(written, self.recipe)}): give another --out, or --overwrite to "
-                "replace them"
+                f"{where}: has results of another recipe ({_differences(written, self.recipe)}): "
+                "give another --out, --overwrite to replace them, or --continue-anyway to keep them"
             )
+        self._is_mixed = True
+        differences = _differences(written, self.recipe, most=100)
+        _log.warning("%s: goes on with results of two recipes (%s)", where, differences)
 
 
 def _annotations(name: str) -> str:
@@ -242,16 +259,17 @@ def _digest(written: bytes) -> str:
     return ""
 
 
-def _differences(written: bytes, recipe: Recipe) -> str:
+def _differences(written: bytes, recipe: Recipe, most: int = 3) -> str:
     try:
         there = dict(_flat(parse_yaml(written) or {}))
     except (ValueError, AttributeError, RecursionError):
         return f"its {RECIPE} cannot be read"
-    here = dict(_flat(recipe.model_dump(mode="json", exclude={"checkpoint"})))
-    there.pop("checkpoint", None)
+    here = dict(_flat(recipe.model_dump(mode="json", exclude={"checkpoint", "version"})))
+    for what in ("checkpoint", "version"):
+        there.pop(what, None)
     keys = [key for key in {**here, **there} if here.get(key) != there.get(key)]
-    parts = [f"{key} is {there.get(key)} there and {here.get(key)} now" for key in keys[:3]]
-    more = f", and {len(keys) - 3} more" if len(keys) > 3 else ""
+    parts = [f"{key} is {there.get(key)} there and {here.get(key)} now" for key in keys[:most]]
+    more = f", and {len(keys) - most} more" if len(keys) > most else ""
     return printable(", ".join(parts) + more) or "its digest differs"
 
 

@@ -24,7 +24,7 @@ from everything.io.storage.no_links import open_regular, opened_folder, opened_p
 from everything.io.storage.storage import Stamp, free_names
 
 # Files that are being written. Readers of results do not look in here.
-_PARTIAL = ".partial"
+UNFINISHED = ".partial"
 _LOCK = ".lock"
 _TEMPORARY = re.compile(r".+-\d+-\d+")  # host, process, number
 _HOLDER = re.compile(rb"process \d+ on .*\n?")
@@ -59,10 +59,10 @@ class Folder:
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            with opened_folder(self.root, _PARTIAL, create=True):
+            with opened_folder(self.root, UNFINISHED, create=True):
                 pass
         except OSError as error:
-            self.refuse_links(_PARTIAL)
+            self.refuse_links(UNFINISHED)
             self._refuse(error)
 
     def refuse_links(self, *names: str) -> None:
@@ -84,19 +84,19 @@ class Folder:
         Raises:
             StoreError: They are links, or were not written by this program.
         """
-        self.refuse_links(_PARTIAL, _LOCK)
+        self.refuse_links(UNFINISHED, _LOCK)
         try:
             is_ours = self._has_own_partial() and self._has_own_lock()
         except OSError as error:
             self._refuse(error)
         if not is_ours:
             raise StoreError(
-                f"{printable(self.root)}: has a {_LOCK} or {_PARTIAL} that this program did not "
+                f"{printable(self.root)}: has a {_LOCK} or {UNFINISHED} that this program did not "
                 "write: give another --out"
             )
 
     def _has_own_partial(self) -> bool:
-        partial = self.root / _PARTIAL
+        partial = self.root / UNFINISHED
         return not partial.exists() or all(_TEMPORARY.fullmatch(p.name) for p in partial.iterdir())
 
     def _has_own_lock(self) -> bool:
@@ -128,7 +128,7 @@ class Folder:
         self.path(name)
         temporary = f"{self._writer}-{next(self._numbers)}"
         try:
-            with opened_folder(self.root, _PARTIAL, create=True) as partial:
+            with opened_folder(self.root, UNFINISHED, create=True) as partial:
                 try:
                     status = self._write_temporary(partial, temporary, content)
                     self._place(partial, temporary, name)
@@ -173,7 +173,7 @@ class Folder:
                     os.replace(temporary, last, src_dir_fd=partial, dst_dir_fd=at)
                 return
             except FileNotFoundError:
-                if attempt == _ATTEMPTS - 1 or not (self.root / _PARTIAL / temporary).exists():
+                if attempt == _ATTEMPTS - 1 or not (self.root / UNFINISHED / temporary).exists():
                     raise
 
     def append(self, name: str, lines: bytes) -> None:
@@ -225,7 +225,7 @@ class Folder:
     def names(self, folder: str = "") -> Iterator[str]:
         """Yield the names of all files in a folder, at any depth; links are not followed."""
         for at, folders, files in os.walk(self.root / folder):
-            folders[:] = [name for name in folders if name != _PARTIAL]
+            folders[:] = [name for name in folders if name != UNFINISHED]
             below = Path(at).relative_to(self.root).as_posix()
             prefix = "" if below == "." else f"{below}/"
             yield from (prefix + name for name in files)
@@ -292,7 +292,7 @@ class Folder:
     def clean(self) -> None:
         """Delete unfinished files of killed runs; only while no other job writes."""
         try:
-            with opened_folder(self.root, _PARTIAL) as partial:
+            with opened_folder(self.root, UNFINISHED) as partial:
                 with os.scandir(partial) as entries:
                     unfinished = [entry.name for entry in entries if _is_temporary(entry)]
                 for name in unfinished:
@@ -302,7 +302,7 @@ class Folder:
 
     def finish(self) -> None:
         """Delete the folder of unfinished files, if it is empty."""
-        self._prune(_PARTIAL)
+        self._prune(UNFINISHED)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

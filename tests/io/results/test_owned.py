@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
@@ -12,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from everything.config import Output, Recipe
+from everything.config import Nms, Output, Recipe
 from everything.errors import StoreError
 from everything.io.images.listing import list_images
 from everything.io.results.writer import folder_at
@@ -68,11 +70,9 @@ def content_of(out: Location) -> dict[str, bytes]:
     return {name: folder.read(name) or b"" for name in names}
 
 
-def run(photos: Path, out: Location, recipe: Recipe = RECIPE, overwrite: bool = False) -> Summary:
+def run(photos: Path, out: Location, recipe: Recipe = RECIPE, **options: bool) -> Summary:
     listing, quiet = partial(list_images, [photos], out), Console(file=io.StringIO())
-    return label(
-        listing, out, recipe, overwrite=overwrite, build=build, preview=False, console=quiet
-    )
+    return label(listing, out, recipe, build=build, preview=False, console=quiet, **options)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -209,3 +209,33 @@ def test_out_itself_may_be_a_link(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "out").symlink_to(tmp_path / "disk2")
     assert run(photos, tmp_path / "out").done == 3
     assert (tmp_path / "disk2/annotations/0.jpg.json").is_file()
+
+
+def test_a_newer_version_of_the_program_resumes(out: Location, photos: Path) -> None:
+    run(photos, out)
+    assert run(photos, out, RECIPE.model_copy(update={"version": "99"})).skipped == 3
+
+
+def test_the_digest_is_that_of_the_version_whose_masks_are_the_same() -> None:
+    # As folders have it that were written before the format had a number of its own.
+    first = Recipe(variant="x", sampler={"name": "grid"}, version="0.1.0", weights="")
+    content = first.model_dump(mode="json", exclude={"checkpoint": True, "compute": {"device"}})
+    written = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    assert first.digest == first.model_copy(update={"version": "9"}).digest == written
+
+
+def test_continue_anyway_keeps_results_of_other_settings(
+    out: Location, photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(photos, out)
+    before = content_of(out)
+    save_photo(photos / "more.jpg", 7)
+    other = RECIPE.model_copy(update={"nms": Nms(box_nms_thresh=0.6)})
+    with pytest.raises(StoreError, match="--continue-anyway"):
+        run(photos, out, other)
+    summary = run(photos, out, other, continue_anyway=True)
+    assert (summary.skipped, summary.done) == (3, 1)
+    assert "nms.box_nms_thresh is 0.7 there and 0.6 now" in caplog.text
+    kept = {name: content for name, content in before.items() if name.startswith("annotations")}
+    assert kept.items() <= content_of(out).items()
+    assert b"0.6" in content_of(out)["annotations/more.jpg.json"]
