@@ -17,8 +17,8 @@ from everything.export.classes import Classes
 from everything.export.fidelity import Fidelity
 from everything.export.writer import ExportJob, ImagePlacement, LabelledImage, labelled_images
 from everything.io.results.reader import Results
-from everything.io.storage.locations import Location
 from everything.io.storage.local import UNFINISHED
+from everything.io.storage.locations import Location
 from everything.io.storage.output_folder import OutputFolder
 
 _COMPLETE = "export.json"  # is written last
