@@ -9,7 +9,16 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from everything.cli.options import GROUND_TRUTH, Json, Split
+from everything.cli.options import (
+    GROUND_TRUTH,
+    Json,
+    KeepLevel,
+    KeepMaxArea,
+    KeepMinArea,
+    KeepPredIou,
+    KeepStability,
+    Split,
+)
 from everything.jobs.command_errors import exit_on_error
 
 LABELS_HELP = "Results folder of `everything label`, or its bucket URL."
@@ -76,6 +85,11 @@ def evaluate(
             min=1, help="Processes for the boundary F-measure.", show_default="one per core"
         ),
     ] = None,
+    level: KeepLevel = "all",
+    pred_iou_thresh: KeepPredIou = 0.0,
+    stability_score_thresh: KeepStability = 0.0,
+    min_mask_area: KeepMinArea = 0,
+    max_mask_area: KeepMaxArea = None,
     as_json: Json = False,
 ) -> None:
     """Score masks against ground truth: average recall, covering and boundary F-measure.
@@ -84,10 +98,16 @@ def evaluate(
     """
     with exit_on_error():
         from everything.errors import InputError
+        from everything.io.results.mask_filter import MaskFilter
         from everything.jobs.progress import show_count
 
         if prompts == (labels is not None):
             raise InputError("give a results folder, or --prompts and a --variant")
+        keep = MaskFilter(
+            level, pred_iou_thresh, stability_score_thresh, min_mask_area, max_mask_area
+        )
+        if prompts and not keep.keeps_all:
+            raise InputError("options for which masks count need a results folder, not --prompts")
         result: Any
         with show_count("images", Console(stderr=True)) as show:
             if labels is not None:
@@ -98,7 +118,7 @@ def evaluate(
                 result = score(
                     located(labels), truth, split,
                     min_area=min_area, boundaries=boundaries, progress=show,
-                    workers=workers or usable_cores(),
+                    workers=workers or usable_cores(), keep=keep,
                 )  # fmt: skip
             else:
                 from everything.evaluation.prompt_scores import evaluate_prompts
@@ -139,6 +159,11 @@ def report(
             show_default="off",
         ),
     ] = False,
+    level: KeepLevel = "all",
+    pred_iou_thresh: KeepPredIou = 0.0,
+    stability_score_thresh: KeepStability = 0.0,
+    min_mask_area: KeepMinArea = 0,
+    max_mask_area: KeepMaxArea = None,
     as_json: Json = False,
 ) -> None:
     """Write an HTML page to browse results, or to compare several side by side.
@@ -146,21 +171,25 @@ def report(
     It opens in a browser straight from disk, without a server.
     """
     with exit_on_error():
+        from everything.io.results.mask_filter import MaskFilter
         from everything.io.storage.locations import located
         from everything.jobs.progress import show_count
         from everything.report.build import REPORT, write_report
 
         folders, home = [located(folder) for folder in labels], located(photos) if photos else None
         console = Console(stderr=True)
+        keep = MaskFilter(
+            level, pred_iou_thresh, stability_score_thresh, min_mask_area, max_mask_area
+        )
         with show_count("images", console) as show:
-            page = write_report(folders, out, photos=home, limit=limit, progress=show)
+            page = write_report(folders, out, photos=home, limit=limit, keep=keep, progress=show)
         if overlays:
             from everything.report.overlay import write_overlays
 
             for folder in folders:
                 place = None if isinstance(folder, Path) else out
                 with show_count("overlays", console) as show:
-                    write_overlays(folder, place, home, show)
+                    write_overlays(folder, place, home, show, keep)
     if as_json:
         tables = json.loads(page.with_name(REPORT).read_bytes())
         typer.echo(json.dumps({"page": str(page)} | tables, indent=2))

@@ -15,6 +15,7 @@ from everything.cli.compare import compare
 from everything.cli.doctor import doctor
 from everything.cli.evaluate import evaluate, report
 from everything.cli.export import export, import_
+from everything.cli.filter import filter_
 from everything.cli.label import EPILOG, label
 from everything.cli.quantize import quantize
 from everything.cli.ray_option import CommandWithRay
@@ -37,6 +38,7 @@ app.command()(evaluate)
 app.command()(report)
 app.command()(export)
 app.command(name="import")(import_)
+app.command(name="filter")(filter_)
 app.command()(quantize)
 app.add_typer(train, name="train")
 app.command()(status)

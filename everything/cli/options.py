@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -66,6 +66,43 @@ Sets = Annotated[
         show_default="none",
     ),
 ]
+# Which masks of written results are used (everything/io/results/mask_filter.py).
+_MASKS = "Which masks"
+KeepLevel = Annotated[
+    Literal["all", "whole", "part", "subpart"],
+    typer.Option(
+        "--level", rich_help_panel=_MASKS,
+        help="Only masks of this level: whole (objects), part (parts of objects), subpart (parts "
+        "of parts).",
+    ),
+]  # fmt: skip
+KeepPredIou = Annotated[
+    float,
+    typer.Option(
+        "--pred-iou-thresh", min=0, max=1, rich_help_panel=_MASKS,
+        help="Only masks with a predicted IoU above this; 0 keeps all.",
+    ),
+]  # fmt: skip
+KeepStability = Annotated[
+    float,
+    typer.Option(
+        "--stability-score-thresh", min=0, max=1, rich_help_panel=_MASKS,
+        help="Only masks with a stability score of at least this.",
+    ),
+]  # fmt: skip
+KeepMinArea = Annotated[
+    int,
+    typer.Option(
+        "--min-mask-area", min=0, rich_help_panel=_MASKS, help="Only masks of at least this (px)."
+    ),
+]
+KeepMaxArea = Annotated[
+    int | None,
+    typer.Option(
+        "--max-mask-area", min=1, rich_help_panel=_MASKS, help="Only masks of at most this (px).",
+        show_default="no limit",
+    ),
+]  # fmt: skip
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", show_default="off")]
 
 

@@ -42,6 +42,7 @@ from everything.io.datasets.ground_truth import (
     read_ground_truth,
 )
 from everything.io.datasets.reading_tally import ReadingTally
+from everything.io.results.mask_filter import MaskFilter
 from everything.io.results.reader import Result, Results
 from everything.io.storage.locations import Location
 
@@ -139,6 +140,7 @@ def evaluate(
     boundaries: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
     workers: int = 1,
+    keep: MaskFilter | None = None,
 ) -> Scores:
     """Return the scores of a results folder.
 
@@ -156,6 +158,7 @@ def evaluate(
         progress: Called with the number of images done, and of those labelled.
         workers: Processes that compute the boundary F; with more than one, a calling script needs
             the usual `if __name__ == "__main__":`.
+        keep: Which masks are scored; all by default.
 
     Returns:
         The scores, and what was left out.
@@ -165,7 +168,9 @@ def evaluate(
     """
     tally = ReadingTally()
     known = read_ground_truth(truth, split, min_area, contours=boundaries, tally=tally)
-    scores = score(labels, known, boundaries=boundaries, progress=progress, workers=workers)
+    scores = score(
+        labels, known, boundaries=boundaries, progress=progress, workers=workers, keep=keep
+    )
     return replace(
         scores,
         left_out=dict(tally.left_out),
@@ -181,9 +186,10 @@ def score(
     boundaries: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
     workers: int = 1,
+    keep: MaskFilter | None = None,
 ) -> Scores:
     """Return the scores of a results folder against ground truth; see `evaluate`."""
-    results = Results(labels)
+    results = Results(labels, keep=keep)
     names = NameMatcher(results.files)
     levels = _levels(results) if boundaries else []
     with _workers(workers if levels else 1) as pool:

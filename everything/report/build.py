@@ -33,6 +33,7 @@ from PIL import Image
 from everything.core.file_names import as_text, printable
 from everything.core.stage_timer import STAGES
 from everything.errors import ImageError, InputError, StoreError
+from everything.io.results.mask_filter import MaskFilter
 from everything.io.results.original_image import original_image
 from everything.io.results.reader import Result, Results
 from everything.io.storage.locations import Location, Url, located
@@ -57,6 +58,7 @@ def write_report(
     *,
     photos: Location | None = None,
     limit: int | None = None,
+    keep: MaskFilter | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Write the page of one results folder, or of several side by side.
@@ -70,6 +72,7 @@ def write_report(
             report in it is replaced.
         photos: Folder of the images, if they have moved.
         limit: Only the first so many images; the page says so.
+        keep: Which masks the page has; all by default.
         progress: Called with the number of images done and of all images.
 
     Returns:
@@ -80,7 +83,7 @@ def write_report(
         StoreError: If `out` holds something else or cannot be written.
     """
     folders = [labels] if isinstance(labels, Path | Url) else [located(one) for one in labels]
-    results = [Results(folder, photos) for folder in folders]
+    results = [Results(folder, photos, keep) for folder in folders]
     home = _home(folders, out)
     keys = sorted({key for result in results for key in result.files}, key=os.fsencode)
     _prepare(home)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from everything.core.file_names import printable
 from everything.errors import InputError
+from everything.io.results.mask_filter import MaskFilter
 from everything.io.results.original_image import original_image
 from everything.io.results.reader import Results
 from everything.io.storage.locations import Location
@@ -20,6 +21,7 @@ def write_overlays(
     out: Path | None = None,
     photos: Location | None = None,
     progress: Callable[[int, int], None] | None = None,
+    keep: MaskFilter | None = None,
 ) -> list[Path]:
     """Write every image of a results folder with its masks, as PNG.
 
@@ -29,6 +31,7 @@ def write_overlays(
         out: Output folder, by default `labels/overlays`; files have the images' relative names.
         photos: Folder of the images, if they have moved.
         progress: Called with the number of images done and of all images.
+        keep: Which masks are drawn; all by default.
 
     Returns:
         The files.
@@ -37,7 +40,7 @@ def write_overlays(
         InputError: If the folder or an annotation file has no results.
         ImageError: If an image cannot be read.
     """
-    results = Results(labels, photos)
+    results = Results(labels, photos, keep)
     if out is None and not isinstance(labels, Path):
         raise InputError(f"{printable(labels)}: not on this machine: give --out")
     home = out or Path(labels) / "overlays"

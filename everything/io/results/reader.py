@@ -10,7 +10,7 @@ import json
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -24,6 +24,7 @@ from everything.errors import InputError, reason_of
 from everything.io.images.sources import Source
 from everything.io.results.categories import Category, read_categories
 from everything.io.results.manifest import Manifest
+from everything.io.results.mask_filter import MaskFilter
 from everything.io.results.shards import FORMS, Shard
 from everything.io.results.writer import folder_at
 from everything.io.storage.locations import Location, Url, filesystem, is_file, with_retries
@@ -41,6 +42,7 @@ class Result:
         annotations: SA-1B's records.
         timing: Seconds per stage, and counts; empty if another program wrote the file.
         recipe: The recipe that was used; empty if another program wrote the file.
+        filtered_out: Number of annotations that a filter of the reader left out.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Result:
     annotations: list[Annotation]
     timing: dict[str, float] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
+    filtered_out: int = 0
 
     def seconds(self) -> list[float]:
         """Return the seconds of every stage, in the order of stage_timer.STAGES."""
@@ -63,13 +66,16 @@ class Results:
         root: The folder or bucket.
         images: The folder of the images, if they are neither where the manifest says nor beside
             the annotations.
+        keep: Which masks are returned.
 
     Raises:
         InputError: There are no results.
     """
 
-    def __init__(self, root: Location, images: Location | None = None) -> None:
-        self.root, self._images = root, images
+    def __init__(
+        self, root: Location, images: Location | None = None, keep: MaskFilter | None = None
+    ) -> None:
+        self.root, self._images, self.keep = root, images, keep or MaskFilter()
         self._folder = folder_at(root)
         self._lock, self._open = Lock(), OrderedDict[str, Shard]()
         if isinstance(root, Path) and not root.is_dir():
@@ -147,7 +153,12 @@ class Results:
         """
         content = self.document(key)
         try:
-            return _parsed(content)
+            result = _parsed(content)
+            if self.keep.keeps_all:
+                return result
+            kept = self.keep(result.annotations)
+            left_out = len(result.annotations) - len(kept)
+            return replace(result, annotations=kept, filtered_out=left_out)
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             raise self._broken(self.files[key], error) from error
 

@@ -1,0 +1,71 @@
+"""`everything filter`: thresholds and levels after the fact."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from everything.cli.evaluate import LABELS_HELP
+from everything.cli.options import (
+    Json,
+    KeepLevel,
+    KeepMaxArea,
+    KeepMinArea,
+    KeepPredIou,
+    KeepStability,
+)
+from everything.jobs.command_errors import exit_on_error
+
+
+def filter_(
+    labels: Annotated[str, typer.Argument(metavar="LABELS", help=LABELS_HELP)],
+    out: Annotated[
+        str,
+        typer.Option("--out", metavar="DIR", help="Results folder to write, or its bucket URL."),
+    ],
+    photos: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of the images, if they have moved since.",
+            show_default="where they were",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace earlier results in DIR.", show_default="off"),
+    ] = False,
+    level: KeepLevel = "all",
+    pred_iou_thresh: KeepPredIou = 0.0,
+    stability_score_thresh: KeepStability = 0.0,
+    min_mask_area: KeepMinArea = 0,
+    max_mask_area: KeepMaxArea = None,
+    as_json: Json = False,
+) -> None:
+    """Write those masks that pass thresholds, or of a level, to a new results folder.
+
+    Nothing is labelled again. `report`, `evaluate` and `export` have the same options.
+    """
+    with exit_on_error():
+        from everything.io.results.mask_filter import MaskFilter
+        from everything.io.storage.locations import located
+        from everything.jobs.filter_labels import filter_labels
+        from everything.jobs.progress import show_count
+
+        keep = MaskFilter(
+            level, pred_iou_thresh, stability_score_thresh, min_mask_area, max_mask_area
+        )
+        with show_count("images", Console(stderr=True)) as show:
+            done = filter_labels(
+                located(labels), located(out), keep,
+                images=located(photos) if photos else None, overwrite=overwrite, progress=show,
+            )  # fmt: skip
+    if as_json:
+        about = {"photos": done.photos, "masks": done.masks, "filtered_out": done.filtered_out}
+        typer.echo(json.dumps(about, indent=2))
+    else:
+        kept = f"{done.masks:,} of {done.masks + done.filtered_out:,} masks"
+        typer.echo(f"{out}: {done.photos:,} images, {kept}")

@@ -1,0 +1,149 @@
+"""`filter`: those masks of a results folder that pass thresholds, or of a level, in a new one."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+from pydantic import ValidationError
+
+from everything.config import Recipe
+from everything.core.file_names import image_id, is_inside, printable
+from everything.core.mask_hierarchy import parents_of
+from everything.core.sa1b import Annotation
+from everything.errors import InputError
+from everything.io.results.categories import add_categories, read_categories
+from everything.io.results.manifest import Manifest, Row
+from everything.io.results.mask_filter import MaskFilter
+from everything.io.results.reader import Result, Results
+from everything.io.results.writer import Store, folder_at
+from everything.io.storage.locations import Location
+from everything.jobs.status import JobState, write_state
+from everything.masks.segments import Segments
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Filtered:
+    """What was kept.
+
+    Attributes:
+        photos: Number of images, those without a mask left included.
+        masks: Number of masks that were kept.
+        filtered_out: Number of masks that were not.
+    """
+
+    photos: int = 0
+    masks: int = 0
+    filtered_out: int = 0
+
+
+def filter_labels(
+    labels: Location,
+    out: Location,
+    keep: MaskFilter,
+    *,
+    images: Location | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Filtered:
+    """Write the masks of a results folder that a filter keeps into another results folder.
+
+    Masks keep their ids, scores and timing. The recipe of the new folder is that of the old one,
+    with the filter beside the sampler's settings.
+
+    Args:
+        labels: A results folder of `everything label`, or a folder of SA-1B JSON files.
+        out: The new results folder.
+        keep: Which masks are kept.
+        images: Folder of the images, if they have moved.
+        overwrite: Replace earlier results in `out`.
+        progress: Called with the number of images done and of all images.
+
+    Raises:
+        InputError: There are no results, or one of them cannot be read.
+        StoreError: `out` cannot be written, or holds something else.
+    """
+    if str(labels) == str(out):
+        raise InputError(f"{printable(str(out))}: the labels themselves: give another --out")
+    results = Results(labels, images, keep)
+    results.load()
+    done, began = Filtered(), time.time()
+    store = Store(out, _recipe(results, keep))
+    with store.opened(overwrite):
+        add_categories(store.folder, read_categories(folder_at(labels)))
+        manifest = Manifest(store.folder)
+        for number, key in enumerate(results.files, 1):
+            result = results.read(key)
+            manifest.append(_written(results, key, result, store))
+            done.photos += 1
+            done.masks += len(result.annotations)
+            done.filtered_out += result.filtered_out
+            if progress is not None:
+                progress(number, len(results))
+        manifest.compact()
+        write_state(store.folder, JobState(done.photos, began, time.time()))
+    return done
+
+
+def _recipe(results: Results, keep: MaskFilter) -> Recipe:
+    first = next(iter(results), None)
+    if first is None:
+        raise InputError(f"{printable(str(results.root))}: no results: label images first")
+    about = {name: value for name, value in first.recipe.items() if name != "digest"}
+    try:
+        recipe = Recipe.model_validate(about)
+    except ValidationError:  # of another program
+        sampler = {"name": "unknown"}
+        recipe = Recipe(variant="sa-1b", sampler=sampler, version=version("segevery"), weights="")
+    output = recipe.output.model_copy(update={"form": "json"})
+    sampler = recipe.sampler | {"filtered": asdict(keep)}
+    return recipe.model_copy(update={"sampler": sampler, "output": output})
+
+
+def _written(results: Results, key: str, result: Result, store: Store) -> Row:
+    if not is_inside(result.name):
+        where = results.where(key)
+        raise InputError(f"{where}: the image's name leads out of the folder: rename it")
+    began, source = time.time(), results.image(key, result.name)
+    records = _with_parents(result.annotations)
+    if store.recipe.output.label_map:
+        segments = Segments.from_sa1b(records, result.size)
+        store.put_label_map(result.name, segments.label_map(store.recipe.output.label_map_full))
+    stamp = store.put(result.name, result.size, records, lambda: result.timing)
+    return Row(
+        name=result.name,
+        status="done",
+        image_id=image_id(result.name),
+        digest=store.digest,
+        host=socket.gethostname(),
+        attempt=1,
+        started=began,
+        finished=time.time(),
+        folder=source.folder if source else None,
+        file=source.file if source else None,
+        start=source.start if source else None,
+        source_bytes=source.size if source else None,
+        width=result.size[1],
+        height=result.size[0],
+        counts={"masks": len(records)},
+        bytes=stamp.size,
+        mtime_ns=stamp.mtime_ns,
+    )
+
+
+def _with_parents(annotations: Sequence[Annotation]) -> Sequence[Annotation]:
+    """A parent may have been left out: the next larger mask that is left takes its place."""
+    if not any("parent_id" in one for one in annotations):
+        return annotations
+    parents = parents_of([one["segmentation"] for one in annotations])
+    ids: list[Any] = [one.get("id", row) for row, one in enumerate(annotations)]
+    return [
+        one | {"parent_id": None if parent is None else ids[parent]}
+        for one, parent in zip(annotations, parents, strict=True)
+    ]

@@ -1,0 +1,116 @@
+"""Thresholds and levels after the fact."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from everything.cli.main import app
+from everything.errors import ConfigError, InputError, StoreError
+from everything.io.results.mask_filter import MaskFilter
+from everything.io.results.reader import Results
+from everything.jobs.filter_labels import Filtered, filter_labels
+from tests.labelled import disc, write_labels
+
+SIZE = (60, 80)
+WHOLE, PART, AWAY = disc(SIZE, (25, 30), 20), disc(SIZE, (25, 30), 7), disc(SIZE, (65, 30), 9)
+RUNNER = CliRunner()
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    masks = {"a/x.png": [PART, WHOLE, AWAY], "y.png": [AWAY], "none.png": [PART]}
+    return write_labels(tmp_path / "labels", tmp_path / "photos", masks, scores=[0.9, 0.8, 0.4])
+
+
+def ids(results: Results, key: str) -> list[int]:
+    return [one["id"] for one in results.read(key).annotations]
+
+
+@pytest.mark.parametrize(
+    ("keep", "expected"),
+    [
+        (MaskFilter(), [0, 1, 2]),
+        (MaskFilter(level="whole"), [1, 2]),
+        (MaskFilter(level="part"), [0]),
+        (MaskFilter(pred_iou_thresh=0.4), [0, 1]),
+        (MaskFilter(pred_iou_thresh=0.399), [0, 1, 2]),
+        (MaskFilter(stability_score_thresh=0.94), [0, 1]),
+        (MaskFilter(min_mask_area=int(AWAY.sum())), [1, 2]),
+        (MaskFilter(max_mask_area=int(AWAY.sum())), [0, 2]),
+        (MaskFilter(level="whole", max_mask_area=int(AWAY.sum())), [0, 2]),
+    ],
+)
+def test_what_is_kept(labels: Path, keep: MaskFilter, expected: list[int]) -> None:
+    result = Results(labels, keep=keep).read("a/x.png")
+    assert [one["id"] for one in result.annotations] == expected
+    assert result.filtered_out == 3 - len(expected)
+
+
+def test_the_new_folder_has_the_rest_and_finds_the_images(labels: Path, tmp_path: Path) -> None:
+    done = filter_labels(labels, tmp_path / "out", MaskFilter(pred_iou_thresh=0.85))
+    assert done == Filtered(photos=3, masks=3, filtered_out=2)
+    before, after = Results(labels), Results(tmp_path / "out")
+    assert list(after.files) == list(before.files)
+    for key in before.files:
+        old, new = before.read(key), after.read(key)
+        assert new.annotations == old.annotations[:1]
+        assert new.timing == old.timing
+        source = after.image(key, new.name)
+        assert source is not None
+        assert source.path == tmp_path / "photos" / key
+    assert after.read("y.png").recipe["sampler"]["filtered"]["pred_iou_thresh"] == 0.85
+    again = filter_labels(labels, tmp_path / "out", MaskFilter(pred_iou_thresh=0.85))
+    assert again == done
+    with pytest.raises(StoreError, match="another recipe"):
+        filter_labels(labels, tmp_path / "out", MaskFilter(level="whole"))
+    filter_labels(labels, tmp_path / "out", MaskFilter(level="whole"), overwrite=True)
+    assert ids(Results(tmp_path / "out"), "a/x.png") == [1, 2]
+
+
+def test_parents_that_are_left_out_are_replaced(tmp_path: Path) -> None:
+    from everything.masks.segments import Segments
+    from tests.labelled import records
+
+    masks = [disc(SIZE, (30, 30), radius) for radius in (28, 20, 10)]
+    annotations = Segments.from_sa1b(records(masks, [0.9, 0.5, 0.8]), SIZE).to_sa1b(parents=True)
+    assert [one["parent_id"] for one in annotations] == [None, 0, 1]
+    Image.new("RGB", SIZE[::-1]).save(tmp_path / "x.png")
+    about = {"image_id": 1, "file_name": "x.png", "height": SIZE[0], "width": SIZE[1]}
+    (tmp_path / "x.json").write_text(json.dumps({"image": about, "annotations": annotations}))
+    filter_labels(tmp_path, tmp_path / "out", MaskFilter(pred_iou_thresh=0.6))
+    kept = Results(tmp_path / "out").read("x.png").annotations
+    assert [(one["id"], one["parent_id"]) for one in kept] == [(0, None), (2, 0)]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"pred_iou_thresh": 1.1}, {"stability_score_thresh": -1}, {"min_mask_area": 5, "max_mask_area": 4}],
+)  # fmt: skip
+def test_impossible_thresholds_are_refused(settings: dict) -> None:
+    with pytest.raises(ConfigError):
+        MaskFilter(**settings)
+
+
+def test_the_labels_are_not_filtered_in_place(labels: Path) -> None:
+    with pytest.raises(InputError, match="another --out"):
+        filter_labels(labels, labels, MaskFilter(level="whole"))
+
+
+def test_the_command_and_the_options_of_others(labels: Path, tmp_path: Path) -> None:
+    args = [str(labels), "--level", "whole", "--json"]
+    done = RUNNER.invoke(app, ["filter", *args, "--out", str(tmp_path / "out")])
+    assert json.loads(done.stdout) == {"photos": 3, "masks": 4, "filtered_out": 1}
+    report = RUNNER.invoke(app, ["report", *args, "--overlays", "--out", str(tmp_path / "page")])
+    assert json.loads(report.stdout)["folders"][0]["masks"] == 4
+    drawn = np.asarray(Image.open(labels / "overlays" / "a" / "x.png.png"))
+    assert len(np.unique(drawn[PART], axis=0)) == 1, "the part is not drawn"
+    scored = RUNNER.invoke(app, ["evaluate", *args, "--truth", str(labels), "--no-boundaries"])
+    assert json.loads(scored.stdout)["masks"] == 4
+    refused = RUNNER.invoke(
+        app, ["evaluate", "--prompts", "--truth", str(labels), "--level", "part"]
+    )
+    assert refused.exit_code == 2
