@@ -88,8 +88,12 @@ def test_parents_that_are_left_out_are_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"pred_iou_thresh": 1.1}, {"stability_score_thresh": -1}, {"min_mask_area": 5, "max_mask_area": 4}],
-)  # fmt: skip
+    [
+        {"pred_iou_thresh": 1.1},
+        {"stability_score_thresh": -1},
+        {"min_mask_area": 5, "max_mask_area": 4},
+    ],
+)
 def test_impossible_thresholds_are_refused(settings: dict) -> None:
     with pytest.raises(ConfigError):
         MaskFilter(**settings)
