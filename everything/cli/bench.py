@@ -99,6 +99,7 @@ def bench(
         Path | None,
         typer.Option(
             "--out",
+            "-o",
             metavar="DIR",
             help="Folder for tables (Markdown, JSON, CSV) and plots.",
             show_default="none",

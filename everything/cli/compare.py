@@ -74,6 +74,7 @@ def compare(
         Path | None,
         typer.Option(
             "--out",
+            "-o",
             metavar="DIR",
             help="Folder for labels, tables and pictures of the masks. Rerun with the same folder "
             "to resume.",

@@ -139,7 +139,7 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", metavar="DIR", help="Folder for the page.", show_default="LABELS/report"
+            "--out", "-o", metavar="DIR", help="Folder for the page.", show_default="LABELS/report"
         ),
     ] = None,
     photos: Annotated[

@@ -10,7 +10,14 @@ import typer
 from rich.console import Console
 
 from everything.cli.evaluate import LABELS_HELP
-from everything.cli.options import Json
+from everything.cli.options import (
+    Json,
+    KeepLevel,
+    KeepMaxArea,
+    KeepMinArea,
+    KeepPredIou,
+    KeepStability,
+)
 from everything.export import EXPORTERS
 from everything.jobs.command_errors import exit_on_error
 
@@ -22,7 +29,7 @@ def export(
     labels: Annotated[str, typer.Argument(metavar="LABELS", help=LABELS_HELP)],
     to: Annotated[str, typer.Option("--to", metavar="FORMAT", help=f"Format: {_FORMATS}.")],
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Output folder (written atomically).")
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Output folder (written atomically).")
     ],
     photos: Annotated[
         Literal["none", "link", "copy"] | None,
@@ -39,13 +46,11 @@ def export(
             show_default="where they were",
         ),
     ] = None,
-    level: Annotated[
-        Literal["all", "whole", "part", "subpart"],
-        typer.Option(
-            help="Export only masks of this level: whole (objects), part (parts of objects), "
-            "subpart (parts of parts)."
-        ),
-    ] = "all",
+    level: KeepLevel = "all",
+    pred_iou_thresh: KeepPredIou = 0.0,
+    stability_score_thresh: KeepStability = 0.0,
+    min_mask_area: KeepMinArea = 0,
+    max_mask_area: KeepMaxArea = None,
     polygons: Annotated[
         bool,
         typer.Option(
@@ -72,9 +77,16 @@ def export(
     """Export annotations to another format, and report how exactly it holds the masks (IoU)."""
     with exit_on_error():
         from everything.export.run import export as write
+        from everything.io.results.mask_filter import MaskFilter
         from everything.io.storage.locations import located
         from everything.jobs.progress import show_count
 
+        keep = MaskFilter(
+            pred_iou_thresh=pred_iou_thresh,
+            stability_score_thresh=stability_score_thresh,
+            min_mask_area=min_mask_area,
+            max_mask_area=max_mask_area,
+        )
         with show_count("images", Console(stderr=True)) as show:
             fidelity = write(
                 located(labels),
@@ -83,6 +95,7 @@ def export(
                 photos=photos,
                 home=located(photos_from) if photos_from else None,
                 level=level,
+                keep=keep,
                 polygons=polygons,
                 tolerance=tolerance,
                 url=url,
@@ -103,7 +116,9 @@ def import_(
     ],
     out: Annotated[
         str,
-        typer.Option("--out", metavar="LABELS", help="Results folder to write, or its bucket URL."),
+        typer.Option(
+            "--out", "-o", metavar="LABELS", help="Results folder to write, or its bucket URL."
+        ),
     ],
     photos: Annotated[
         Path | None,

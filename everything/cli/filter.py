@@ -24,7 +24,9 @@ def filter_(
     labels: Annotated[str, typer.Argument(metavar="LABELS", help=LABELS_HELP)],
     out: Annotated[
         str,
-        typer.Option("--out", metavar="DIR", help="Results folder to write, or its bucket URL."),
+        typer.Option(
+            "--out", "-o", metavar="DIR", help="Results folder to write, or its bucket URL."
+        ),
     ],
     photos: Annotated[
         str | None,

@@ -41,7 +41,7 @@ Images = Annotated[
     ),
 ]
 Out = Annotated[
-    str, _option(_FILES, "--out", metavar="DIR", help="Folder or bucket URL for the results.")
+    str, _option(_FILES, "--out", "-o", metavar="DIR", help="Folder or bucket URL for the results.")
 ]
 Demo = Annotated[
     bool,

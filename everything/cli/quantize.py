@@ -17,7 +17,9 @@ def quantize(
             metavar="INPUT", help="Images, or folders of them, like those you want to label."
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Output file (.safetensors).")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="Output file (.safetensors).")
+    ],
     variant: Annotated[
         str, typer.Option(help="Model to quantize: tinysam or mobilesam.")
     ] = "tinysam",

@@ -29,7 +29,7 @@ Truths = Annotated[
 Out = Annotated[
     Path,
     typer.Option(
-        "--out", metavar="DIR", help="Output folder: weights, model card and checkpoints."
+        "--out", "-o", metavar="DIR", help="Output folder: weights, model card and checkpoints."
     ),
 ]
 Minutes = Annotated[

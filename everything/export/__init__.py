@@ -75,3 +75,27 @@ EXPORTERS = Registry(
     "everything.exporters",
     Exporter,
 )
+
+# Other names that people know formats by.
+ALIASES = {
+    "yolo": "yolo-seg",
+    "yolov8": "yolo-seg",
+    "ultralytics": "yolo-seg",
+    "voc": "voc-png",
+    "pascal-voc": "voc-png",
+    "labelstudio": "label-studio",
+    "coco-panoptic": "panoptic",
+    "amg": "mask-png",
+    "png": "mask-png",
+}
+
+
+def format_named(name: str) -> str:
+    """Return the name in EXPORTERS of a format in any case, with - or _, or by an alias.
+
+    A name that is not known is returned as it is.
+    """
+    if name in EXPORTERS:
+        return name
+    plain = name.strip().lower().replace("_", "-")
+    return plain if plain in EXPORTERS.builtin else ALIASES.get(plain, name)

@@ -12,10 +12,11 @@ from tempfile import TemporaryDirectory
 from everything.config import Level
 from everything.core.file_names import printable
 from everything.errors import ConfigError, StoreError, reason_of
-from everything.export import EXPORTERS
+from everything.export import EXPORTERS, format_named
 from everything.export.classes import Classes
 from everything.export.fidelity import Fidelity
 from everything.export.writer import ExportJob, ImagePlacement, LabelledImage, labelled_images
+from everything.io.results.mask_filter import MaskFilter
 from everything.io.results.reader import Results
 from everything.io.storage.local import UNFINISHED
 from everything.io.storage.locations import Location
@@ -33,6 +34,7 @@ def export(
     photos: ImagePlacement | None = None,
     home: Location | None = None,
     level: Level = "all",
+    keep: MaskFilter | None = None,
     polygons: bool = False,
     tolerance: float = 0.0,
     url: str = "/data/local-files/?d=",
@@ -43,12 +45,13 @@ def export(
 
     Args:
         labels: A results folder of `everything label`, or a folder of SA-1B JSON files.
-        to: Name of the format, one of EXPORTERS.
+        to: Name of the format, one of EXPORTERS, in any case, or one of ALIASES.
         out: Output folder, which appears when the export is complete. `export.json` in it holds
             what is returned.
         photos: Whether the images are placed in `out`; None: as the format needs.
         home: Folder of the images, if they have moved.
         level: Export only masks of this level (everything/core/mask_hierarchy.py).
+        keep: Thresholds of the masks that are exported; its own level is not used.
         polygons: COCO only: polygons instead of run-length codes.
         tolerance: How far polygons may deviate from the outline to have fewer corners, px.
         url: Label Studio only: URL prefix of the images.
@@ -63,6 +66,7 @@ def export(
         InputError: If the annotations cannot be read.
         StoreError: If `out` cannot be written or holds something else.
     """
+    to = format_named(to)
     if to not in EXPORTERS:
         raise ConfigError(f"{to}: unknown format: choose one of {', '.join(EXPORTERS)}")
     if tolerance < 0:
@@ -70,7 +74,8 @@ def export(
     if polygons and to != "coco":
         raise ConfigError(f"--polygons: applies to coco only, not to {to}: drop it")
     exporter = EXPORTERS[to]
-    results = Results(labels, home)
+    keep = replace(keep or MaskFilter(), level="all")
+    results = Results(labels, home, keep)
     out = out.absolute()
     folder = OutputFolder(out, "export")
     _check_output(folder, overwrite)

@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 from everything.cli.main import app
 from everything.config import Level
 from everything.errors import ConfigError, InputError, StoreError
-from everything.export import EXPORTERS
+from everything.export import ALIASES, EXPORTERS, format_named
 from everything.export.run import export
 from everything.export.voc_png import MOST
 from everything.export.writer import ExportJob, LabelledImage
+from everything.io.results.mask_filter import MaskFilter
 from everything.io.results.reader import Results
 from tests.export.handed import write_handed
 from tests.labelled import disc, records, write_labels
@@ -260,3 +261,25 @@ def test_the_export_of_a_version_without_a_list_is_left_alone(labels: Results, t
     with pytest.raises(StoreError, match="kept no list of its files: give another --out"):
         export(labels.root, "coco", tmp_path / "out", overwrite=True)
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    "name", ["COCO", "yolo", "YOLO_seg", "Voc", "label_studio", "amg", "geojson"]
+)
+def test_formats_in_any_case_and_by_other_names(name: str):
+    assert format_named(name) in EXPORTERS
+
+
+def test_aliases_lead_to_formats_and_hide_none():
+    assert set(ALIASES.values()) <= set(EXPORTERS.builtin)
+    assert not set(ALIASES) & set(EXPORTERS.builtin)
+
+
+def test_thresholds_apply_to_exports_and_are_counted(tmp_path: Path):
+    masks = {"x.png": [disc((40, 50), (20, 20), radius) for radius in (5, 9, 15)]}
+    labels = write_labels(tmp_path / "l", tmp_path / "p", masks)
+    keep = MaskFilter(min_mask_area=100, pred_iou_thresh=0.8)
+    fidelity = export(labels, "coco", tmp_path / "out", keep=keep)
+    assert (fidelity.masks, fidelity.left_out) == (1, 2)
+    fidelity = export(labels, "coco", tmp_path / "whole", level="whole", keep=keep)
+    assert (fidelity.masks, fidelity.left_out) == (1, 2)
