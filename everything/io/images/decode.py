@@ -28,6 +28,7 @@ from everything.core.file_names import printable
 from everything.errors import ImageError
 from everything.io.images.colour import to_rgb
 from everything.io.images.limits import ANOTHER_COPY, Limits, Refused, check_size
+from everything.io.images.png import SIGNATURE, without_damaged_chunks
 
 __all__ = ["DecodedImage", "Limits", "decode_image", "read_file", "read_image"]
 
@@ -150,6 +151,8 @@ def _decode(data: bytes, limits: Limits, stretch: bool) -> DecodedImage:
         data = image_first(data, notes)
         if is_beyond_pillow(data):
             return _decode_with_tifffile(data, limits, notes, stretch)
+    elif data.startswith(SIGNATURE):
+        data = without_damaged_chunks(data, notes)
     try:
         image = open_image(io.BytesIO(data), formats=_formats(data))
     except UnidentifiedImageError as error:
