@@ -153,7 +153,7 @@ def labelled_images(
             scores = [float(one.get("predicted_iou", 1.0)) for one in found]
             levels = levels_of([one["segmentation"] for one in found], scores)
             found = [one for one, its in zip(found, levels, strict=True) if its == level]
-            fidelity.left_out += result.filtered_out + len(result.annotations) - len(found)
+        fidelity.left_out += result.filtered_out + len(result.annotations) - len(found)
         fidelity.images += 1
         find = partial(results.image, key, result.name)
         yield LabelledImage(
