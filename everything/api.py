@@ -216,7 +216,7 @@ def evaluate_labels(
         split: The part of a data pack that has parts, such as "val".
         min_area: Ignore ground-truth segments of label maps smaller than this (px).
         boundaries: Also the boundary F, where the ground truth covers whole images; it takes
-            seconds an image.
+            seconds per image.
         workers: Processes that compute the boundary F; with more than one, the calling script needs
             the usual `if __name__ == "__main__":`.
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from everything.benchmark.sampler_comparison import Comparison, compare, spread
+from everything.benchmark.comparison_report import Comparison
+from everything.benchmark.sampler_comparison import compare, spread
 from everything.errors import InputError
 from everything.io.images.sources import Source
 from everything.variants import VARIANTS
@@ -107,7 +108,7 @@ def test_tables_and_a_picture_are_left(comparison: Comparison, out: Path):
 def test_what_is_labelled_is_not_labelled_again(
     comparison: Comparison, folder: Path, photos: list[Source], out: Path
 ):
-    assert comparison.photos == 2
+    assert comparison.images == 2
     file = out / "labels/ucm/all-instance/annotations/rocket.png.json"
     before = file.stat().st_mtime_ns
     again = compare(photos[1:], ["ucm"], ["all-instance"], truth=folder, out=out)
