@@ -38,4 +38,4 @@ def quantize(
         photos = (read_image(source.path).pixels for source in list_inputs(inputs))
         made = quantize_tinysam(photos, out, variant=variant, checkpoint=checkpoint, limit=limit)
         typer.echo(str(made))
-        typer.echo(f"everything label PHOTOS --out labels --variant q-tinysam --checkpoint {out}")
+        typer.echo(f"everything label IMAGES --out labels --variant q-tinysam --checkpoint {out}")

@@ -1,4 +1,4 @@
-"""What kernels/module.cpp offers: see there for the order of the arrays."""
+"""Types of the module in module.cpp, which defines the order of the arrays."""
 
 from collections.abc import Sequence
 from typing import Any

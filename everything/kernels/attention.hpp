@@ -1,4 +1,4 @@
-// Attention between a prompt's few tokens and one tile of the image.
+// Attention between a prompt's few tokens and one tile of image tokens.
 
 // Rows (h T, TILE) (+)= x S, head by head: x (h, T, d), S (h d, TILE).
 template <bool ADD>
@@ -7,8 +7,8 @@ inline void by_head(const Shape &s, const float *x, const float *S, float *rows)
         product<ADD>(s.T, s.d, {x + j * s.T * s.d, s.d, 1}, S + j * s.d * TILE, rows + j * s.T * TILE);
 }
 
-// U (K, TILE) = v Z: each head's differences, and in the last row, onto what is there, the last
-// tokens of all heads. v (h, T, d), Z (h d, TILE).
+// U (K, TILE) = v Z, head by head. The products of the heads' last tokens are added to the last row,
+// which must be initialised. v (h, T, d), Z (h d, TILE).
 inline void update_rows(const Shape &s, const float *v, const float *Z, float *U) {
     float *last = U + (s.K - 1) * TILE;
     for (long j = 0; j < s.h; j++, v += s.T * s.d, Z += s.d * TILE) {
@@ -17,8 +17,8 @@ inline void update_rows(const Shape &s, const float *v, const float *Z, float *U
     }
 }
 
-// Scores (h T, TILE) of the tokens to the weights a (K, TILE): a softmax over each head's tokens,
-// of which the last is left out, and a last row of ones.
+// Attention weights a (K, TILE) from the tokens' scores (h T, TILE): the softmax over each head's
+// tokens without the last one, and a last row of ones.
 inline void mix(const Shape &s, float *scores, float *a) {
     for (long j = 0; j < s.h; j++)
         for (long c = 0; c < TILE; c += LANES) {
@@ -43,7 +43,7 @@ inline void scaled(long n, const float *scale, float *rows) {
         for (long c = 0; c < TILE; c += LANES) store(rows + c, load(rows + c) * load(scale + c));
 }
 
-// sums (TILE) += the products of a and U (K, TILE), row by row.
+// sums (TILE) += the sum over rows of a * U, both (K, TILE).
 inline void add_products(const Shape &s, const float *a, const float *U, float *sums) {
     for (long c = 0; c < TILE; c += LANES) {
         vec sum = load(sums + c);
@@ -73,18 +73,18 @@ inline void layer1_scores(const Shape &s, const float *k1, const float *Mk, cons
     by_head<true>(s, k1, P, scores);
 }
 
-// at (TILE, wide) = a's first K - 1 rows, turned; what is wider stays as it is.
+// at (TILE, wide) = the first K - 1 rows of a, transposed; the padding is not written.
 inline void turned(const Shape &s, const float *a, float *at) {
     for (long k = 0; k < s.K - 1; k++)
         for (long c = 0; c < TILE; c++) at[c * s.wide() + k] = a[k * TILE + c];
 }
 
-// A softmax over the image that sees one tile after the other: for every row, head j of token t,
-// the greatest score so far, the sum of e^(score - greatest), and readings with these weights.
+// An online softmax over the image, tile by tile. For every row (head j, token t): the maximum score
+// so far, the sum of e^(score - maximum), and weighted sums of values.
 struct Reader {
     float *top, *sum;   // (h T)
-    float *reads;       // (h T, deep): of the shared values
-    float *gathered[2]; // (h T, wide) and (h T): of the rows of an update, the last apart
+    float *reads;       // (h T, deep): sums of the image side's values
+    float *gathered[2]; // (h T, wide) and, for the last row, (h T): sums of the rows of an update
     float *last[2];
 
     static long size(const Shape &s) { return s.h * s.T * (4 + s.deep() + 2 * s.wide()); }
@@ -100,7 +100,7 @@ struct Reader {
         for (float *p = reads; p < top; p++) *p = 0;
         for (long r = 0; r < s.h * s.T; r++) top[r] = -1e30f;
     }
-    // Scores (h T, TILE) to e^(score - greatest); what was summed before fits the new greatest.
+    // Turn scores (h T, TILE) into e^(score - maximum); rescale the sums if the maximum grows.
     void weigh(const Shape &s, long valid, float *scores) {
         for (long r = 0; r < s.h * s.T; r++, scores += TILE) {
             for (long c = valid; c < TILE; c++) scores[c] = -1e30f;
@@ -126,13 +126,13 @@ struct Reader {
             for (long i = 0; i < s.wide(); i++) gathered[u][r * s.wide() + i] *= factor;
         }
     }
-    // Read shared values (h, TILE, deep) with weights (h T, TILE).
+    // Add the image side's values (h, TILE, deep) with weights (h T, TILE).
     void read(const Shape &s, const float *weights, const float *values) {
         for (long j = 0; j < s.h; j++)
             product<true>(s.T, TILE, {weights + j * s.T * TILE, TILE, 1},
                           values + j * TILE * s.deep(), reads + j * s.T * s.deep(), s.deep());
     }
-    // Read the rows of update u, turned, with weights (h T, TILE).
+    // Add the rows of update u, transposed, with weights (h T, TILE).
     void gather(const Shape &s, int u, const float *weights, const float *at) {
         product<true>(s.h * s.T, TILE, {weights, TILE, 1}, at, gathered[u], s.wide());
         for (long r = 0; r < s.h * s.T; r++, weights += TILE) {
@@ -141,7 +141,7 @@ struct Reader {
             for (int i = 0; i < LANES; i++) last[u][r] += total[i];
         }
     }
-    // reads (h T, d) and, of update u, (h T, K), divided by the sums.
+    // Write reads (h T, d), and gathered rows (h T, K) of update u, divided by the sums of weights.
     void finish_reads(const Shape &s, float *to) const {
         for (long r = 0; r < s.h * s.T; r++)
             for (long i = 0; i < s.d; i++) to[r * s.d + i] = reads[r * s.deep() + i] / sum[r];

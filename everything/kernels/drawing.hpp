@@ -1,6 +1,6 @@
-// From a prompt's weights to mask logits (shared.py and upscale.py have the formulas).
+// From a prompt's weights to mask logits; formulas in decoding/shared_image.py and upscale.py.
 
-// u (F, TILE), centred over F: norm, scale, shift, GELU.
+// LayerNorm and GELU of u (F, TILE), in place; u is centred over F.
 inline void normed(const Drawing &p, float *u) {
     for (long c = 0; c < TILE; c += LANES) {
         vec sum = {};
@@ -13,7 +13,7 @@ inline void normed(const Drawing &p, float *u) {
     }
 }
 
-// One mask's values (4, 4, TILE) at all sub-cells to their pixels in `out`.
+// Copy one mask's values (4, 4, TILE) for all sub-cells to their pixels in `out`.
 inline void placed(const Drawing &p, long first, long valid, const float *values, float *out) {
     const long pitch = 4 * p.grid_columns;
     for (long c = 0; c < valid; c++) {

@@ -1,7 +1,7 @@
 """Load the compiled kernels, if they were built.
 
 They are built when the package is installed, if there is a C++ compiler. Without them, torch and
-numpy do the same more slowly.
+numpy compute the same more slowly.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TILE: int = 1 if kernels is None else kernels.TILE
 
 @contextmanager
 def without_kernels() -> Iterator[None]:
-    """Switch the kernels off for images prepared meanwhile, to count torch's operations."""
+    """Do without the kernels for images prepared in this context, to count torch's operations."""
     global kernels
     kept, kernels = kernels, None
     try:
@@ -36,9 +36,13 @@ def without_kernels() -> Iterator[None]:
 
 
 def in_threads(run: Callable[[slice], None], count: int) -> None:
-    """Run over all of `count` things, a share of them in each of torch's threads.
+    """Call `run` with slices of `count` items, one slice per PyTorch thread, in parallel.
 
-    Kernels let other threads run, and what they make of one thing does not depend on the others.
+    Kernels release the GIL, and the result for an item does not depend on its slice.
+
+    Args:
+        run: Processes a slice of the items.
+        count: Number of items.
     """
     shares = min(torch.get_num_threads(), count)
     ends = [count * i // max(shares, 1) for i in range(shares + 1)]

@@ -1,22 +1,23 @@
-// Masks at full resolution (measure.py): interpolated column by column, counted, and forgotten.
+// Measures masks at full resolution (pipeline/mask_stats.py), column by column, without storing them.
 
 inline long smallest(long a, long b) { return a < b ? a : b; }
 
-// The pixels start ... stop of an axis that draw on any of the cells from ... to.
+// The pixels [start, stop) of an axis whose interpolation uses any of the cells from ... to.
 inline void within(const Axis &axis, long from, long to, long *start, long *stop) {
     *start = 0, *stop = axis.pixels;
     while (*start < *stop && axis.first[*start] + axis.count <= from) ++*start;
     while (*stop > *start && axis.first[*stop - 1] > to) --*stop;
 }
 
-// Rows interpolated: V (cells, pitch) of pixel rows top ... bottom and cell columns left ... right,
-// turned so that a column is contiguous; least and most of every CHUNK rows of a column.
+// Logits interpolated along rows only: V (cells, pitch) for pixel rows top ... bottom and cell columns
+// left ... right, transposed so that a column is contiguous; minimum and maximum of every CHUNK rows
+// of a column.
 struct Upright {
     const long top, left, pitch, chunks;
     float *V, *least, *most;
 };
 
-inline void upright(const Looking &p, const float *logits, long right, long bottom, Upright &to) {
+inline void upright(const Measuring &p, const float *logits, long right, long bottom, Upright &to) {
     float strip[LANES];
     for (long y = to.top; y < bottom; y++) {
         const float *weights = p.rows.weights + y * p.rows.count;
@@ -59,8 +60,8 @@ inline void upright(const Looking &p, const float *logits, long right, long bott
     }
 }
 
-// Where the flags (0 or 1) of a column change, as edges counted from `at`, and one more if the last
-// is set. An edge where the last one was takes both away: a run goes on in the next column.
+// Append the positions, from `at`, where the flags (0 or 1) of a column change, and its end if the last
+// flag is set. An edge equal to the previous one removes both: the run continues in this column.
 inline bool changes(const unsigned char *flags, long rows, long at, Edges &edges) {
     unsigned long long before = 0;
     for (long y = 0; y < rows; y += 8) {
@@ -76,9 +77,9 @@ inline bool changes(const unsigned char *flags, long rows, long at, Edges &edges
     return !flags[rows - 1] || edges.add(at + rows);
 }
 
-// One mask's logits (cells of rows, cells of columns): its counts above -offset, 0 and offset, its
-// box, and its edges down the columns of the image. False if there is no memory.
-inline bool look(const Looking &p, const float *logits, long *counts, Edges &edges) {
+// Measure one mask from its logits (rows.cells, columns.cells): pixel counts above -offset, 0 and
+// offset, box, and edges. False if memory is not enough.
+inline bool look(const Measuring &p, const float *logits, long *counts, Edges &edges) {
     long x0 = p.columns.cells, x1 = -1, y0 = p.rows.cells, y1 = -1;
     float greatest = 0;
     for (long y = 0; y < p.rows.cells; y++)
@@ -109,7 +110,7 @@ inline bool look(const Looking &p, const float *logits, long *counts, Edges &edg
     upright(p, logits, last, bottom, u);
     __builtin_memset(any, 0, pitch);
 
-    // Interpolated logits lie between those they are made of, up to a rounding.
+    // Interpolated logits lie between those of their cells, up to rounding.
     const float doubt = p.convex ? 4e-6f * greatest : __builtin_inff();
     long area = 0, outer = 0, inner = 0;
     long box_left = -1, box_right = -1;

@@ -1,8 +1,8 @@
-// Python's door to the kernels: functions that take numbers and arrays, and nothing else.
+// The Python module of the kernels: functions that take numbers and arrays.
 //
-// No library is needed to build this, and nothing here is needed to run: without it the same
-// algebra runs as torch's operations. GCC compiles the kernels for AVX-512, for AVX2 and plain, and
-// the processor's own are taken; other compilers compile them for what they are told.
+// It is built without any library, and optional: without it the same algebra runs as torch
+// operations. GCC compiles the kernels for AVX-512, AVX2 and plain vectors, of which the fastest that
+// the CPU supports is used; other compilers compile them for their target only.
 
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030b0000
@@ -13,7 +13,7 @@
 namespace {
 
 const long TILE = 64;   // image tokens
-const long CHUNK = 64;  // pixels of a column that are looked at together
+const long CHUNK = 64;  // pixels of a column that are measured together
 
 // One allocation, handed out in pieces.
 struct Memory {
@@ -68,12 +68,12 @@ struct Kernels {
     bool (*first_pass)(const Shape &, long, const FirstPass &);
     bool (*second_pass)(const Shape &, long, const SecondPass &);
     bool (*draw)(const Shape &, long, const Drawing &);
-    bool (*look)(const Looking &, const float *, long *, Edges &);
+    bool (*look)(const Measuring &, const float *, long *, Edges &);
 };
 
-// Those that this processor has, the fastest first.
+// The kernels that this CPU supports, the fastest first.
 const Kernels *available() {
-    static Kernels all[4] = {};  // a name of null ends them
+    static Kernels all[4] = {};  // terminated by a null name
     int count = 0;
 #ifdef SEVERAL
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
@@ -91,7 +91,7 @@ const Kernels *available() {
 
 const Kernels *kernels = available();
 
-// The arrays of a call, in order, each with as many bytes as it must have.
+// The arrays of a call, in order; checks the size of each.
 class Arrays {
   public:
     explicit Arrays(PyObject *sequence) : sequence_(sequence) {}
@@ -122,7 +122,7 @@ class Arrays {
     int held_ = 0;
 };
 
-// What all three functions begin with: h, T, d, tokens, prompts.
+// The sizes that the decoder's functions begin with: h, T, d, tokens, prompts.
 struct Call {
     Shape s;
     long prompts, n, small, image;
@@ -191,7 +191,7 @@ PyObject *second_pass(PyObject *, PyObject *args) {
 }
 
 PyObject *refused() {
-    PyErr_SetString(PyExc_ValueError, "prompts' masks must be numbered in order, and within all");
+    PyErr_SetString(PyExc_ValueError, "the masks of prompts must be in order and within the output");
     return nullptr;
 }
 
@@ -209,7 +209,7 @@ PyObject *draw(PyObject *, PyObject *args) {
     const long K = c.s.K, cells = c.s.tiles * TILE, F = p.F, G = p.G;
     if (F < 1 || G < 1 || p.rows * p.columns != tokens || p.rows > p.grid_rows ||
         p.columns > p.grid_columns) {
-        PyErr_SetString(PyExc_ValueError, "the drawn cells are not those of the grid");
+        PyErr_SetString(PyExc_ValueError, "the drawn cells do not fit into the grid");
         return nullptr;
     }
     p.flat = flat != 0;
@@ -234,7 +234,7 @@ PyObject *draw(PyObject *, PyObject *args) {
     return answered(of, [&] { return kernels->draw(c.s, prompts, p); });
 }
 
-// The edges of N masks as bytes, which go with them.
+// Move the edges of N masks into bytes objects.
 PyObject *as_bytes(Edges *edges, long masks) {
     PyObject *found = PyList_New(masks);
     for (long i = 0; i < masks; i++) {
@@ -251,7 +251,7 @@ PyObject *look(PyObject *, PyObject *args) {
     long masks;
     int convex;
     PyObject *sequence;
-    Looking p;
+    Measuring p;
     if (!PyArg_ParseTuple(args, "l(lll)(lll)(lll)fpO", &masks, &p.rows.pixels, &p.rows.cells,
                           &p.rows.count, &p.columns.pixels, &p.columns.cells, &p.columns.count, &p.x,
                           &p.y, &p.height, &p.offset, &convex, &sequence))
@@ -267,7 +267,7 @@ PyObject *look(PyObject *, PyObject *args) {
         if (!of.ok()) return nullptr;
         for (long i = 0; i < axis->pixels; i++)
             if (axis->first[i] < 0 || axis->first[i] + axis->count > axis->cells) {
-                PyErr_SetString(PyExc_ValueError, "an axis draws on cells that are not there");
+                PyErr_SetString(PyExc_ValueError, "an axis refers to cells outside the logits");
                 return nullptr;
             }
     }
@@ -294,7 +294,7 @@ PyObject *take(PyObject *, PyObject *args) {
             kernels = each;
             Py_RETURN_NONE;
         }
-    return PyErr_Format(PyExc_ValueError, "this processor has no %s", name);
+    return PyErr_Format(PyExc_ValueError, "this CPU has no %s", name);
 }
 
 PyMethodDef methods[] = {

@@ -1,5 +1,5 @@
-// The two passes over the image tokens (passes.py has their formulas), for many prompts: a tile of
-// the image is loaded once and all prompts look at it.
+// The two passes over the image tokens for many prompts; formulas in decoding/image_passes.py. Each
+// tile of the image is loaded once and used by all prompts.
 
 inline bool first_pass(const Shape &s, long prompts, const FirstPass &p) {
     const long n = s.h * s.T, hd = s.h * s.d, small = n * s.d;

@@ -1,9 +1,9 @@
-// The fused kernels, written once and compiled for several instruction sets (fused.cpp).
+// Vectors and matrix products, written once and compiled for several instruction sets (module.cpp).
 //
-// Included inside a namespace of each, with LANES floats to a vector and ROWS rows of an output
-// held in registers. Symbols are those of docs/fast-decoder.md. Image tokens come in tiles of TILE,
-// and arrays of the image lie tile by tile, (channels, TILE) each, so that all that a prompt makes
-// of a tile stays in the processor's inner caches; of a prompt, one thing at a time is formed.
+// Included inside one namespace per instruction set, with LANES floats per vector and ROWS output
+// rows held in registers. Symbols are those of docs/fast-decoder.md. Arrays of the image are stored
+// tile by tile, (channels, TILE) each with TILE image tokens, so that everything computed for a
+// prompt and a tile stays in the CPU's inner caches.
 
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int ivec __attribute__((vector_size(4 * LANES)));
@@ -18,7 +18,7 @@ inline vec smaller(vec a, vec b) { return a < b ? a : b; }
 // e^x for x <= 0, as 2^k e^r: Taylor's series to the seventh power, |r| <= ln 2 / 2.
 inline vec exponential(vec x) {
     x = larger(x, all(-87.0f));
-    vec shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: the sum has no fraction left
+    vec shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: rounds to an integer
     vec k = shifted - 12582912.0f;
     vec r = x - k * 0.693359375f + k * 2.12194440e-4f;  // ln 2 in two parts
     vec p = all(1.0f / 5040);
@@ -34,7 +34,7 @@ inline vec exponential(vec x) {
 }
 
 // GELU in its exact form, x (1 + erf(x / sqrt 2)) / 2. erf is z P(z^2) / Q(z^2), fitted here to
-// 2e-8 of its value for |z| <= 3.95, beyond which float32 knows it as 1.
+// 2e-8 of its value for |z| <= 3.95; beyond that it is 1 in float32.
 inline vec gelu(vec x) {
     vec z = larger(smaller(x * 0.70710678f, all(3.95f)), all(-3.95f));
     vec t = z * z;

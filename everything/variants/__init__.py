@@ -1,4 +1,4 @@
-"""VARIANTS: every model, by name; UNAVAILABLE: what cannot be one, and why.
+"""VARIANTS: the models, by name. UNAVAILABLE: models of the survey that are not offered, and why.
 
 To add one here: a record in records/ and, if no module in networks/ builds its network yet, a
 module with these two functions:

@@ -1,8 +1,8 @@
-"""Post-training quantisation: the encoder's ranges are observed on images, then rounded to int8.
+"""Post-training quantisation of an image encoder to int8, calibrated on images.
 
-Observers and the rounding of weights are torchao's. Its own integer layers are not used: on CPUs
-without VNNI they are 30 to 50 times slower than floats (torchao 0.18), and they leave convolutions
-out. See everything/variants/networks/int8.py.
+Observers and the rounding of weights are torchao's. Its integer layers are not used: on CPUs
+without VNNI they are 30 to 50 times slower than float layers (torchao 0.18), and there are none for
+convolutions. See everything/variants/networks/int8.py.
 """
 
 from __future__ import annotations
@@ -29,21 +29,25 @@ from everything.variants.networks import q_tinysam, tinyvit
 from everything.variants.networks.int8 import TOP, empty, layers_of, pack, replace_layers
 from everything.variants.networks.sam import SamModel
 
-SAMPLES = 2**16  # values of a tensor that an observer gets
-CLICKS = 8  # on each side of the grid whose masks are compared
-PHOTOS, CHECKS = 16, 4
+SAMPLES = 2**16  # values of a tensor that an observer is given
+CLICKS = 8  # points per side of the grid whose masks are compared
+CALIBRATE, COMPARE = 16, 4  # images
 
 
 @dataclass(frozen=True)
 class Quantised:
-    """What became of an encoder.
+    """The result of a quantisation.
 
-    iou: mean IoU of the masks of the same clicks, before and after. seconds: of encoding an image,
-    and size: of the weights, bytes; before and after.
+    Attributes:
+        file: The quantised weights.
+        images: Number of images used for calibration.
+        iou: Mean IoU of the masks before and after, for the same clicks.
+        seconds: Time to encode an image, before and after.
+        size: Size of the weights before and after, bytes.
     """
 
     file: Path
-    photos: int
+    images: int
     iou: float
     seconds: tuple[float, float]
     size: tuple[int, int]
@@ -51,7 +55,7 @@ class Quantised:
     def __str__(self) -> str:
         before, after = self.seconds
         return (
-            f"{self.file}: calibrated on {self.photos} images; masks of the same clicks overlap by "
+            f"{self.file}: calibrated on {self.images} images; masks of the same clicks overlap by "
             f"{self.iou:.3f} (mean IoU); encoding an image {before * 1000:.0f} ms before, "
             f"{after * 1000:.0f} ms after; weights {self.size[0] / 1e6:.1f} MB before, "
             f"{self.size[1] / 1e6:.1f} MB after"
@@ -59,65 +63,82 @@ class Quantised:
 
 
 def quantize_tinysam(
-    photos: Iterable[NDArray[np.uint8]],
+    images: Iterable[NDArray[np.uint8]],
     out: Path,
     *,
     variant: str = "tinysam",
     checkpoint: Path | None = None,
-    limit: int = PHOTOS,
+    limit: int = CALIBRATE,
     **options: Any,
 ) -> Quantised:
     """Write the weights of `--variant q-tinysam` from TinySAM's, or MobileSAM's.
 
-    photos: uint8 (H, W, 3) RGB; the first `limit` calibrate, the CHECKS after them, or where there
-    are none the same, are compared. checkpoint: of the variant, its official one if None. options:
-    of the blueprint. Raises InputError without images, ConfigError for another variant or without
-    torchao, and WeightsError.
+    Args:
+        images: uint8 (H, W, 3) RGB. The first `limit` are used for calibration. Masks are compared
+            on up to COMPARE images after them, or on the same ones if there are no more.
+        out: The file to write (.safetensors).
+        variant: tinysam or mobilesam.
+        checkpoint: Weights of the variant; None: its official ones.
+        limit: Number of images to calibrate on.
+        **options: Of the network's blueprint.
+
+    Returns:
+        What changed.
+
+    Raises:
+        InputError: There are no images.
+        ConfigError: The variant cannot be quantised, or torchao is not installed.
+        WeightsError: The checkpoint cannot be read.
     """
     record = VARIANTS.get(variant)
     if record is None or record.module != tinyvit.__name__:
         raise ConfigError(f"variant {variant!r}: tinysam and mobilesam can be quantised")
     path = checkpoint or record.weights.path()
-    seen = [whole(photo) for photo in islice(photos, limit + CHECKS)]
-    if not seen:
-        raise InputError("no images to calibrate on: give some of the images to be labelled")
+    views = [whole(image) for image in islice(images, limit + COMPARE)]
+    if not views:
+        raise InputError(
+            "no images to calibrate on: give some of the images that you want to label"
+        )
     before = tinyvit.build(read_state(path), str(path), **options)
     after = tinyvit.build(read_state(path), str(path), **options)
     q_tinysam.reduced(after.network.image_encoder)
-    quantize_encoder(after, seen[:limit])
+    quantize_encoder(after, views[:limit])
     state = {name: value.contiguous() for name, value in after.network.state_dict().items()}
     out.parent.mkdir(parents=True, exist_ok=True)
-    save_file(state, out, {"from": variant, "photos": str(len(seen[:limit]))})
-    checks = seen[limit:] or seen
+    save_file(state, out, {"from": variant, "photos": str(len(views[:limit]))})
+    compared = views[limit:] or views
     return Quantised(
         out,
-        len(seen[:limit]),
-        mean_iou(before, after, checks),
-        (seconds(before, checks), seconds(after, checks)),
+        len(views[:limit]),
+        mean_iou(before, after, compared),
+        (seconds(before, compared), seconds(after, compared)),
         (path.stat().st_size, out.stat().st_size),
     )
 
 
 @torch.no_grad()
-def quantize_encoder(model: SamModel, photos: Iterable[View]) -> None:
-    """Put integers in the place of the image encoder's layers, by their ranges on images.
+def quantize_encoder(model: SamModel, views: Iterable[View]) -> None:
+    """Replace the image encoder's layers by int8 layers, with the input ranges seen on images.
 
-    Layers that no image reached stay. Raises ConfigError if torchao is not installed.
+    Layers that are never called are kept.
+
+    Raises:
+        ConfigError: torchao is not installed.
     """
     encoder = model.network.image_encoder
-    watched = {name: _Watched(layer) for name, layer in layers_of(encoder)}
-    for view in photos:
+    observed = {name: _ObservedLayer(layer) for name, layer in layers_of(encoder)}
+    for view in views:
         encoder(model.pixels(view))
 
     def made(name: str, layer: nn.Linear | nn.Conv2d) -> nn.Module:
-        return watched[name].quantised()
+        return observed[name].quantised()
 
     replace_layers(encoder, made)
     pack(encoder)
 
 
-class _Watched:
-    """A layer whose inputs an observer of torchao's looks at."""
+class _ObservedLayer:
+    """A layer whose inputs are recorded by one of torchao's observers."""
 
     def __init__(self, layer: nn.Linear | nn.Conv2d) -> None:
         try:
@@ -128,19 +149,19 @@ class _Watched:
             ) from error
         self.layer = layer
         self.input = HistogramObserver(dtype=torch.quint8, quant_min=0, quant_max=TOP)
-        self.seen = False
-        self.hook = layer.register_forward_hook(self._look)
+        self.was_called = False
+        self.hook = layer.register_forward_hook(self._observe)
 
-    def _look(self, layer: nn.Module, given: tuple[Tensor, ...], answer: Tensor) -> None:
-        self.seen = True
-        self.input(_some(given[0]))
+    def _observe(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self.was_called = True
+        self.input(_sample(inputs[0]))
 
     def quantised(self) -> nn.Module:
-        """The layer in integers, or as it was if nothing came into it."""
+        """The int8 layer, or the layer itself if it was never called."""
         from torchao.quantization import Int8Tensor, PerRow
 
         self.hook.remove()
-        if not self.seen:
+        if not self.was_called:
             return self.layer
         layer, weight = empty(self.layer), self.layer.weight.detach()
         rounded = Int8Tensor.from_hp(weight.flatten(1), granularity=PerRow())
@@ -154,16 +175,16 @@ class _Watched:
         return layer
 
 
-def _some(values: Tensor) -> Tensor:
+def _sample(values: Tensor) -> Tensor:
     flat = values.detach().float().flatten()
     return flat[:: max(1, len(flat) // SAMPLES)]
 
 
 @torch.inference_mode()
-def mean_iou(before: SamModel, after: SamModel, photos: Iterable[View]) -> float:
+def mean_iou(before: SamModel, after: SamModel, views: Iterable[View]) -> float:
     """Return the mean IoU of the masks that two models predict for the same clicks on images."""
     found: list[Tensor] = []
-    for view in photos:
+    for view in views:
         a, b = (_masks(model, view) for model in (before, after))
         either = (a | b).sum((1, 2))
         found.append(torch.where(either > 0, (a & b).sum((1, 2)) / either.clamp(min=1), 1.0))
@@ -171,7 +192,7 @@ def mean_iou(before: SamModel, after: SamModel, photos: Iterable[View]) -> float
 
 
 def _masks(model: SamModel, view: View) -> Tensor:
-    """One mask for each of a lattice of clicks, bool (P, hl, wl)."""
+    """One mask for each click of a grid, bool (P, hl, wl)."""
     height, width = view.size
     points = lattice(CLICKS) * torch.tensor([width, height], dtype=torch.float64)
     clicks = Prompts.clicks(model.frame(view.size).to_canvas(points))
@@ -180,12 +201,12 @@ def _masks(model: SamModel, view: View) -> Tensor:
 
 
 @torch.inference_mode()
-def seconds(model: SamModel, photos: Iterable[View]) -> float:
-    """Return the shortest time that the image encoder takes for an image."""
+def seconds(model: SamModel, views: Iterable[View]) -> float:
+    """Return the shortest time in which the image encoder encodes one of the images."""
 
     def once(pixels: Tensor, encode: Callable[[Tensor], Tensor]) -> float:
         start = time.perf_counter()
         encode(pixels)
         return time.perf_counter() - start
 
-    return min(once(model.pixels(view), model.network.image_encoder) for view in photos)
+    return min(once(model.pixels(view), model.network.image_encoder) for view in views)

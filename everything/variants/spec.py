@@ -1,4 +1,4 @@
-"""The record of a variant, and texts that many records share."""
+"""VariantRecord, and texts that many records share."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check_supported(name: str, compute: Compute, decoding: Decoding) -> None:
         decoding: Must not ask for the plain decoder.
     """
     if decoding.decoder == "plain":
-        raise ConfigError(f"decoding.decoder = 'plain': {name} has no other decoder: leave it out")
+        raise ConfigError(f"decoding.decoder = 'plain': {name} has no plain decoder: leave it out")
     if compute.images_per_batch > 1:
         raise ConfigError(
             f"compute.images_per_batch = {compute.images_per_batch}: {name} encodes one image at a "
@@ -39,15 +39,15 @@ def check_supported(name: str, compute: Compute, decoding: Decoding) -> None:
 
 @dataclass(frozen=True)
 class VariantRecord:
-    """What is known of a variant before its weights are loaded.
+    """Describes a variant without loading its weights.
 
     Args:
         module: Full name of the module whose `build` makes the model, with `options`.
         weights: Where its checkpoint comes from.
-        preset: Default settings of the recipe's groups that this variant changes.
-        samplers: Default settings of samplers that this variant changes, by the sampler's name.
-        base_variant: Variant from whose checkpoint the tensors come whose names start with one of
-            `base_prefixes`, if this variant's checkpoint has none of them
+        preset: Defaults that this variant changes in groups of settings.
+        samplers: Defaults that this variant changes in samplers' settings, by the sampler's name.
+        base_variant: If this variant's checkpoint has no tensors whose names start with one of
+            `base_prefixes`, they are taken from this variant's checkpoint
             (everything/variants/checkpoints/shared_weights.py).
     """
 
@@ -70,7 +70,7 @@ class VariantRecord:
 
     @property
     def status(self) -> str:
-        """How to get its weights, in a few words."""
+        """How to get the weights, in a few words."""
         return self.weights.status
 
     def row(self, name: str) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class VariantRecord:
 
 @dataclass(frozen=True)
 class Unavailable:
-    """A model of the survey that is not a variant here, why, and what to use instead."""
+    """A model of the survey that is not offered as a variant: why, and what to use instead."""
 
     family: str
     summary: str

@@ -113,8 +113,8 @@ def test_what_is_labelled_is_not_labelled_again(
     before = file.stat().st_mtime_ns
     again = compare(photos[1:], ["ucm"], ["all-instance"], truth=folder, out=out)
     assert file.stat().st_mtime_ns == before
-    # The other photo is there as well, and no part of this comparison.
-    assert again.photos == 1
+    # The other image is there as well, and no part of this comparison.
+    assert again.images == 1
     assert again.found[0].scores is not None
     assert again.found[0].scores.segments == 2
 

@@ -98,7 +98,7 @@ def test_a_download_does_not_leave_tls() -> None:
     go = partial(OnlySecure().redirect_request, start, io.BytesIO(), 302, "Found", {})
     assert go("https://cdn.example.org/a.pth").full_url == "https://cdn.example.org/a.pth"
     for executor in ("http://example.org/a.pth", "ftp://example.org/a.pth"):
-        with pytest.raises(WeightsError, match="leads to"):
+        with pytest.raises(WeightsError, match="redirects to"):
             go(executor)
 
 

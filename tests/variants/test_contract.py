@@ -153,7 +153,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(name: str) -> None:
     some = sorted(whole)[len(whole) // 2]
     misfits = {
         "missing": {key: tensor for key, tensor in whole.items() if key != some},
-        "not known": {**whole, "extra.weight": torch.empty(1)},
+        "unknown": {**whole, "extra.weight": torch.empty(1)},
         "of another shape": {**whole, some: torch.empty((3, *whole[some].shape))},
     }
     for what, state in misfits.items():

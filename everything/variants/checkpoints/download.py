@@ -1,4 +1,4 @@
-"""Downloads: whole, checked, and in their place only then."""
+"""Downloads that appear under their name only when they are complete and checked."""
 
 from __future__ import annotations
 
@@ -24,31 +24,34 @@ from everything.errors import WeightsError
 _log = logging.getLogger(__name__)
 CHUNK = 2**20  # bytes
 TIMEOUT = 60  # seconds without a byte
-_KINDS = (b"PK\3\4", b"\x80")  # of PyTorch's archives, and of the pickles that it wrote before
+_MAGIC = (b"PK\3\4", b"\x80")  # PyTorch's archives, and the pickles that it wrote before 1.6
 
 
 class OnlySecure(HTTPRedirectHandler):
-    """Follows a redirection of https to https alone; raises WeightsError for others."""
+    """Follows redirections from https only to https; raises WeightsError for others."""
 
     def redirect_request(
         self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> Request | None:
-        """Return the request of a redirection."""
+        """Return the request for a redirection."""
         if req.full_url.startswith("https:") and not newurl.startswith("https:"):
             raise WeightsError(
-                f"{req.full_url}: leads to {newurl}, which nobody vouches for: nothing was kept; "
-                f"name a file that you trust with --checkpoint"
+                f"{req.full_url}: redirects to {newurl}, which is not secure: nothing was kept; "
+                f"give a file that you trust with --checkpoint"
             )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def fetch(url: str, to: Path, sha256: str = "") -> None:
-    """Download a file to `to`, with a progress bar, through another name beside it, so that there
-    is never half a file under its own.
+    """Download a file atomically, with a progress bar.
 
-    sha256: of what is at the URL, "" if unknown. An archive (.zip) is unpacked: the file in it
-    that has the name of `to`. Raises WeightsError if it cannot be fetched or written, ends early,
-    or is not the file expected.
+    Args:
+        url: Where it is. From a .zip archive, the file with the name of `to` is unpacked.
+        to: Where to write it.
+        sha256: Of the file at the URL; "" if unknown.
+
+    Raises:
+        WeightsError: It cannot be downloaded or written, is incomplete, or is another file.
     """
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
@@ -56,8 +59,8 @@ def fetch(url: str, to: Path, sha256: str = "") -> None:
             found = _download(url, part)
             if sha256 and found != sha256:
                 raise WeightsError(
-                    f"{url}: not the file expected: its SHA-256 is {found}, not {sha256}: nothing "
-                    f"was kept; try again, or name a file that you trust with --checkpoint"
+                    f"{url}: its SHA-256 is {found}, expected {sha256}: nothing was kept; try "
+                    f"again, or give a file that you trust with --checkpoint"
                 )
             if url.endswith(".zip"):
                 with temporary(to) as inner:
@@ -65,14 +68,14 @@ def fetch(url: str, to: Path, sha256: str = "") -> None:
                     inner.replace(part)
             if not looks_like_weights(part, to.suffix):
                 raise WeightsError(
-                    f"{url}: no checkpoint came from there, but another page or file: nothing was "
-                    f"kept; name a file with --checkpoint"
+                    f"{url}: not a checkpoint, but another page or file: nothing was kept; "
+                    f"give a file with --checkpoint"
                 )
             part.replace(to)
         if not sha256:
             _log.warning(
-                "%s: nobody has published its SHA-256, so it could not be checked; that of what "
-                "came is %s, which every recipe keeps: compare it with another source",
+                "%s: not checked, because no SHA-256 is published; the downloaded file has %s, "
+                "which is recorded in every recipe: compare it with another source",
                 url,
                 found,
             )
@@ -81,7 +84,7 @@ def fetch(url: str, to: Path, sha256: str = "") -> None:
         if isinstance(error, HTTPError):  # is the answer, with its connection
             error.close()
         raise WeightsError(
-            f"{url}: cannot be fetched ({reason}): copy it to {to}, name a file with "
+            f"{url}: cannot be fetched ({reason}): copy it to {to}, give a file with "
             f"--checkpoint, or use --variant ucm, which needs no download"
         ) from error
     except OSError as error:
@@ -89,19 +92,21 @@ def fetch(url: str, to: Path, sha256: str = "") -> None:
 
 
 def looks_like_weights(path: Path, suffix: str) -> bool:
-    """Return whether a file begins, and if it is an archive also ends, as checkpoints do.
+    """Return whether a file begins as a checkpoint and, if it is an archive, is complete.
 
-    suffix: of the name that it is to have.
+    Args:
+        path: The file.
+        suffix: Suffix of its final name.
     """
     with path.open("rb") as file:
         start = file.read(8)
     if suffix == ".safetensors":
         return len(start) == 8 and 0 < int.from_bytes(start, "little") < path.stat().st_size
-    return start.startswith(_KINDS) and (start[:1] != b"P" or zipfile.is_zipfile(path))
+    return start.startswith(_MAGIC) and (start[:1] != b"P" or zipfile.is_zipfile(path))
 
 
 def _download(url: str, to: Path) -> str:
-    """Write what is at a URL; return its SHA-256. Raises URLError if it ends early."""
+    """Download a URL and return the SHA-256; raises URLError if it is incomplete."""
     digest, got = hashlib.sha256(), 0
     request = Request(url, headers={"User-Agent": "everything"})
     opener = build_opener(OnlySecure)
@@ -130,7 +135,7 @@ def _unpack(archive: Path, url: str, to: Path, name: str) -> None:
         with zipfile.ZipFile(archive) as inside:
             named = [n for n in inside.namelist() if n.rsplit("/", 1)[-1] == name]
             if not named:
-                raise WeightsError(f"{url}: has no {name} in it")
+                raise WeightsError(f"{url}: the archive has no {name}")
             with inside.open(named[0]) as packed, to.open("wb") as unpacked:
                 shutil.copyfileobj(packed, unpacked)
     except zipfile.BadZipFile as error:
@@ -139,7 +144,7 @@ def _unpack(archive: Path, url: str, to: Path, name: str) -> None:
 
 @contextmanager
 def temporary(beside: Path) -> Iterator[Path]:
-    """A name beside a file, for this process alone; what is left under it is removed."""
+    """A temporary name beside a file, unique to this process; removed at the end."""
     path = beside.with_name(f"{beside.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
     try:
         yield path

@@ -1,4 +1,4 @@
-"""SAM as transformers' `SamModel` saves it: the naming of most SAM files on Hugging Face."""
+"""Parameter names of transformers' `SamModel`, which most SAM files on Hugging Face have."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HUGGING_FACE = Dialect(
         (r"\.mask_downscaling\.4\.", ".mask_embed.layer_norm2."),
         (r"\.mask_downscaling\.6\.", ".mask_embed.conv3."),
         (r"\.point_embeddings\.", ".point_embed."),
-        # The matrix of positions, once in the encoder's name; older files have it twice.
+        # The positional encoding's matrix; older files have it a second time.
         (
             r"^prompt_encoder\.pe_layer\.positional_encoding_gaussian_matrix$",
             "shared_image_embedding.positional_embedding",

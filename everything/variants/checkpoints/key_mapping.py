@@ -1,9 +1,8 @@
-"""From official parameter names to a library's: every variant has one table of them.
+"""Tables that map the parameter names of a library's network to those of the official checkpoint.
 
-A table is a list of pairs (regular expression in the library's name, what stands there in the
-official one), applied in order, so that it can be read from what the code calls a layer to what
-the checkpoint calls it. A `*` in the official name counts upwards from 0: the checkpoint keeps
-the rows of that tensor as tensors of their own.
+A table is a list of (regular expression in the library's name, replacement), applied in order: it
+reads from the name in the code to the name in the checkpoint. A `*` in the official name stands
+for 0, 1, 2, …: the checkpoint stores the rows of that tensor as separate tensors.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ Network = TypeVar("Network", bound=nn.Module, covariant=True)
 
 
 class Dialect(NamedTuple):
-    """Another naming that checkpoints of the same network are found in: see `Blueprint`."""
+    """Other names under which checkpoints of the same network are saved: see `Blueprint`."""
 
     names: Table
     unused: tuple[str, ...] = ()
@@ -34,8 +33,11 @@ class Dialect(NamedTuple):
 class Blueprint(Generic[Network]):
     """A network without values (on the meta device) and how its checkpoint names them.
 
-    names: the table. unused: prefixes of what else is in the checkpoint. dialects: what other
-    programs call them.
+    Args:
+        network: The network.
+        names: The table of names.
+        unused: Prefixes of the checkpoint's tensors that are not used.
+        dialects: Other tables, of checkpoints saved by other programs.
     """
 
     network: Network
@@ -54,12 +56,12 @@ class Blueprint(Generic[Network]):
         return names
 
     def matching_names(self, state: Collection[str]) -> Blueprint[Network]:
-        """Return the same network in the naming that most names of a checkpoint are of."""
+        """Return the same network with the table that fits most names of a checkpoint."""
         others = [replace(self, names=d.names, unused=d.unused) for d in self.dialects]
         return max([self, *others], key=lambda plan: len(plan.shapes().keys() & state))
 
     def shapes(self) -> dict[str, Size]:
-        """Return the official names and shapes of all that a checkpoint must hold."""
+        """Return the official names and shapes of all tensors that a checkpoint must have."""
         shapes: dict[str, Size] = {}
         tensors = self.network.state_dict()
         for own, official in self.official_names().items():
@@ -72,11 +74,17 @@ class Blueprint(Generic[Network]):
         return shapes
 
     def load(self, state: State, path: str) -> Network:
-        """Return the network with the values of a checkpoint, in which every name and shape fits.
+        """Return the network with the weights of a checkpoint; all names and shapes must match.
 
-        state: official names, or those of a dialect. path: for the error. The network's parameters
-        become the state's tensors, so nothing is held twice, except those of another precision,
-        which are converted. Raises WeightsError that says what does not fit.
+        The state's tensors become the network's parameters without a copy, unless their precision
+        differs.
+
+        Args:
+            state: Tensors by their official name, or by that of a dialect.
+            path: The checkpoint's path, for the error.
+
+        Raises:
+            WeightsError: Names or shapes do not match.
         """
         plan = self.matching_names(state.keys())
         used = {n: tensor for n, tensor in state.items() if not n.startswith(plan.unused)}
@@ -92,9 +100,10 @@ class Blueprint(Generic[Network]):
 
 
 def fill_buffers(module: nn.Module) -> None:
-    """Compute the buffers that no checkpoint holds, for a module that was made on the meta device.
+    """Compute the buffers that checkpoints do not save, in a module made on the meta device.
 
-    Raises RuntimeError if a tensor without values would be left.
+    Raises:
+        RuntimeError: A tensor is left without values.
     """
     for part in module.modules():
         empty = {n: buffer for n, buffer in part._buffers.items() if buffer is not None}
@@ -112,12 +121,12 @@ def _check(expected: dict[str, Size], state: State, path: str) -> None:
     missing = sorted(expected.keys() - state.keys())
     unexpected = sorted(state.keys() - expected.keys())
     misshapen = sorted(n for n in expected.keys() & state.keys() if state[n].shape != expected[n])
-    problems = [("missing", missing), ("not known", unexpected), ("of another shape", misshapen)]
+    problems = [("missing", missing), ("unknown", unexpected), ("of another shape", misshapen)]
     found = [f"{len(names)} {what} ({names[0]} …)" for what, names in problems if names]
     if found:
         raise WeightsError(
             f"{path}: not weights of this variant: {', '.join(found)}: "
-            f"name the variant that they belong to with --variant"
+            f"give their variant with --variant"
         )
 
 

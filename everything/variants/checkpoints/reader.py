@@ -1,4 +1,4 @@
-"""Weights: download, check, and read them without running code from the file."""
+"""Weights: download, check, and read them without running code in the file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from everything.core.file_names import printable
 from everything.errors import WeightsError
-from everything.variants.checkpoints.cache import alone, check
+from everything.variants.checkpoints.cache import check, locked
 from everything.variants.checkpoints.download import fetch
 
 State = dict[str, Tensor]
@@ -28,11 +28,13 @@ _WRAPPERS = ("model", "state_dict")
 
 @dataclass(frozen=True)
 class Weights:
-    """Where weights come from, and whether the program can download them.
+    """Where weights come from, and whether they can be downloaded.
 
-    source: "package:FILE" (embedded), or a URL. sha256: of the file at the URL, "" where nobody
-    has published it. file: its name in the cache, the URL's last part if "". by_hand: why no
-    program can fetch it, "" if one can.
+    Args:
+        source: "package:FILE" (bundled), or a URL.
+        sha256: Of the file at the URL; "" if none is published.
+        file: Its name in the cache; "": the last part of the URL.
+        by_hand: Why it cannot be downloaded; "" if it can.
     """
 
     source: str
@@ -54,10 +56,12 @@ class Weights:
         return Path(torch.hub.get_dir()) / "checkpoints" / name
 
     def path(self) -> Path:
-        """Return the file, downloaded once into torch.hub's cache and checked, also if several
-        processes of a machine ask at once.
+        """Return the file; download it into torch.hub's cache and check it if necessary.
 
-        Raises WeightsError if it cannot be had or is not the file it should be.
+        Processes on one machine download it only once.
+
+        Raises:
+            WeightsError: It cannot be downloaded, or its SHA-256 is wrong.
         """
         if self.source.startswith(PACKAGED):
             name = self.source.removeprefix(PACKAGED)
@@ -70,20 +74,20 @@ class Weights:
         return file
 
     def digest(self) -> str:
-        """Return the SHA-256 of the weights, without fetching them where it is on record."""
+        """Return the SHA-256 of the weights, without a download if it is published."""
         return self.sha256 or sha256(self.path())
 
     def _download(self, to: Path) -> None:
         if self.by_hand:
             raise WeightsError(
-                f"{self.source}: {self.by_hand}: put the file at {to}, or name it with --checkpoint"
+                f"{self.source}: {self.by_hand}: put the file at {to}, or give it with --checkpoint"
             )
         if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
             raise WeightsError(
-                f"{to}: not there and HF_HUB_OFFLINE is set: copy {self.source} there, "
-                f"or name a file with --checkpoint"
+                f"{to}: not found, and HF_HUB_OFFLINE is set: copy {self.source} there, "
+                f"or give a file with --checkpoint"
             )
-        with alone(to):
+        with locked(to):
             if not to.exists():
                 fetch(self.source, to, self.sha256)
 
@@ -99,11 +103,14 @@ def sha256(path: Path) -> str:
 
 
 def read_state(path: Path) -> State:
-    """Return the tensors of a checkpoint, memory-mapped, by name.
+    """Return the tensors of a checkpoint by name, memory-mapped.
 
-    Safetensors, or a PyTorch file that holds nothing but tensors and plain containers: code in a
-    pickle is refused, not run. A dict under "model" or "state_dict" is unwrapped, several state
-    dicts become one whose names start with their keys. Raises WeightsError.
+    The file may be safetensors, or a PyTorch file with tensors and plain containers only: other
+    objects in a pickle are refused, so that no code runs. A dict under "model" or "state_dict" is
+    unwrapped; several state dicts are merged, with their keys as prefixes.
+
+    Raises:
+        WeightsError: The file cannot be read or is not such a checkpoint.
     """
     try:
         if path.suffix == ".safetensors":
@@ -112,7 +119,7 @@ def read_state(path: Path) -> State:
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{path}: holds Python objects besides tensors, which are not run: "
+            f"{path}: contains Python objects other than tensors, which could run code: "
             f"use a checkpoint that is a plain state dict"
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, SafetensorError) as error:
@@ -121,11 +128,11 @@ def read_state(path: Path) -> State:
 
 
 def _is_archive(path: Path) -> bool:
-    """Whether a file can be memory-mapped: those written before PyTorch 1.6 are no zip archives."""
+    """Whether a file can be memory-mapped: files of PyTorch before 1.6 are not zip archives."""
     with path.open("rb") as file:
         starts_as_one = file.read(4) == b"PK\3\4"
     if starts_as_one and not zipfile.is_zipfile(path):
-        raise ValueError("it is cut short")
+        raise ValueError("it is truncated")
     return starts_as_one
 
 
@@ -136,7 +143,7 @@ def _unwrapped(loaded: Any, path: Path) -> State:
                 return _unwrapped(loaded[key], path)
     state = dict(_tensors(loaded)) if isinstance(loaded, dict) else {}
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"{path}: holds no state dict (names and tensors)")
+        raise WeightsError(f"{path}: contains no state dict (names and tensors)")
     return state
 
 

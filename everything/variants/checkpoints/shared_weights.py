@@ -1,4 +1,4 @@
-"""Checkpoints that hold part of a network: the rest is in another variant's checkpoint."""
+"""Completes checkpoints that hold part of a network with another variant's checkpoint."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def completed(state: State, record: VariantRecord) -> State:
     checkpoint.
 
     Raises:
-        WeightsError: If that checkpoint is not available.
+        WeightsError: That checkpoint is not available.
     """
     if not needs_base(record, state):
         return state

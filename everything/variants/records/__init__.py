@@ -1,1 +1,1 @@
-"""The records of all variants, by family."""
+"""The records of the bundled variants and those that are downloaded, by family."""

@@ -1,4 +1,4 @@
-"""The models that were trained here and come with the program."""
+"""The bundled models, which were trained here."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ EMBEDDED: dict[str, VariantRecord] = {
         input_rule="longest side to at most 640 px",
         licence="weights: non-commercial research (BSDS500)",
         weights=Weights("package:ucm.safetensors"),
-        # People mark few of the regions that a image has: .23 keeps about 150 masks of one.
+        # Annotators outline few of an image's regions: .23 keeps about 150 masks per image.
         preset={
             "decoding": {"points_per_batch": 4096},
             "filters": {"pred_iou_thresh": 0.23, "stability_score_thresh": 0.0},
             "nms": {"kind": "mask", "box_nms_thresh": 0.9, "crop_nms_thresh": 0.9},
         },
-        # A region is certain where nothing above .25 of boundary divides it: see embedded.drawing.
+        # A region is certain where no contour above .25 divides it (bundled/region_masks.py).
         samplers={"hierarchical": {"high_score_thresh": 18.0}},
     ),
     "nano": VariantRecord(
@@ -31,12 +31,13 @@ EMBEDDED: dict[str, VariantRecord] = {
         input_rule="longest side to 512 px, padded",
         licence="weights: non-commercial research (BSDS500, COCO, CamVid)",
         weights=Weights("package:nano.safetensors"),
-        # Its edges are soft and its scores honest, so SAM's thresholds would keep next to nothing.
+        # Its masks have soft edges and calibrated scores: SAM's thresholds would keep almost none.
         preset={
             "filters": {"pred_iou_thresh": 0.25, "stability_score_thresh": 0.4},
             "nms": {"kind": "mask", "box_nms_thresh": 0.75, "crop_nms_thresh": 0.75},
         },
-        # Its logits reach about 8, TinySAM has 8.5: this asks .57 of grid-32 on training images.
+        # Its logits reach about 8, TinySAM's threshold is 8.5. With 4.5, .57 of grid-32's prompts
+        # remain on training images.
         samplers={"hierarchical": {"high_score_thresh": 4.5}},
     ),
 }

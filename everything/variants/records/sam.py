@@ -1,4 +1,4 @@
-"""SAM and SAM 2 of Meta, and SAM pruned."""
+"""Meta's SAM, SAM 2 and SAM 2.1, and SlimSAM, which is SAM pruned."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _sam2(version: str, size: str, parameters: int, sha256: str = "") -> Variant
         licence=APACHE,
         weights=Weights(f"{_META}_2/{folder}/sam{version}_hiera_{size}.pt", sha256),
         options=_HIERA[size],
-        preset={"filters": {"pred_iou_thresh": 0.8}},  # of its own mask generator
+        preset={"filters": {"pred_iou_thresh": 0.8}},  # SAM2AutomaticMaskGenerator's
     )
 
 

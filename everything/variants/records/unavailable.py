@@ -1,4 +1,4 @@
-"""Systems of the survey that are no variant here, and why."""
+"""Models of the survey that are not offered as variants, and why."""
 
 from __future__ import annotations
 
