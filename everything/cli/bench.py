@@ -70,7 +70,7 @@ def bench(
     apart: Annotated[
         bool | None,
         typer.Option(
-            help="Run each candidate in a separate process.",
+            help="Run each case in a separate process.",
             show_default="only if other programs are compared",
         ),
     ] = None,
@@ -109,7 +109,7 @@ def bench(
 ) -> None:
     """Time models and samplers on images, stage by stage, also against other programs.
 
-    The candidates take turns on each image, so that all see the same state of the machine.
+    The cases take turns on each image, so that all see the same state of the machine.
     """
     with exit_on_error():
         from itertools import islice

@@ -42,7 +42,7 @@ def photos() -> list[object]:
 def test_q_tinysam_is_made_and_loads(floats: Path, photos: list, tmp_path: Path) -> None:
     out = tmp_path / "new" / "q.safetensors"
     made = quantize_tinysam(photos, out, checkpoint=floats, limit=3, side=SIDE)
-    assert made.photos == 3
+    assert made.images == 3
     assert made.iou > 0.9
     assert made.size[1] < 0.6 * made.size[0]
     assert "masks of the same clicks overlap by 0.9" in str(made)

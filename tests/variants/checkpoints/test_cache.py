@@ -122,7 +122,7 @@ def test_what_is_not_there_or_no_checkpoint(bucket: Bucket, tmp_path: Path) -> N
     with pytest.raises(WeightsError, match=r"a\.pth: cannot be fetched .*--checkpoint"):
         staged(f"{bucket.root}/a.pth")
     bucket.write("a.pth", [b"<html>"])
-    with pytest.raises(WeightsError, match=r"a\.pth: is no checkpoint"):
+    with pytest.raises(WeightsError, match=r"a\.pth: not a checkpoint"):
         staged(f"{bucket.root}/a.pth")
     assert not list(tmp_path.rglob("*.pth"))
     with pytest.raises(InputError, match="cannot be stored there"):

@@ -70,7 +70,7 @@ def test_a_whole_checkpoint_borrows_nothing() -> None:
 @pytest.mark.usefixtures("hub")
 def test_without_the_other_file_it_says_which_one_is_missing() -> None:
     half = {"MaskDecoder.x": torch.zeros(1)}
-    with pytest.raises(WeightsError, match=r"mobile_sam\.pt: not there and HF_HUB_OFFLINE is set"):
+    with pytest.raises(WeightsError, match=r"mobile_sam\.pt: not found, and HF_HUB_OFFLINE is set"):
         completed(half, VARIANTS["mobilesamv2"])
 
 
