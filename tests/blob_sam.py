@@ -1,7 +1,7 @@
-"""A small SAM whose decoder was fitted to blobs, so that tests meet realistic survival rates.
+"""A small SAM fitted to ellipses, so that a realistic share of masks passes the filters in tests.
 
-It answers a click with three ellipses around it, whose axes follow the brightness and the redness
-of the photo there. `python tests/blob_sam.py` fits it again (about five minutes on one core) and
+For a click it predicts three ellipses around it, whose axes depend on the brightness and redness of
+the image there. `python tests/blob_sam.py` fits it again (about five minutes on one core) and
 writes tests/data/blob_sam.safetensors.
 """
 
@@ -59,7 +59,7 @@ def blob_sam() -> Sam:
 
 
 def ellipses(photo: Tensor, clicks: Tensor) -> Tensor:
-    """The targets, bool (P, 3, LOW, LOW), of clicks (P, 2) px on a photo (3, SIDE, SIDE) bytes."""
+    """The targets, bool (P, 3, LOW, LOW), of clicks (P, 2) px on an image (3, SIDE, SIDE)."""
     x, y = clicks.long().unbind(1)
     smooth = F.avg_pool2d(photo[None] / 255, 17, 1, 8, count_include_pad=False)[0]
     red, green, blue = smooth[:, y, x]
@@ -73,7 +73,7 @@ def ellipses(photo: Tensor, clicks: Tensor) -> Tensor:
 
 
 def fit(steps: int) -> Sam:
-    """Fit the network to ellipses on scikit-image's photos, dice and cross-entropy, seed 0."""
+    """Fit the network to ellipses on scikit-image's images, dice and cross-entropy, seed 0."""
     torch.manual_seed(0)
     names = ("astronaut", "chelsea", "coffee", "rocket")
     photos = [Image.fromarray(getattr(skimage.data, n)()).resize((SIDE, SIDE)) for n in names]

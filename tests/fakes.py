@@ -1,4 +1,4 @@
-"""What tests need in place of things that are large, slow or owned by others."""
+"""Small stand-ins for what is large, slow or external."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NOBODY = 65534
 
 @contextmanager
 def as_nobody() -> Iterator[Path]:
-    """Give a folder and run without root's rights, which no permission binds."""
+    """Run without root's rights, which ignore permissions; yield a folder that this user owns."""
     with tempfile.TemporaryDirectory() as folder:
         root = os.geteuid() == 0
         if root:
@@ -43,7 +43,7 @@ def as_nobody() -> Iterator[Path]:
 
 
 def save_photo(path: Path, seed: int = 0, size: tuple[int, int] = (48, 64)) -> None:
-    """Write a small colourful photo of (height, width) px."""
+    """Write a small colourful image of (height, width) px."""
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(seed).integers(0, 255, (3, 4, 3), np.uint8)
     image = Image.fromarray(noise).resize((size[1], size[0]), Image.Resampling.BICUBIC)
@@ -57,14 +57,14 @@ RECIPE = Recipe(
     version="1",
     weights="",
 )
-POISON = 7  # width of a photo that kills the process that segments it
-SEGFAULTS = 13  # of one that it crashes in, as native code does
-SLOW, HANGS = 9, 10  # of one whose every prompt takes .2 s, and one that never ends, in C
+POISON = 7  # width of an image on which the process is killed
+SEGFAULTS = 13  # width of an image on which the process crashes in native code
+SLOW, HANGS = 9, 10  # widths: every prompt takes 0.2 s; hangs in C code
 
 
 @dataclass(frozen=True)
 class Discs:
-    """A model that answers a click with three discs, as large as the photo is bright."""
+    """A model that predicts three discs for a click; the brighter the image, the larger."""
 
     seconds: float = 0.0
 
@@ -101,7 +101,7 @@ class Discs:
 
 
 def build(recipe: Recipe) -> Pipeline:
-    """Take the place of loading.build; `seconds_*` as the version makes photos slow."""
+    """Replace recipes.build.build; the version `seconds_N` makes each image take N seconds."""
     seconds = recipe.version.removeprefix("seconds_")
     model = Discs(float(seconds) if seconds != recipe.version else 0.0)
     settings = {key: value for key, value in recipe.sampler.items() if key != "name"}
@@ -109,5 +109,5 @@ def build(recipe: Recipe) -> Pipeline:
 
 
 def build_nothing(recipe: Recipe) -> Pipeline:
-    """Take the place of loading.build where weights are missing."""
+    """Replace recipes.build.build as if weights were missing."""
     raise WeightsError("discs.pth: not found: download it")

@@ -1,4 +1,4 @@
-"""Results folders for tests, written by the store itself."""
+"""Results folders for tests, written as jobs write them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def write_labels(
     scores: Sequence[float] | None = None,
     failures: Mapping[str, str] | None = None,
 ) -> Path:
-    """A results folder for photos that lie in `photos`; grey ones are made where there are none."""
+    """Write a results folder for the images in `photos`; missing images are made, in grey."""
     store, ledger = Store(out, recipe(sampler)), Manifest(Folder(out))
     timing = dict.fromkeys(STAGES, 0.25) | {"total": 1.75} | dict.fromkeys(COUNTS, 4)
     with store.opened():
@@ -84,7 +84,7 @@ def write_labels(
 
 
 def row_of(store: Store, photos: Path, name: str) -> Row:
-    """The row of a photo that is done."""
+    """Return the manifest row of an image that is done."""
     now = time.time()
     return Row(
         name=name,

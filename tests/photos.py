@@ -1,4 +1,4 @@
-"""Small real photos that come inside installed packages."""
+"""Small real images from installed packages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAMES = (
 
 @cache
 def photo(name: str, longest: int = 320) -> NDArray[np.uint8]:
-    """A photo as uint8 (H, W, 3) RGB with its longest side at most `longest` px.
+    """An image as uint8 (H, W, 3) RGB with its longest side at most `longest` px.
 
     camera, coins and moon are grey, cut to unusual shapes.
     """

@@ -1,4 +1,4 @@
-"""An S3 server on this machine."""
+"""A simulated S3 server on this machine."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _KEYS = {
 
 @contextmanager
 def s3_server() -> Iterator[str]:
-    """Give its address; meanwhile what this process and those that it starts call S3 is there."""
+    """Start it and yield its address; this process and its children use it as S3 meanwhile."""
     from moto.s3.responses import S3Response
     from moto.server import ThreadedMotoServer
 
     put, lock = S3Response.put_object, Lock()
 
     def put_object(self: Any) -> Any:
-        with lock:  # S3 looks whether there is an object and puts one in a single step
+        with lock:  # S3 checks for an existing object and writes in one step
             return put(self)
 
     S3Response.put_object = put_object  # type: ignore[method-assign]
@@ -51,6 +51,6 @@ def s3_server() -> Iterator[str]:
 
 
 def _forget() -> None:
-    """Connections, and the server of processes, which has the environment it was started with."""
+    """Drop cached connections, and the fork server, which keeps its environment."""
     locations._filesystem.cache_clear()
     forkserver._forkserver._stop()  # type: ignore[attr-defined]

@@ -54,7 +54,7 @@ def test_q_tinysam_is_made_and_loads(floats: Path, photos: list, tmp_path: Path)
     model = q_tinysam.build(state, str(out), side=SIDE)
     before = tinyvit.build(read_state(floats), str(floats), side=SIDE)
     assert mean_iou(before, model, [whole(photos[3])]) == pytest.approx(made.iou)
-    with pytest.raises(ConfigError, match="q-tinysam computes in integers on a CPU"):
+    with pytest.raises(ConfigError, match="q-tinysam runs in integers on the CPU"):
         q_tinysam.build(state, str(out), Compute(precision="bf16"), side=SIDE)
     with pytest.raises(WeightsError, match="not weights of this variant"):
         q_tinysam.build(read_state(floats), str(floats), side=SIDE)

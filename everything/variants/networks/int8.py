@@ -1,9 +1,8 @@
-"""Layers in 8-bit integers: weights, and what comes into them, by ranges that images have shown.
+"""Layers with 8-bit integer weights and inputs, whose ranges were calibrated on images.
 
-A layer's input x is rounded to q = x / s + z in [0, 127]; weights have a scale for each output.
-Products of integers are summed as integers by oneDNN's kernels for CPUs, the ones that compiled
-quantised graphs of torchao end in. Inputs have 7 bits: CPUs without VNNI add two products in 16
-bits, which 8 would overflow.
+A layer's input x is rounded to q = x / s + z in [0, 127]; weights have one scale per output.
+oneDNN's CPU kernels, which torchao's compiled graphs also use, multiply and sum integers. Inputs
+have 7 bits, because CPUs without VNNI add two products in 16 bits, which would overflow with 8.
 """
 
 from __future__ import annotations
@@ -16,15 +15,19 @@ from torch import Tensor, nn
 
 from everything.errors import ConfigError
 
-TOP = 127  # of a rounded input
+TOP = 127  # largest rounded input
 _PLAIN: list[Any] = [1.0, 0, torch.float32, "none", [], ""]  # of the output: as it is
 
 
 class Int8Layer(nn.Module):
-    """What a linear layer and a convolution in integers share; runs once `pack` was called.
+    """Base of int8 layers, which run after `pack`.
 
-    Buffers: weight int8 as the float layer's; weight_scale float32 (N,); bias float32 (N,);
-    input_scale, input_zero: float32 ().
+    Attributes:
+        weight: int8, of the float layer's shape.
+        bias: float32 (N,).
+        weight_scale: float32 (N,).
+        input_scale: float32 ().
+        input_zero: float32 ().
     """
 
     weight: Tensor
@@ -43,21 +46,26 @@ class Int8Layer(nn.Module):
             self.register_buffer(name, layer.weight.new_zeros(()))
 
     def pack(self) -> None:
-        """Bring the values into the form that the kernels read. Raises ConfigError where torch
-        was built without oneDNN."""
+        """Convert the values to the kernels' layout.
+
+        Raises:
+            ConfigError: torch was built without oneDNN.
+        """
         if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-            raise ConfigError("integers need a torch with oneDNN: take tinysam on this machine")
+            raise ConfigError(
+                "q-tinysam needs a torch built with oneDNN: use tinysam on this machine"
+            )
         self.into = float(self.input_scale), int(self.input_zero)
         self.packed = self.prepacked(self.weight.contiguous())
         zeros = torch.zeros(len(self.weight_scale), dtype=torch.int32)
         self.operands = *self.into, self.packed, self.weight_scale, zeros, self.bias
 
     def prepacked(self, weight: Tensor) -> Tensor:
-        """Return the kernels' form of a weight."""
+        """Return a weight in the kernels' layout."""
         raise NotImplementedError
 
     def rounded(self, x: Tensor) -> Tensor:
-        """Return an input float32 as integers, uint8."""
+        """Return a float32 input rounded to uint8."""
         scale, zero = self.into
         return (x / scale).round_().add_(zero).clamp_(0, TOP).to(torch.uint8)
 
@@ -71,7 +79,7 @@ class Int8Linear(Int8Layer):
         return packed
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return float32 (..., N) of float32 (..., K)."""
+        """Return float32 (..., N) for float32 (..., K)."""
         q = self.rounded(x).flatten(0, -2)
         y: Tensor = torch.ops.onednn.qlinear_pointwise(q, *self.operands, *_PLAIN)
         return y.view(*x.shape[:-1], -1)
@@ -93,7 +101,7 @@ class Int8Conv2d(Int8Layer):
         return packed
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return float32 (B, N, h', w') of float32 (B, C, h, w)."""
+        """Return float32 (B, N, h', w') for float32 (B, C, h, w)."""
         q = self.rounded(x.contiguous(memory_format=torch.channels_last))
         y: Tensor = torch.ops.onednn.qconv2d_pointwise(q, *self.operands, *self.how, *_PLAIN)
         return y
@@ -104,7 +112,7 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 def layers_of(network: nn.Module) -> Iterator[tuple[str, nn.Linear | nn.Conv2d]]:
-    """Yield the names and layers of a network that integers can stand for."""
+    """Yield the names and layers of a network that have an int8 counterpart."""
     for name, layer in network.named_modules():
         if isinstance(layer, nn.Linear) or (
             isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros"
@@ -115,26 +123,26 @@ def layers_of(network: nn.Module) -> Iterator[tuple[str, nn.Linear | nn.Conv2d]]
 def replace_layers(
     network: nn.Module, made: Callable[[str, nn.Linear | nn.Conv2d], nn.Module]
 ) -> None:
-    """Put `made(name, layer)` in the place of every layer that integers can stand for."""
+    """Replace every layer that has an int8 counterpart by `made(name, layer)`."""
     for name, layer in list(layers_of(network)):
         parent, _, last = name.rpartition(".")
         setattr(network.get_submodule(parent), last, made(name, layer))
 
 
 def empty(layer: nn.Linear | nn.Conv2d) -> Int8Layer:
-    """Return the integer layer in a float layer's place, without values."""
+    """Return the int8 counterpart of a float layer, without values."""
     return Int8Linear(layer) if isinstance(layer, nn.Linear) else Int8Conv2d(layer)
 
 
 def pack(network: nn.Module) -> None:
-    """Make all integer layers of a network ready to run."""
+    """Make all int8 layers of a network ready to run."""
     for layer in network.modules():
         if isinstance(layer, Int8Layer):
             layer.pack()
 
 
 def fold_norms(network: nn.Module) -> None:
-    """Fold batch norms into the convolutions before them, in pairs called conv and bn."""
+    """Fold batch norms into the convolutions before them, in modules that have `conv` and `bn`."""
     for name, pair in list(network.named_modules()):
         convolution, norm = getattr(pair, "conv", None), getattr(pair, "bn", None)
         if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
@@ -143,7 +151,7 @@ def fold_norms(network: nn.Module) -> None:
 
 
 def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
-    if convolution.weight.is_meta:  # shapes are all there is
+    if convolution.weight.is_meta:  # has shapes only
         return nn.Conv2d(
             convolution.in_channels,
             convolution.out_channels,

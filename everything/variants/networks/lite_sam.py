@@ -1,11 +1,10 @@
-"""Lite-SAM (Fu et al., 2024): SAM behind LiteViT, trainable here and nowhere to be downloaded.
+"""Lite-SAM (Fu et al., 2024): SAM with a LiteViT encoder; trainable here, without weights.
 
-Neither code nor weights are public. Of LiteViT the paper's abstract says that it is a hybrid of
-convolutions and a transformer with 1.16 M parameters, reviews of the paper that its attention is
-made cheap by pooling at several scales. This is an encoder of that description; what the
-description leaves open (widths, depths, strides, the canvas) was chosen here. The paper's total of
-4.2 M does not go with SAM's prompt encoder and mask decoder of 4.06 M, which are kept: 5.2 M. Its
-AutoPPN is the sampler auto-ppn.
+Neither code nor weights are public. According to the paper's abstract, LiteViT combines
+convolutions and a transformer and has 1.16 M parameters; according to reviews, pooling at several
+scales makes its attention cheap. This encoder follows that description; widths, depths, strides and
+the canvas were chosen here. It keeps SAM's prompt encoder and mask decoder (4.06 M), so the total
+is 5.2 M, not the paper's 4.2 M. The paper's AutoPPN is the sampler auto-ppn.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from everything.variants.networks.sam import SamModel, joined
 
 SIDE = 512  # px of the square canvas
 WIDTHS, DEPTHS = (32, 64, 128), (2, 4, 4)  # at strides 4, 8 and 16
-HEADS, POOLS = 4, (2, 4, 8)  # of the attention: cells along a side of what is pooled
+HEADS, POOLS = 4, (2, 4, 8)  # attention heads; sides of the pooled windows, cells
 
 
 class ConvolutionBlock(nn.Module):
-    """Depthwise 3 x 3 convolution, then two pointwise ones, around which the input passes by."""
+    """A depthwise 3 x 3 convolution and two pointwise ones, with a residual connection."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -39,14 +38,13 @@ class ConvolutionBlock(nn.Module):
         self.widen, self.narrow = nn.Conv2d(width, 4 * width, 1), nn.Conv2d(4 * width, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return maps (B, C, h, w) of maps (B, C, h, w)."""
+        """Return maps of the input's shape, (B, C, h, w)."""
         update: Tensor = self.narrow(F.gelu(self.widen(self.norm(self.near(x)))))
         return x + update
 
 
 class PooledAttention(nn.Module):
-    """Attention of all cells to averages over 2 x 2, 4 x 4 and 8 x 8 cells: a third of the keys,
-    near ones fine and far ones coarse enough."""
+    """Attention of all cells to averages over 2 x 2, 4 x 4 and 8 x 8 cells: a third of the keys."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -55,7 +53,7 @@ class PooledAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what maps (B, C, h, w) gain, of the same shape."""
+        """Return the update of maps (B, C, h, w), without the residual."""
         x = self.norm(x)
         pooled = [F.avg_pool2d(x, n, ceil_mode=True).flatten(2) for n in POOLS]
         seen = self.pooled_norm(torch.cat(pooled, 2).transpose(1, 2))
@@ -68,14 +66,14 @@ class PooledAttention(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Pooled attention, then what a convolution block does."""
+    """Pooled attention, then a convolution block."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.attention, self.local = PooledAttention(width), ConvolutionBlock(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return maps (B, C, h, w) of maps (B, C, h, w)."""
+        """Return maps of the input's shape, (B, C, h, w)."""
         mixed: Tensor = self.local(x + self.attention(x))
         return mixed
 

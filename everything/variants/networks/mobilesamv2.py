@@ -1,8 +1,7 @@
 """MobileSAMv2: any SAM encoder with the prompt-guided decoder (Zhang et al., 2023).
 
-The decoder is SAM's, trained on with boxes: ask it with the object-aware sampler. Its official
-file holds the prompt encoder and the decoder only; the encoder is taken from the official
-checkpoint of another variant.
+The decoder is SAM's, fine-tuned with boxes: use the sampler object-aware. Its official checkpoint
+has the prompt encoder and the decoder only; the image encoder is taken from another variant's.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""nano: the tiny SAM that is trained here, behind the shared-image decoder."""
+"""nano, the bundled tiny SAM, with the shared-image decoder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from everything.variants.spec import check_supported
 
 @dataclass(frozen=True)
 class NanoImage:
-    """A view as nano sees it, and as the decoder wants it."""
+    """A view's features, and the image side of the decoder."""
 
     seen: Seen
     side: SharedImage
@@ -39,8 +39,11 @@ class NanoImage:
 
 
 class NanoModel:
-    """nano behind this program's protocol. Its canvas is a square of 512 px: the view's longest
-    side fills it, the rest is padding, which the encoder skips."""
+    """nano as a `Model`.
+
+    Its canvas is a square of 512 px. The view's longest side is scaled to it; the rest is padding,
+    which the encoder skips.
+    """
 
     def __init__(self, network: Nano, compute: Compute = ON_CPU) -> None:
         self.network = network.eval().requires_grad_(False)
@@ -55,7 +58,7 @@ class NanoModel:
         return padded_frame(view, SIDE)
 
     def encode(self, view: View) -> NanoImage:
-        """Return what nano knows of a view, ready for prompts."""
+        """Return the embedding of a view, with the decoder's image side."""
         seen = self.network.image_encoder(self.pixels(view))
         details = self.network.mask_decoder.details(seen)
         skip = details.permute(1, 2, 3, 0).flatten(1, 2)  # as DrawnSide.skip wants it
@@ -64,7 +67,7 @@ class NanoModel:
         return NanoImage(seen, replace(side, encode=encode))
 
     def encode_batch(self, views: Sequence[View]) -> list[NanoImage]:
-        """Return what `encode` does of each view, one after the other."""
+        """Return the embedding of each view; they are encoded one by one."""
         return [self.encode(view) for view in views]
 
     def features(self, embedding: NanoImage) -> Tensor:
@@ -72,12 +75,12 @@ class NanoModel:
         return embedding.embedding
 
     def propose(self, embedding: NanoImage, prompts: Prompts, multimask_output: bool) -> Candidates:
-        """Return the answers to prompts (P rows, canvas px). Raises ValueError as `encode_sam`."""
+        """Return the candidate masks of prompts (P rows, canvas px)."""
         return embedding.side.propose(prompts.points, prompts.labels, multimask_output)
 
     def pixels(self, view: View) -> Tensor:
-        """Return a view as the encoder takes it: float32 (1, 3, h, w) in [0, 1], its last row and
-        column repeated up to multiples of 32."""
+        """Return the encoder's input for a view: float32 (1, 3, h, w) in [0, 1], with the last row
+        and column repeated up to multiples of 32."""
         _, _, width, height = self.frame(view.size).content
         resized = Image.fromarray(view.pixels).resize((width, height), Image.Resampling.BILINEAR)
         pixels = sent(torch.from_numpy(np.array(resized)), self.device)

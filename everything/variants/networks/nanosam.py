@@ -1,12 +1,12 @@
-"""NanoSAM: SAM behind a ResNet-18 (NVIDIA, 2023), with MobileSAM's prompt encoder and decoder.
+"""NanoSAM: SAM with a ResNet-18 encoder (NVIDIA, 2023), MobileSAM's prompt encoder and decoder.
 
-Its authors publish the trained encoder as ONNX only, in which the parameters have lost their
-names, so that it cannot be loaded here. What can: a checkpoint that their trainer writes
-(`nanosam.tools.train`), which holds the encoder; the decoder is then taken from MobileSAM's file.
+The trained encoder is published as ONNX only, without parameter names, so it cannot be loaded here.
+A checkpoint written by the official trainer (`nanosam.tools.train`), which has the encoder, can;
+the decoder is then taken from MobileSAM's checkpoint.
 
 Compared with the official code at 6536336 on the same seeded weights: pixels, embeddings and
-enlarged masks differ by 0. Points differ by less than a canvas pixel: there both axes have the
-longer side's scale, here each has its own, which is where the image's pixels are.
+resized masks are equal. Points differ by less than a canvas pixel: the official code scales both
+axes like the longer side, here each axis has its own scale, which is where the image's pixels are.
 """
 
 from __future__ import annotations

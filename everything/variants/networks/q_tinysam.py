@@ -35,13 +35,13 @@ class IntegerSamModel(SamModel):
         if compute.device not in ("auto", "cpu") or compute.precision in ("bf16", "fp16"):
             raise ConfigError(
                 f"compute.device = {compute.device!r}, compute.precision = {compute.precision!r}: "
-                f"q-tinysam computes in integers on a CPU: take tinysam there"
+                f"q-tinysam runs in integers on the CPU: drop these options, or use tinysam"
             )
         super().__init__(network, ON_CPU, decoding)
 
 
 def reduced(encoder: nn.Module) -> None:
-    """Bring a Tiny-ViT encoder into the form that is quantised: norms folded, no classifier."""
+    """Prepare a Tiny-ViT encoder for quantisation: fold norms, drop the classifier."""
     encoder.get_submodule("body").head = nn.Identity()
     fold_norms(encoder)
 

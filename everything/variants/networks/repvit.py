@@ -94,9 +94,9 @@ class StabilityScoredCandidates:
 
     @classmethod
     def of(cls, candidates: Candidates) -> StabilityScoredCandidates:
-        """Return the same candidates, all drawn and scored anew."""
+        """Return the same candidates, drawn and scored by their stability."""
         logits = candidates.draw(torch.arange(len(candidates.scores)))
-        # A mask without any pixel has no stability (0 / 0): it is worth nothing.
+        # The stability of an empty mask is 0 / 0: its score is 0.
         scores = mask_ops.stability(logits, STABILITY_OFFSET).nan_to_num(0.0).cpu()
         return cls(logits, scores, candidates.prompt, candidates.level, candidates.identity)
 
@@ -115,7 +115,7 @@ class EdgeSamModel(SamModel):
     def propose(
         self, embedding: PreparedImage, prompts: Prompts, multimask_output: bool
     ) -> StabilityScoredCandidates:
-        """Return the answers to prompts (P rows, canvas px)."""
+        """Return the candidate masks of prompts (P rows, canvas px)."""
         return StabilityScoredCandidates.of(super().propose(embedding, prompts, multimask_output))
 
 

@@ -1,4 +1,4 @@
-"""SAM and every variant that keeps its contract: an encoder, SAM's prompt encoder and decoder."""
+"""SAM, and variants with another image encoder and SAM's prompt encoder and mask decoder."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PIXEL_STD = (58.395, 57.12, 57.375)
 
 
 class SamModel:
-    """A network of segment_anything's class `Sam` behind this program's protocol.
+    """A network of segment_anything's class `Sam` as a `Model`.
 
     Its canvas is the square that prompts are given in, `prompt_encoder.input_image_size`: the
     view's longest side fills it, the rest is padding, zero after normalisation. The image encoder
@@ -102,7 +102,7 @@ class SamModel:
     def propose(
         self, embedding: PreparedImage, prompts: Prompts, multimask_output: bool
     ) -> Candidates:
-        """Return the answers to prompts (P rows, canvas px)."""
+        """Return the candidate masks of prompts (P rows, canvas px)."""
         return embedding.propose(prompts.points, prompts.labels, multimask_output)
 
     def pixels(self, view: View) -> Tensor:

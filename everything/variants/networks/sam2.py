@@ -79,7 +79,7 @@ NAMES = (
 
 
 class Sam2StillModel:
-    """transformers' `Sam2Model` behind this program's protocol.
+    """transformers' `Sam2Model` as a `Model`.
 
     A view is stretched to the square canvas. Predicted IoU is in [0, 1], unlike SAM's.
 
@@ -129,7 +129,7 @@ class Sam2StillModel:
     def propose(
         self, embedding: PreparedImage, prompts: Prompts, multimask_output: bool
     ) -> Candidates:
-        """Return the answers to prompts (P rows, canvas px)."""
+        """Return the candidate masks of prompts (P rows, canvas px)."""
         points, labels = boxes_first(prompts.points, prompts.labels)
         return embedding.propose(points.float(), labels, multimask_output)
 
@@ -148,7 +148,7 @@ class Sam2StillModel:
 
 
 def normalised(pixels: Tensor) -> Tensor:
-    """Return pixels (B, 3, h, w) in [0, 1] with ImageNet's mean and deviation taken out."""
+    """Return pixels (B, 3, h, w) in [0, 1], normalised by ImageNet's mean and deviation."""
     constants = torch.tensor([PIXEL_MEAN, PIXEL_STD], dtype=pixels.dtype)
     mean, deviation = sent(constants, pixels.device)[..., None, None]
     found: Tensor = (pixels - mean) / deviation
@@ -156,7 +156,7 @@ def normalised(pixels: Tensor) -> Tensor:
 
 
 def boxes_first(points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the same prompts, (P, K, 2) and (P, K), with the corners of boxes before all else."""
+    """Return the same prompts, (P, K, 2) and (P, K), with the corners of boxes first."""
     corner = (labels == TOP_LEFT) | (labels == BOTTOM_RIGHT)
     order = (~corner).long().argsort(dim=1, stable=True)
     return points.gather(1, order[..., None].expand_as(points)), labels.gather(1, order)

@@ -31,8 +31,7 @@ CANVAS = 640  # px; longer views are reduced to this
 
 @dataclass(frozen=True)
 class RegionCandidates:
-    """Regions that answer prompts: see `Candidates`. identity: int64 (N,), the
-    node."""
+    """Regions as candidate masks, see `Candidates`; `identity` is the region's node."""
 
     embedding: RegionEmbedding
     scores: Tensor
@@ -46,8 +45,9 @@ class RegionCandidates:
 
 
 class UcmModel:
-    """The region tree behind this program's protocol. Its canvas is the view itself, reduced to
-    640 px on its longest side where that is longer.
+    """The region tree as a `Model`.
+
+    Its canvas is the view itself, reduced if its longest side exceeds 640 px.
 
     Args:
         network: With its weights.
@@ -86,7 +86,7 @@ class UcmModel:
         return understand(self.network, pixels, self.precision, self.scales)
 
     def encode_batch(self, views: Sequence[View]) -> list[RegionEmbedding]:
-        """Return what `encode` does of each view, one after the other."""
+        """Return the embedding of each view; they are encoded one by one."""
         return [self.encode(view) for view in views]
 
     def features(self, embedding: RegionEmbedding) -> Tensor:
@@ -136,7 +136,7 @@ class UcmModel:
 def _of_one(
     embedding: RegionEmbedding, prompts: Prompts, row: int, count: int
 ) -> tuple[Ints, NDArray[np.float64] | float]:
-    """Regions for a box or several points, and how well they fit the box."""
+    """Regions for a box or several points, and their IoU with the box (1 without one)."""
     if (box := prompts.box(row)) is not None:
         return region_selection.of_box(embedding.regions, np.array(box), count)
     points, labels = prompts.points[row], prompts.labels[row]
@@ -148,7 +148,7 @@ def _of_one(
 
 
 def _pixels(embedding: RegionEmbedding, points: Tensor) -> Ints:
-    """Pixels (P, 2) xy of points, canvas px; a point beyond the edge is taken to be on it."""
+    """Pixels (P, 2) xy of points, canvas px; points beyond the edge are moved to it."""
     height, width = embedding.regions.place.shape
     pixels: Ints = np.clip(points.floor().long().numpy(), 0, [width - 1, height - 1])
     return pixels
