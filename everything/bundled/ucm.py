@@ -10,27 +10,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from everything.bundled.boundary_net import OPPONENT, STRIDE, BoundaryNet
+from everything.bundled.boundary_net import OPPONENT, STRIDE, BoundaryNet, BoundaryNetwork, Scales
 from everything.bundled.region_features import describe
 from everything.bundled.region_scorer import Opinion, Scorer
 from everything.bundled.region_selection import at_best
 from everything.bundled.region_tree import Floats, Regions, partition, regions
 
-# The network runs at two scales, because it finds objects best at about their size in training: at
-# the canvas's own scale for large objects, and enlarged for what is finer than its stride. Each
-# scale is a factor and the longest side that it may give, px.
-Scales = tuple[tuple[float, int], ...]
-SCALES: Scales = ((1.0, 640), (2.0, 960))
-# One scale in between takes half the time and loses 4 % of AR@100 (docs/samplers.md).
-SINGLE_SCALE: Scales = ((1.25, 640),)
-
 
 class Ucm(nn.Module):
     """The two networks behind the region tree, which are trained one after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, boundary: BoundaryNetwork | None = None) -> None:
         super().__init__()
-        self.boundary = BoundaryNet()
+        self.boundary = boundary or BoundaryNet()
         self.scorer = Scorer()
 
 
@@ -56,7 +48,7 @@ def understand(
     network: Ucm,
     pixels: NDArray[np.uint8],
     precision: torch.dtype | None = None,
-    scales: Scales = SCALES,
+    scales: Scales | None = None,
 ) -> RegionEmbedding:
     """Return what the networks know of pixels uint8 (h, w, 3) RGB; the rest as boundary_map's."""
     found, features, maps = describe_regions(network.boundary, pixels, precision, scales)
@@ -79,10 +71,10 @@ def score(match: NDArray[np.float32], expected: Floats) -> NDArray[np.float32]:
 
 
 def describe_regions(
-    network: BoundaryNet,
+    network: BoundaryNetwork,
     pixels: NDArray[np.uint8],
     precision: torch.dtype | None = None,
-    scales: Scales = SCALES,
+    scales: Scales | None = None,
 ) -> tuple[Regions, NDArray[np.float32], Tensor]:
     """Return the regions of pixels uint8 (h, w, 3) RGB, their features float32 (N, F), and the
     network's float32 (1, 72, h', w')."""
@@ -96,22 +88,22 @@ def describe_regions(
 
 
 def boundary_map(
-    network: BoundaryNet,
+    network: BoundaryNetwork,
     rgb: Tensor,
     precision: torch.dtype | None = None,
-    scales: Scales = SCALES,
+    scales: Scales | None = None,
 ) -> tuple[Floats, Tensor]:
     """Return the probability of a contour in every pixel, float64 (h, w), the mean over scales,
     and the first scale's features of stride 8, float32 (1, 72, h', w').
 
     rgb: float32 (1, 3, h, w) in [0, 1]. precision: of most of the network; None: bfloat16 where
-    the processor multiplies it itself.
+    the processor multiplies it itself. scales: None for the network's own.
     """
     precision = precision or (torch.bfloat16 if fast_bfloat16() else torch.float32)
     reduced = precision != torch.float32
     height, width = rgb.shape[-2:]
     seen_by: list[Tensor] = []
-    for factor, longest in scales:
+    for factor, longest in scales or network.scales:
         scale = min(factor, longest / max(height, width))
         size = [max(1, round(side * scale / STRIDE)) * STRIDE for side in (height, width)]
         seen = F.interpolate(rgb, size, mode="bicubic", antialias=True, align_corners=False)

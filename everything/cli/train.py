@@ -59,6 +59,15 @@ def ucm(
     seed: Seed = 0,
     split: Split = "train",
     resume: Resume = False,
+    encoder: Annotated[
+        str,
+        typer.Option(
+            help="Encoder of the boundary network: lite0 (EfficientNet-Lite0 with ImageNet "
+            "weights; needs the extra 'train'), lite0-random (the same with random weights) or "
+            "none (the smaller network without one)."
+        ),
+    ] = "lite0",
+    device: Annotated[str, typer.Option(help="Device to train on: cpu, cuda, cuda:1 …")] = "cpu",
     scorer_of: Annotated[
         Path | None,
         typer.Option(
@@ -75,11 +84,21 @@ def ucm(
     """
     with exit_on_error():
         from everything.errors import InputError
-        from everything.training.ucm import train_scorer, train_ucm
+        from everything.training.ucm import ENCODERS, train_scorer, train_ucm
 
+        if encoder not in ENCODERS:
+            raise InputError(f"--encoder {encoder}: not known: one of {', '.join(ENCODERS)}")
         if scorer_of is None:
             weights = train_ucm(
-                truth, out, minutes=minutes, steps=steps, seed=seed, split=split, resume=resume
+                truth,
+                out,
+                minutes=minutes,
+                steps=steps,
+                seed=seed,
+                split=split,
+                resume=resume,
+                encoder=encoder,
+                device=device,
             )
         elif minutes or steps or resume:
             raise InputError("--scorer-of trains no network: drop --minutes, --steps and --resume")

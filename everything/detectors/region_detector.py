@@ -9,16 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from everything.bundled.boundary_net import SINGLE_SCALE
 from everything.bundled.region_masks import draw
 from everything.bundled.region_tree import Ints, Regions
-from everything.bundled.ucm import SINGLE_SCALE, RegionEmbedding
+from everything.bundled.ucm import RegionEmbedding
 from everything.core.geometry import Frame
 from everything.core.prompts import Prompts
 from everything.masks.masks import Decoded
 from everything.pipeline.scene import Scene
 from everything.variants import VARIANTS
 from everything.variants.checkpoints.reader import read_state
-from everything.variants.networks.ucm import UcmModel, blueprint
+from everything.variants.networks.ucm import UcmModel, architecture, blueprint
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,9 @@ def detect(scene: Scene, *, conf: float, iou: float, max_det: int) -> RegionDete
 @cache
 def _bundled_ucm() -> UcmModel:
     path = VARIANTS["ucm"].weights.path()
-    return UcmModel(blueprint().load(read_state(path), str(path)), scales=SINGLE_SCALE)
+    state = read_state(path)
+    network = blueprint(architecture(state)).load(state, str(path))
+    return UcmModel(network, scales=SINGLE_SCALE)
 
 
 def _distinct(regions: Regions, best: Ints, iou: float, count: int) -> Ints:

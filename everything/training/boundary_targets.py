@@ -23,7 +23,7 @@ def boundary_target(labels: Tensor) -> tuple[Tensor, Tensor]:
     this tolerance their agreement would look like doubt.
     """
     known = labels > 0
-    edge = torch.zeros(labels.shape)
+    edge = torch.zeros(labels.shape, device=labels.device)
     down = _apart(labels[:, 1:], labels[:, :-1])
     right = _apart(labels[:, :, 1:], labels[:, :, :-1])
     edge[:, 1:] += down
@@ -43,7 +43,9 @@ def affinity_target(labels: Tensor) -> tuple[Tensor, Tensor]:
     labels: int64 (K, h, w), 0 unknown.
     """
     height, width = labels.shape[1:]
-    target = torch.zeros(len(DISTANCES) * len(DIRECTIONS), height, width)
+    target = labels.new_zeros(
+        (len(DISTANCES) * len(DIRECTIONS), height, width), dtype=torch.float32
+    )
     known = torch.zeros_like(target)
     offsets = [(dy * n, dx * n) for n in DISTANCES for dy, dx in DIRECTIONS]
     for channel, (dy, dx) in enumerate(offsets):
@@ -69,7 +71,8 @@ def dense_loss(dense: Dense, labels: Tensor) -> tuple[Tensor, Tensor]:
     target, known = boundary_target(labels)
     boundary = _weighted(dense.boundary[0, 0], target, known * (1 + BOUNDARY_WEIGHT * target))
     target, known = affinity_target(labels[:, ::2, ::2])
-    weights = torch.tensor([APART_WEIGHT[n] for n in DISTANCES]).repeat_interleave(len(DIRECTIONS))
+    weights = target.new_tensor([APART_WEIGHT[n] for n in DISTANCES])
+    weights = weights.repeat_interleave(len(DIRECTIONS))
     weight = known * (1 + (weights[:, None, None] - 1) * (1 - target))
     return boundary, _weighted(dense.affinity[0], target, weight)
 

@@ -105,7 +105,7 @@ class Loop(ABC, Generic[Net]):
 
     def resume(self, folder: Path) -> None:
         """Continue from what `save` wrote. Raises FileNotFoundError if it wrote nothing there."""
-        state: dict[str, Any] = torch.load(folder / "state.pt", weights_only=True)
+        state: dict[str, Any] = torch.load(folder / "state.pt", "cpu", weights_only=True)
         self.net.load_state_dict(state["net"])
         self.mean.load_state_dict(state["mean"])
         for name, optimisers in self.optimisers.items():

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from everything.bundled.boundary_net import BoundaryNet
+from everything.bundled.boundary_net import BoundaryNetwork
 from everything.bundled.click_regions import Clicks
 from everything.bundled.region_tree import Floats, Ints, Regions
 from everything.bundled.ucm import describe_regions
@@ -35,7 +35,10 @@ class Judged:
 
 
 def judge(
-    network: BoundaryNet, truth: LabelledImage, random: np.random.Generator, extra_clicks: int = 2
+    network: BoundaryNetwork,
+    truth: LabelledImage,
+    random: np.random.Generator,
+    extra_clicks: int = 2,
 ) -> Judged:
     """Return how right the regions of a photo are. Raises ValueError if nothing is marked.
 

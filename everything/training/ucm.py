@@ -9,9 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from everything.bundled.boundary_net import BoundaryNet
+from everything.bundled.boundary_net import BoundaryNet, BoundaryNetwork
+from everything.bundled.pretrained_boundary_net import PretrainedBoundaryNet
 from everything.bundled.ucm import Ucm
 from everything.errors import EverythingError
 from everything.io.datasets.label_maps import LabelledImage, mirrored, read_labelled_images
@@ -19,13 +20,17 @@ from everything.training.augment import Looks
 from everything.training.boundary_targets import dense_loss
 from everything.training.loop import Budget, Loop, run
 from everything.training.optimizers import Optimisers
+from everything.training.pretrained_encoder import folded, load_imagenet
 from everything.training.region_targets import judge
 from everything.training.scorer import fit_scorer
 from everything.variants.checkpoints.reader import read_state
-from everything.variants.networks.ucm import blueprint
+from everything.variants.networks.ucm import architecture, blueprint
 
 OUTSIDE = ("stem", "prior", "place", "affinity", "boundary")  # not hidden matrices: AdamW's
 AFFINITY_WEIGHT = 0.7
+ENCODERS = ("lite0", "lite0-random", "none")
+ENCODER_RATE = 0.1  # of the decoder's: the encoder knows ImageNet
+MEASURED = 16  # images that its feature maps' deviation is taken from
 HELD_OUT = 30  # photos for the scorer alone
 LICENCE_NOTE = (
     "Weights inherit the licence of the photos and regions that they were trained on. Those that "
@@ -34,24 +39,54 @@ LICENCE_NOTE = (
 )
 
 
-class BoundaryTraining(Loop[BoundaryNet]):
+class BoundaryTraining(Loop[BoundaryNetwork]):
     """Training of the boundary network on random looks at photos."""
 
     def __init__(
-        self, truths: Sequence[LabelledImage], budget: Budget, seed: int, looks: Looks | None = None
+        self,
+        truths: Sequence[LabelledImage],
+        budget: Budget,
+        seed: int,
+        looks: Looks | None = None,
+        encoder: str = "lite0",
+        device: str = "cpu",
     ) -> None:
         torch.manual_seed(seed)
-        net = BoundaryNet().to(memory_format=torch.channels_last)
-        super().__init__(net, {"all": Optimisers(net, OUTSIDE)}, truths, budget, seed)
-        self.looks = looks or Looks()
+        self.looks, self.device = looks or Looks(), torch.device(device)
+        net, optimisers = self._made(truths, encoder)
+        super().__init__(net, optimisers, truths, budget, seed)
 
     def losses(self, truth: LabelledImage) -> dict[str, Tensor]:
         """Return the losses of boundaries and of affinities for one look."""
         look = self.looks(truth, self.random)
-        with torch.autocast("cpu", torch.bfloat16):
-            dense = self.net(look.rgb)
-        boundary, affinity = dense_loss(dense, look.labels)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            dense = self.net(look.rgb.to(self.device))
+        boundary, affinity = dense_loss(dense, look.labels.to(self.device))
         return {"boundary": boundary, "affinity": AFFINITY_WEIGHT * affinity}
+
+    def _made(
+        self, truths: Sequence[LabelledImage], encoder: str
+    ) -> tuple[BoundaryNetwork, dict[str, Optimisers]]:
+        """The network at its start, on its device, and what trains it."""
+        if encoder == "none":
+            plain = BoundaryNet().to(memory_format=torch.channels_last).to(self.device)
+            return plain, {"all": Optimisers(plain, OUTSIDE)}
+        net = PretrainedBoundaryNet()
+        rate = 1.0
+        if encoder == "lite0":
+            load_imagenet(net.encoder)
+            rate = ENCODER_RATE
+        net.to(memory_format=torch.channels_last)
+        random = torch.Generator().manual_seed(0)
+        net.measure(self.looks(truth, random).rgb for truth in truths[:MEASURED])
+        net.to(self.device)
+        decoder = nn.ModuleDict(
+            {name: part for name, part in net.named_children() if name != "encoder"}
+        )
+        return net, {
+            "encoder": Optimisers(net.encoder, (), rate, muon=False),
+            "decoder": Optimisers(decoder, OUTSIDE),
+        }
 
 
 def train_ucm(
@@ -65,6 +100,8 @@ def train_ucm(
     split: str | None = "train",
     say: Callable[[str], None] = print,
     looks: Looks | None = None,
+    encoder: str = "lite0",
+    device: str = "cpu",
 ) -> Path:
     """Train `ucm` on folders of truth and return the file of its weights, DIR/ucm.safetensors,
     for `--variant ucm --checkpoint`; DIR/ucm.md says how it came about.
@@ -76,12 +113,13 @@ def train_ucm(
     """
     say(LICENCE_NOTE)
     parts = divided([list(read_labelled_images(path, split)) for path in truth], seed)
-    training = BoundaryTraining(parts.learned, Budget(minutes, steps), seed, looks)
+    budget = Budget(minutes, steps)
+    training = BoundaryTraining(parts.learned, budget, seed, looks, encoder, device)
     if resume:
         training.resume(out)
     say(f"{len(parts.learned)} photos for boundaries, {len(parts.held_out)} held out")
     run(training, out, say)
-    return finish(training.mean, parts, seed, out, say, _card(training, parts, seed))
+    return finish(folded(training.mean).cpu(), parts, seed, out, say, _card(training, parts, seed))
 
 
 def train_scorer(
@@ -99,7 +137,8 @@ def train_scorer(
     """
     say(LICENCE_NOTE)
     parts = divided([list(read_labelled_images(path, split)) for path in truth], seed)
-    network = blueprint().load(read_state(weights), str(weights)).boundary
+    state = read_state(weights)
+    network = blueprint(architecture(state)).load(state, str(weights)).boundary
     network = network.to(memory_format=torch.channels_last)
     out.mkdir(parents=True, exist_ok=True)
     card = f"- boundary network: of {weights.name}, kept\n"
@@ -132,7 +171,7 @@ def divided(folders: Sequence[Sequence[LabelledImage]], seed: int) -> Parts:
 
 
 def finish(
-    network: BoundaryNet,
+    network: BoundaryNetwork,
     parts: Parts,
     seed: int,
     out: Path,
@@ -141,8 +180,7 @@ def finish(
 ) -> Path:
     """Fit the scorer, and write both networks as they ship: DIR/ucm.safetensors and DIR/ucm.md."""
     random = np.random.default_rng(seed)
-    ucm = Ucm()
-    ucm.boundary = network.eval()
+    ucm = Ucm(network.eval())
     ucm.scorer = fit_scorer([judge(network, truth, random) for truth in lessons(parts)], seed)
     file = out / "ucm.safetensors"
     save_file(shipped(ucm), file)

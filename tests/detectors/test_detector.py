@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from everything.bundled.ucm import SINGLE_SCALE
+from everything.bundled.boundary_net import SINGLE_SCALE
 from everything.core.geometry import whole
 from everything.core.stage_timer import StageTimer
 from everything.detectors import region_detector

@@ -9,8 +9,11 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from everything.bundled.boundary_net import SCALES, SINGLE_SCALE
 from everything.bundled.ucm import Ucm
+from everything.cli.main import app
 from everything.errors import EverythingError
 from everything.io.datasets.label_maps import LabelledImage
 from everything.training.augment import Looks
@@ -23,6 +26,7 @@ from everything.training.ucm import (
     train_scorer,
     train_ucm,
 )
+from everything.variants.networks import ucm as networks
 from everything.variants.networks.ucm import build
 
 SMALL = Looks(sides=(96, 64))
@@ -82,7 +86,7 @@ def test_the_command_ends_with_weights_that_the_variant_loads(tmp_path: Path) ->
     out = tmp_path / "out"
     file = train_ucm([truth], out, steps=2, say=said.append, looks=SMALL)
     build(load_file(file), str(file))
-    assert file.stat().st_size < 6e6
+    assert file.stat().st_size < 12e6
     assert "non-commercial" in said[0]
     assert "seed 0" in (out / "ucm.md").read_text()
     again = train_ucm([truth], out, steps=2, resume=True, say=said.append, looks=SMALL)
@@ -142,3 +146,24 @@ def test_what_ships_is_small_and_precise_where_it_must_be() -> None:
     assert sum(w.nbytes for w in weights.values()) < 6e6
     kinds = {name.split(".")[0]: w.dtype for name, w in weights.items()}
     assert kinds == {"boundary": torch.float16, "scorer": torch.float32}
+
+
+@pytest.mark.parametrize(("encoder", "architecture"), [("none", "none"), ("lite0-random", "lite0")])
+def test_the_encoder_can_be_chosen(tmp_path: Path, encoder: str, architecture: str) -> None:
+    truth = folder_of(tmp_path / "truth", 3)
+    file = train_ucm(
+        [truth], tmp_path / "out", steps=1, say=lambda _: None, looks=SMALL, encoder=encoder
+    )
+    state = load_file(file)
+    assert networks.architecture(state) == architecture
+    network = build(state, str(file)).network.boundary
+    assert network.scales == (SINGLE_SCALE if architecture == "lite0" else SCALES)
+
+
+def test_only_known_encoders_are_trained(tmp_path: Path) -> None:
+    truth = folder_of(tmp_path / "truth", 2)
+    given = ["train", "ucm", str(truth), "--out", str(tmp_path / "out"), "--steps", "1"]
+    refused = CliRunner().invoke(app, [*given, "--encoder", "lite7"])
+    assert refused.exit_code != 0
+    assert "lite0, lite0-random, none" in refused.output
+    assert not (tmp_path / "out").exists()

@@ -12,10 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from everything.bundled import region_selection
+from everything.bundled.boundary_net import Scales
 from everything.bundled.click_regions import Clicks
+from everything.bundled.pretrained_boundary_net import PretrainedBoundaryNet
 from everything.bundled.region_masks import draw
 from everything.bundled.region_tree import Ints
-from everything.bundled.ucm import SCALES, RegionEmbedding, Scales, Ucm, score, understand
+from everything.bundled.ucm import RegionEmbedding, Ucm, score, understand
 from everything.config import Compute, Decoding
 from everything.core.device import DEFAULT_DECODING, ON_CPU, PRECISIONS
 from everything.core.geometry import Frame, Size, View
@@ -52,14 +54,16 @@ class UcmModel:
     Args:
         network: With its weights.
         compute: Precision of the boundary network; the device is the CPU.
-        scales: At which the boundary network runs, see everything/bundled/ucm.py.
+        scales: See everything/bundled/boundary_net.py; None for the network's own.
 
     Raises:
         ConfigError: For another device and for torch.compile: its region trees are built on the
             CPU and gain nothing from either.
     """
 
-    def __init__(self, network: Ucm, compute: Compute = ON_CPU, scales: Scales = SCALES) -> None:
+    def __init__(
+        self, network: Ucm, compute: Compute = ON_CPU, scales: Scales | None = None
+    ) -> None:
         if compute.device not in ("auto", "cpu") or compute.compile:
             raise ConfigError(
                 "the bundled model ucm runs on the CPU and is not compiled: "
@@ -154,18 +158,38 @@ def _pixels(embedding: RegionEmbedding, points: Tensor) -> Ints:
     return pixels
 
 
-def blueprint() -> Blueprint[Ucm]:
-    """Return the two networks, their weights named as in the code."""
-    return Blueprint(Ucm())
+def blueprint(encoder: str = "none") -> Blueprint[Ucm]:
+    """Return the two networks, their weights named as in the code.
+
+    Args:
+        encoder: Of the boundary network: "none" or "lite0".
+    """
+    return Blueprint(Ucm(PretrainedBoundaryNet() if encoder == "lite0" else None))
+
+
+def architecture(state: State) -> str:
+    """Return the `encoder` that weights are of."""
+    return "lite0" if any(name.startswith("boundary.encoder.") for name in state) else "none"
 
 
 def build(
-    state: State, path: str, compute: Compute = ON_CPU, decoding: Decoding = DEFAULT_DECODING
+    state: State,
+    path: str,
+    compute: Compute = ON_CPU,
+    decoding: Decoding = DEFAULT_DECODING,
+    encoder: str = "none",
 ) -> UcmModel:
     """Build the model: see `sam.build`.
+
+    Args:
+        state: Tells the encoder: a checkpoint of either architecture is taken.
+        path: For errors.
+        compute: See `UcmModel`.
+        decoding: Refused where it asks for the plain decoder.
+        encoder: Of the variant's own weights.
 
     Raises:
         ConfigError: Also for the plain decoder and for batches of images.
     """
     check_supported("ucm", compute, decoding)
-    return UcmModel(blueprint().load(state, path), compute)
+    return UcmModel(blueprint(architecture(state)).load(state, path), compute)
