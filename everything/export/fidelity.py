@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.table import Table
@@ -10,6 +10,7 @@ from rich.table import Table
 from everything.core.file_names import printable
 
 GOOD = 0.95  # IoU
+_REASONS = 20
 
 
 @dataclass
@@ -27,7 +28,15 @@ class Fidelity:
         left_out: Number of masks beyond what the format holds, of another level, or without a
             pixel.
         crowds: Number of crowds (COCO's `iscrowd`) that the format holds as single objects.
-        images_not_found: Number of images that were to be placed in the export and were not found.
+        images_not_found: Number of images that were to be placed in the export and were not found,
+            or cannot be read.
+        images_changed: Number of images that are not of the size that was labelled, as after a
+            rotation. They are not placed.
+        images_refused: Number of images that readers of the format would not see. They are not
+            placed.
+        images_converted: Number of images that were written as PNG, since readers of the format
+            would not read the original as it was labelled.
+        image_reasons: The first of the images that are not in the export, and why.
     """
 
     images: int = 0
@@ -40,6 +49,10 @@ class Fidelity:
     left_out: int = 0
     crowds: int = 0
     images_not_found: int = 0
+    images_changed: int = 0
+    images_refused: int = 0
+    images_converted: int = 0
+    image_reasons: list[str] = field(default_factory=list)
 
     def add(self, iou: float, image: str, mask: int) -> None:
         """Count a mask with the IoU that readers of the export get; image and id name it."""
@@ -55,6 +68,11 @@ class Fidelity:
         self.masks += masks
         self.total += masks
 
+    def mention(self, image: str, reason: str) -> None:
+        """Keep why an image is not in the export; the first twenty are kept."""
+        if len(self.image_reasons) < _REASONS:
+            self.image_reasons.append(printable(f"{image}: {reason}"))
+
     def to_json(self) -> dict[str, Any]:
         """Return the counts as the content of export.json."""
         return {
@@ -68,6 +86,10 @@ class Fidelity:
             "masks_left_out": self.left_out,
             "crowds_as_masks": self.crowds,
             "photos_not_found": self.images_not_found,
+            "photos_changed": self.images_changed,
+            "photos_refused": self.images_refused,
+            "photos_converted": self.images_converted,
+            "photo_reasons": self.image_reasons,
         }
 
     def table(self) -> Table:
@@ -88,6 +110,13 @@ class Fidelity:
             table.add_row("masks left out", f"{self.left_out:,}")
         if self.crowds:
             table.add_row("crowds written as single objects", f"{self.crowds:,}")
-        if self.images_not_found:
-            table.add_row("images not found", f"{self.images_not_found:,}")
+        counts = {
+            "images not found": self.images_not_found,
+            "images that have changed since, left out": self.images_changed,
+            "images that its readers would not see, left out": self.images_refused,
+            "images converted to PNG": self.images_converted,
+        }
+        for what, count in counts.items():
+            if count:
+                table.add_row(what, f"{count:,}")
         return table

@@ -24,8 +24,7 @@ from everything.core.sa1b import Annotation
 from everything.errors import ImageError, InputError
 from everything.export.classes import Classes
 from everything.export.fidelity import Fidelity
-from everything.io.images.decode import Limits
-from everything.io.images.fetch import read_source
+from everything.export.originals import Original, usable
 from everything.io.images.sources import Source
 from everything.io.results.reader import Result, Results
 
@@ -101,25 +100,36 @@ class ExportJob:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def place(self, image: LabelledImage, name: str) -> None:
+    def place(self, image: LabelledImage, name: str) -> bool:
         """Link or copy an image to a file of the export, unless images are not wanted.
 
-        Images in a bucket or an archive are always copied.
+        Images in a bucket or an archive are always copied. An image that is not the one that was
+        labelled, by its size, is not placed but counted.
+
+        Returns:
+            Whether the image is in the export.
         """
-        if self.images == "none":
-            return
-        source = image.find()
-        if source is None:
-            self.fidelity.images_not_found += 1
-            return
-        place = source.location
-        if self.images == "link" and source.start is None and isinstance(place, Path):
-            self.file(name).symlink_to(place.resolve())
-            return
+        original = self.original(image)
+        return original is not None and self.place_original(original, name)
+
+    def original(self, image: LabelledImage) -> Original | None:
+        """Return the file of an image if it is to be placed, or count why it cannot be."""
+        is_placed = self.images != "none"
+        found = usable(image.find(), image.name, image.size, self.fidelity, is_placed)
+        return found if is_placed else None
+
+    def place_original(self, original: Original, name: str, copy: bool = False) -> bool:
+        """Link or copy an image file to a file of the export; tell whether that was possible."""
+        if self.images == "link" and original.path is not None and not copy:
+            self.file(name).symlink_to(original.path.resolve())
+            return True
         try:
-            self.file(name).write_bytes(read_source(source, Limits()))
-        except ImageError:
+            self.file(name).write_bytes(original.content)
+        except ImageError as error:
             self.fidelity.images_not_found += 1
+            self.fidelity.mention(name, str(error))
+            return False
+        return True
 
 
 class Write(Protocol):

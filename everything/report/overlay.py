@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
 
 from everything.core.file_names import printable
-from everything.errors import InputError
+from everything.errors import ImageError, InputError
 from everything.io.results.mask_filter import MaskFilter
 from everything.io.results.original_image import original_image
 from everything.io.results.reader import Results
 from everything.io.storage.locations import Location
 from everything.masks.drawing import overlay
+
+_log = logging.getLogger(__name__)
 
 
 def write_overlays(
@@ -22,6 +25,7 @@ def write_overlays(
     photos: Location | None = None,
     progress: Callable[[int, int], None] | None = None,
     keep: MaskFilter | None = None,
+    on_skip: Callable[[str], None] = _log.warning,
 ) -> list[Path]:
     """Write every image of a results folder with its masks, as PNG.
 
@@ -32,23 +36,29 @@ def write_overlays(
         photos: Folder of the images, if they have moved.
         progress: Called with the number of images done and of all images.
         keep: Which masks are drawn; all by default.
+        on_skip: Called with the reason for each image that cannot be read, or has changed since.
 
     Returns:
         The files.
 
     Raises:
         InputError: If the folder or an annotation file has no results.
-        ImageError: If an image cannot be read.
+        ImageError: If no image can be read.
     """
     results = Results(labels, photos, keep)
     if out is None and not isinstance(labels, Path):
         raise InputError(f"{printable(labels)}: not on this machine: give --out")
     home = out or Path(labels) / "overlays"
     written = []
-    for key in results.files:
-        written.append(_write_one(results, key, home / f"{key}.png"))
+    for number, key in enumerate(results.files, 1):
+        try:
+            written.append(_write_one(results, key, home / f"{key}.png"))
+        except ImageError as error:
+            if number == len(results) and not written:
+                raise
+            on_skip(f"no overlay of {printable(key)}: {error}")
         if progress is not None:
-            progress(len(written), len(results))
+            progress(number, len(results))
     return written
 
 

@@ -130,7 +130,7 @@ def test_a_name_that_leads_out_is_refused(tmp_path: Path, to: str):
 
 def test_names_that_break_other_formats(tmp_path: Path):
     names = ["<a>&\"'.png", "line\nbreak.png", "\udcff.png", "a b.PNG", "a b.png"]
-    write_labels(tmp_path / "l", tmp_path / "p", {n: [disc((9, 9), (4, 4), 3)] for n in names})
+    write_labels(tmp_path / "l", tmp_path / "p", {n: [disc((12, 12), (4, 4), 3)] for n in names})
     for to in FORMATS:
         fidelity = export(tmp_path / "l", to, tmp_path / to, photos="link")
         assert (fidelity.masks, fidelity.images_not_found) == (5, 0)
@@ -160,7 +160,8 @@ def test_memory_does_not_grow_with_the_photos(to: str, tmp_path: Path):
         job = ExportJob(tmp_path / f"{count}")
         job.out.mkdir()
         photos = (
-            LabelledImage(n, f"{n}.png", f"{n}", (60, 80), masks, None) for n in range(1, count + 1)
+            LabelledImage(n, f"{n}.png", f"{n}", (60, 80), masks, lambda: None)
+            for n in range(1, count + 1)
         )
         tracemalloc.start()
         EXPORTERS[to].load()(photos, job)

@@ -136,8 +136,17 @@ def test_overlays_of_a_folder_mirror_it(tmp_path: Path):
     assert ((first != 90).any(2) == names["a/same.png"][0]).all()
 
 
-def test_a_photo_that_has_changed_is_refused(tmp_path: Path):
-    labels = write_labels(tmp_path / "out", tmp_path / "p", {"a.png": [disc((30, 40), (9, 9), 5)]})
+def test_an_image_that_has_changed_costs_only_its_own_overlay(tmp_path: Path):
+    masks = [disc((30, 40), (9, 9), 5)]
+    names = ("a.png", "b.png", "c.png")
+    labels = write_labels(tmp_path / "out", tmp_path / "p", dict.fromkeys(names, masks))
     Image.new("RGB", (10, 10)).save(tmp_path / "p" / "a.png")
-    with pytest.raises(ImageError, match="10 x 10 px, but was 40 x 30 px when it was labelled"):
+    (tmp_path / "p" / "c.png").unlink()
+    skipped: list[str] = []
+    files = write_overlays(labels, on_skip=skipped.append)
+    assert [file.name for file in files] == ["b.png.png"]
+    assert "10 x 10 px, but was 40 x 30 px when it was labelled" in skipped[0]
+    assert "not found" in skipped[1]
+    (tmp_path / "p" / "b.png").unlink()
+    with pytest.raises(ImageError, match="not found"):
         write_overlays(labels)

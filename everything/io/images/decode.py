@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,6 +127,13 @@ def decode_image(data: bytes, name: str, limits: Limits, stretch: bool = True) -
         said = "" if isinstance(error, LookupError) else " ".join(str(error).split())
         reason = f"cannot be decoded ({said or type(error).__name__})"
         raise _error(name, reason, ANOTHER_COPY) from error
+
+
+@contextmanager
+def opened_image(file: Path | IO[bytes]) -> Iterator[Image.Image]:
+    """Open an image with Pillow, HEIF included, without decoding it; raises what Pillow raises."""
+    with _pillow_as_needed(), open_image(file, formats=_with_heif()) as image:
+        yield image
 
 
 def _error(name: Path | str, reason: str, way_out: str) -> ImageError:
