@@ -14,12 +14,13 @@ import base64
 import hashlib
 import json
 import os
-import shutil
+import re
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
+from io import BytesIO
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from everything.io.results.mask_filter import MaskFilter
 from everything.io.results.original_image import original_image
 from everything.io.results.reader import Result, Results
 from everything.io.storage.locations import Location, Url, located
+from everything.io.storage.output_folder import OutputFolder
 from everything.masks.drawing import PALETTE, overlay, palette
 from everything.report.mask_data import levels_in, script_rows
 
@@ -44,6 +46,10 @@ PREVIEW, THUMB = 1280, 360  # longest side, px
 _MARKER = '<meta name="generator" content="everything report">'
 REPORT = "report.json"
 _PARTS = ("thumbs", "photos", "data")
+# Files of a version that kept no list of them.
+_EARLIER = re.compile(
+    r"index\.html|report\.json|(thumbs|photos)/\d{6,}(\.all)?\.jpg|data/\d{6,}\.js"
+)
 # In this order; the last one runs the page.
 _SCRIPTS = (
     *("photos", "grid", "masks", "panes", "zoom"),
@@ -86,18 +92,18 @@ def write_report(
     results = [Results(folder, photos, keep) for folder in folders]
     home = _home(folders, out)
     keys = sorted({key for result in results for key in result.files}, key=os.fsencode)
-    _prepare(home)
+    folder = _prepare(home)
     some = keys[:limit]
-    entries = list(_entries(results, some, home, progress))
-    page = home / "index.html"
+    entries = list(_entries(results, some, folder, progress))
     names = _names(folders)
     about = {
         "folders": [_folder(*item, entries) for item in zip(names, results, count())],
         "failures": _failures(names, results),
     }
-    (home / REPORT).write_text(json.dumps(about, indent=2) + "\n", encoding="ascii")
-    page.write_text(_page(about, entries, len(keys)), encoding="utf-8")
-    return page
+    folder.write(REPORT, json.dumps(about, indent=2).encode("ascii") + b"\n")
+    folder.write("index.html", _page(about, entries, len(keys)).encode())
+    folder.finish()
+    return home / "index.html"
 
 
 def _home(folders: Sequence[Location], out: Path | None) -> Path:
@@ -107,7 +113,10 @@ def _home(folders: Sequence[Location], out: Path | None) -> Path:
         raise InputError("a report of several results folders needs --out")
     if isinstance(folders[0], Url):
         raise InputError(f"{printable(folders[0])}: not on this machine: give --out for the page")
-    return folders[0] / "report"
+    home = folders[0] / "report"
+    if home.is_symlink():
+        raise StoreError(f"{printable(home)}: a link, which is not followed: give --out")
+    return home
 
 
 @dataclass(frozen=True)
@@ -120,39 +129,38 @@ class _Entry:
     largest: float
 
 
-def _prepare(home: Path) -> None:
-    """Clear the folder of an earlier report; a folder with anything else is left alone."""
-    page = home / "index.html"
-    if home.is_dir() and any(home.iterdir()):
+def _prepare(home: Path) -> OutputFolder:
+    """Delete the files of an earlier report; a folder with anything else is left alone."""
+    folder = OutputFolder(home, "report")
+    earlier: list[str] = []
+    if not folder.is_empty() and not folder.is_own():
+        page = home / "index.html"
         if not (page.is_file() and _MARKER in page.read_text(encoding="utf-8", errors="replace")):
             raise StoreError(f"{printable(home)}: not empty and not a report: give another --out")
-        for part in _PARTS:
-            shutil.rmtree(home / part, ignore_errors=True)
-    try:
-        for part in _PARTS:
-            (home / part).mkdir(parents=True, exist_ok=True)
-        # Marks the folder as a report from the start, so that a killed run can be repeated.
-        page.write_text(
-            f"<!doctype html>{_MARKER}<p>This report is incomplete: run the command again."
-        )
-    except OSError as error:
-        raise StoreError(f"{printable(home)}: cannot be written ({error.strerror})") from error
+        earlier = [name for name in folder.names() if _EARLIER.fullmatch(name)]
+    folder.refuse_links(*_PARTS, "index.html", REPORT)
+    folder.claim()
+    folder.begin(earlier)
+    # So that whoever opens the page of a killed run knows.
+    note = f"<!doctype html>{_MARKER}<p>This report is incomplete: run the command again."
+    folder.write("index.html", note.encode())
+    return folder
 
 
 def _entries(
-    results: list[Results], keys: list[str], home: Path, progress: Progress | None
+    results: list[Results], keys: list[str], to: OutputFolder, progress: Progress | None
 ) -> Iterator[_Entry]:
     for folder in results:  # once, before the threads
         folder.load()
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        made = pool.map(lambda job: _one(results, job[0], job[1], home), enumerate(keys))
+        made = pool.map(lambda job: _one(results, job[0], job[1], to), enumerate(keys))
         for done, entry in enumerate(made, 1):
             if progress is not None:
                 progress(done, len(keys))
             yield entry
 
 
-def _one(results: list[Results], number: int, key: str, home: Path) -> _Entry:
+def _one(results: list[Results], number: int, key: str, to: OutputFolder) -> _Entry:
     """Write the files of an image and return its entry."""
     found = [folder.read(key) if key in folder.files else None for folder in results]
     first = next(result for result in found if result is not None)
@@ -160,17 +168,17 @@ def _one(results: list[Results], number: int, key: str, home: Path) -> _Entry:
     small = _shrunk(pixels, PREVIEW)
     name = f"{number:06d}"
     if not missing:
-        Image.fromarray(small).save(home / "photos" / f"{name}.jpg", quality=85)
+        to.write(f"photos/{name}.jpg", _jpeg(small, quality=85))
     levels = [[] if result is None else levels_in(result) for result in found]
     thumb = _shrunk(small, THUMB)
     of_first = zip(first.annotations, levels[found.index(first)], strict=True)
     whole = [mask for mask, level in of_first if level == "whole"]
     for ending, masks in (("", whole), (".all", first.annotations)):
-        drawn = Image.fromarray(overlay(thumb, masks))
-        drawn.save(home / "thumbs" / f"{name}{ending}.jpg", quality=80)
+        drawn = overlay(thumb, masks)
+        to.write(f"thumbs/{name}{ending}.jpg", _jpeg(drawn, quality=80))
     rows = script_rows(found, levels)
     script = f"everythingPhoto({number},{json.dumps(rows, separators=(',', ':'))})\n"
-    (home / "data" / f"{name}.js").write_text(script, encoding="ascii")
+    to.write(f"data/{name}.js", script.encode("ascii"))
     about = {
         "name": printable(first.name),
         "height": first.size[0],
@@ -182,6 +190,12 @@ def _one(results: list[Results], number: int, key: str, home: Path) -> _Entry:
     }
     recipes = [result.recipe if result else None for result in found]
     return _Entry(about, [_summary(result) for result in found], recipes, _largest(found))
+
+
+def _jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
 
 
 def _photo(

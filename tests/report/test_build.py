@@ -132,3 +132,49 @@ def test_preview_never_fails_the_job(tmp_path: Path, caplog: pytest.LogCaptureFi
     (out / "annotations" / "bad.json").write_text("{}")
     assert write_preview(out) == out
     assert "not an annotation file" in caplog.text
+
+
+def test_a_report_deletes_its_own_files_only(tmp_path: Path):
+    out = write_labels(tmp_path / "out", tmp_path / "p", {"a.png": MASKS, "b.png": MASKS})
+    page = write_report(out)
+    theirs = {"photos/mine.jpg": b"x", "notes.txt": b"y", "data/000009.js": b"z"}
+    for name, content in theirs.items():
+        (page.parent / name).write_bytes(content)
+    write_report(out, limit=1)
+    for name, content in theirs.items():
+        assert (page.parent / name).read_bytes() == content
+    assert not (page.parent / "data/000001.js").exists()
+
+
+def test_a_report_of_a_version_without_a_list_is_replaced(tmp_path: Path):
+    out = write_labels(tmp_path / "out", tmp_path / "p", {"a.png": MASKS, "b.png": MASKS})
+    page = write_report(out)
+    (page.parent / ".everything.jsonl").unlink()
+    (page.parent / "photos/mine.jpg").write_bytes(b"mine")
+    write_report(out, limit=1)
+    assert sorted(path.name for path in (page.parent / "photos").iterdir()) == [
+        "000000.jpg", "mine.jpg",
+    ]  # fmt: skip
+    assert (page.parent / ".everything.jsonl").is_file()
+
+
+@pytest.mark.parametrize("name", ["photos", "data", "thumbs", "report.json", "index.html"])
+def test_links_in_a_report_are_not_followed(tmp_path: Path, name: str):
+    out = write_labels(tmp_path / "out", tmp_path / "p", {"a.png": MASKS})
+    own = write_report(out).parent / name
+    own.rename(tmp_path / "theirs")
+    own.symlink_to(tmp_path / "theirs")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    with pytest.raises(StoreError, match="a link"):
+        write_report(out)
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+
+
+def test_a_link_in_place_of_the_default_folder_is_refused(tmp_path: Path):
+    out = write_labels(tmp_path / "out", tmp_path / "p", {"a.png": MASKS})
+    (tmp_path / "theirs").mkdir()
+    (out / "report").symlink_to(tmp_path / "theirs")
+    with pytest.raises(StoreError, match="a link"):
+        write_report(out)
+    assert list((tmp_path / "theirs").iterdir()) == []
+    assert write_report(out, tmp_path / "page").is_file()

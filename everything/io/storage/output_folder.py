@@ -50,6 +50,14 @@ class OutputFolder:
             self.root.is_dir() and not any(self.root.iterdir())
         )
 
+    def names(self) -> list[str]:
+        """Return the names of all files in the folder."""
+        return list(self._folder.names())
+
+    def refuse_links(self, *names: str) -> None:
+        """Check that none of these entries is a link; raises StoreError."""
+        self._folder.refuse_links(*names)
+
     def claim(self, *names: str) -> None:
         """Create and mark the folder, in which files of these names will be written.
 
