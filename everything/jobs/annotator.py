@@ -6,6 +6,7 @@ can write the previous result while the model works. An error is kept and ends u
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from everything.io.images.sources import Source
 from everything.io.images.tiff_regions import Tiff, open_tiff
 from everything.io.results.manifest import Row
 from everything.io.results.writer import Store
+from everything.io.storage.ownership import source_hash
 from everything.jobs.background_thread import BackgroundThread
 from everything.masks.segments import Segments
 from everything.pipeline.adaptive_batch_size import is_out_of_memory
@@ -55,6 +57,8 @@ class ImageState:
     started: float
     timer: StageTimer
     source_bytes: int | None = None
+    source_mtime_ns: int | None = None
+    source_hash: int | None = None
     photo: DecodedImage | None = None
     raster: Tiff | None = None
     size: tuple[int, int] | None = None
@@ -120,6 +124,8 @@ class Annotator:
 
     def _read(self, state: ImageState) -> None:
         source = state.task.source
+        # Before it is read: an image that changes meanwhile is read again by the next job.
+        state.source_mtime_ns = mtime_of(source)
         if (side := self._pipeline.recipe.tiles.tile_side) and source.start is None:
             state.raster = open_tiff(source.location, side)
             if state.raster is not None:
@@ -127,7 +133,7 @@ class Annotator:
                 state.notes = state.raster.notes
                 return
         data = read_source(source, self.limits)
-        state.source_bytes = len(data)
+        state.source_bytes, state.source_hash = len(data), source_hash(data)
         stretch = self._pipeline.recipe.reading.stretch
         state.photo = decode_image(data, source.printable, self.limits, stretch)
         state.size = (state.photo.height, state.photo.width)
@@ -276,10 +282,20 @@ def row_of(document: dict[str, Any], source: Source, source_bytes: int | None, s
         seconds={stage: timing[stage] for stage in (*STAGES, "total") if stage in timing},
         counts={name: timing[name] for name in COUNTS if name in timing},
         source_bytes=source_bytes,
+        source_mtime_ns=mtime_of(source),
         bytes=None if stamp is None else stamp.size,
         mtime_ns=None if stamp is None else stamp.mtime_ns,
         notes=document.get("notes", []),
     )
+
+
+def mtime_of(source: Source) -> int | None:
+    """Return the modification time of an image's file on a disk, ns since 1970."""
+    place = source.file or f"{source.folder}/{source.name}"
+    try:
+        return os.stat(place.removeprefix("file://")).st_mtime_ns  # noqa: PTH116 - called a million times
+    except (OSError, ValueError):
+        return None  # it is remote, or gone
 
 
 def _timer(limits: Limits) -> StageTimer:
@@ -305,5 +321,7 @@ def _row(state: ImageState, digest: str) -> Row:
         width=width,
         height=height,
         source_bytes=state.source_bytes,
+        source_mtime_ns=state.source_mtime_ns,
+        source_hash=state.source_hash,
         notes=list(state.notes),
     )

@@ -18,14 +18,17 @@ from rich.console import Console
 from everything.config import Recipe
 from everything.core.file_names import as_text, is_inside
 from everything.core.threads import torch_threads, usable_cores
-from everything.errors import ConfigError, InputError, JobError
+from everything.errors import ConfigError, ImageError, InputError, JobError
 from everything.io.images.decode import Limits
+from everything.io.images.fetch import read_source
 from everything.io.images.sources import Source
+from everything.io.results.image_folders import remember
 from everything.io.results.manifest import Manifest, PriorResult, Row
 from everything.io.results.writer import Store
-from everything.io.storage.locations import Location
+from everything.io.storage.locations import Location, located
+from everything.io.storage.ownership import source_hash
 from everything.jobs.alike_failures import STOP_AFTER, AlikeFailures
-from everything.jobs.annotator import Annotator, Task, row_of, run
+from everything.jobs.annotator import Annotator, Task, mtime_of, row_of, run
 from everything.jobs.image_list import ImageList, check_earlier_images
 from everything.jobs.progress import show_progress
 from everything.jobs.status import JobState, has_crashed, read_state, write_state
@@ -190,6 +193,7 @@ class LabelJob:
         stop_after_failures: int = STOP_AFTER,
     ) -> None:
         self._store, self._images, self.summary = store, images, summary
+        self._changed = 0
         self.manifest = Manifest(store.folder)
         self.manifest.compact()  # rows of a run that was killed
         self._prior = self.manifest.known(store.accepted)
@@ -211,6 +215,8 @@ class LabelJob:
             earlier = self.manifest.places()
             first = next(iter(self._images))
             same_folder = pc.unique(earlier["folder"]).to_pylist() == [as_text(first.folder)]
+            if not same_folder and not first.file:
+                remember(self._store.folder, located(first.folder))  # they may have moved
             if not same_folder or first.file or earlier["file"].null_count < earlier.num_rows:
                 check_earlier_images(self._images, earlier)
 
@@ -255,6 +261,11 @@ class LabelJob:
 
     def end(self) -> None:
         """Compact the manifest and record the end of the job."""
+        if self._changed:
+            _log.warning(
+                "%d images have changed since they were labelled and were labelled again",
+                self._changed,
+            )
         self.manifest.compact()
         state, previous = replace(self._state, ended=time.time()), self._previous
         if previous and previous.ended and not (self.summary.done or self.summary.failed):
@@ -267,9 +278,8 @@ class LabelJob:
             return False
         source_bytes = _size(source)
         if prior is not None:
-            if prior.source_bytes != source_bytes and not (
-                prior.shard and prior.source_bytes is None
-            ):
+            if self._has_changed(source, prior, source_bytes):
+                self._changed += 1
                 return False
             if prior.stamp and self._store.is_untouched(source.name, prior.stamp, prior.shard):
                 return True
@@ -282,11 +292,29 @@ class LabelJob:
         self.manifest.append(row_of(document, source, source_bytes, self._store))
         return True
 
+    def _has_changed(self, source: Source, prior: PriorResult, size: int | None) -> bool:
+        """Tell whether an image's file is another one than the one that was labelled."""
+        if prior.source_bytes is None and prior.shard:
+            return False
+        if size != prior.source_bytes and not (size is None and source.file):
+            return True
+        mtime_ns = None if prior.source_mtime_ns is None else mtime_of(source)
+        if mtime_ns is None or mtime_ns == prior.source_mtime_ns:
+            return False
+        if prior.source_hash is None:
+            return True
+        try:
+            # Copied, or only its date was changed.
+            return source_hash(read_source(source, Limits())) != prior.source_hash
+        except ImageError:
+            return True
+
 
 def _size(source: Source) -> int | None:
-    if source.size is not None or source.file is not None:
+    if source.size is not None or source.start is not None:
         return source.size
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         # Not Path.stat: making a million paths takes as long as the calls themselves.
-        return os.stat(f"{source.folder}/{source.name}").st_size  # noqa: PTH116
+        place = source.file or f"{source.folder}/{source.name}"
+        return os.stat(place.removeprefix("file://")).st_size  # noqa: PTH116
     return None

@@ -42,6 +42,8 @@ _ROW_FIELDS = [
     ("seconds", pa.map_(pa.string(), pa.float64())),
     ("counts", pa.map_(pa.string(), pa.int64())),
     ("source_bytes", pa.int64()),
+    ("source_mtime_ns", pa.int64()),
+    ("source_hash", pa.int64()),
     ("bytes", pa.int64()),
     ("mtime_ns", pa.int64()),
     ("shard", pa.binary()),

@@ -29,7 +29,9 @@ from numpy.typing import NDArray
 from everything.core.file_names import as_text, printable
 from everything.core.stage_timer import COUNTS, STAGES
 from everything.errors import reason_of
+from everything.io.results.image_folders import relative
 from everything.io.storage.hashed_index import HashedIndex
+from everything.io.storage.locations import Location
 from everything.io.storage.storage import Stamp, Storage
 
 _LEDGER, _ERRORS, _MANIFEST = "ledger.jsonl", "errors.jsonl", "manifest/part-00000.parquet"
@@ -64,6 +66,8 @@ class Row:
         seconds: Seconds by stage, with `total`.
         counts: Numbers of prompts, decoder_calls, candidates and masks.
         source_bytes: Size of the image's file.
+        source_mtime_ns: Modification time of that file, if it is on a disk.
+        source_hash: Hash of its content, if all of it was read.
         bytes: Size of the result (its stamp).
         mtime_ns: Modification time of the result (its stamp).
         shard: The file with the result, if it is not a file of its own.
@@ -87,6 +91,8 @@ class Row:
     seconds: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     source_bytes: int | None = None
+    source_mtime_ns: int | None = None
+    source_hash: int | None = None
     bytes: int | None = None
     mtime_ns: int | None = None
     shard: str | None = None
@@ -107,10 +113,12 @@ class PriorResult(NamedTuple):
     source_bytes: int | None
     stamp: Stamp | None
     shard: str | None
+    source_mtime_ns: int | None = None
+    source_hash: int | None = None
 
 
 class PriorResults:
-    """The state of images after earlier runs, by `as_text` of their names; 64 bytes per image.
+    """The state of images after earlier runs, by `as_text` of their names; 80 bytes per image.
 
     Args:
         rows: A table of the columns _KNOWN.
@@ -124,7 +132,7 @@ class PriorResults:
     def __init__(self, rows: pa.Table, digest: str | None) -> None:
         self.shards: dict[str, int] = {}
         self.done = 0
-        self._index = HashedIndex(self._of(rows, digest), 6)
+        self._index = HashedIndex(self._of(rows, digest), 9)
         self._shards = list(self.shards)
 
     def __len__(self) -> int:
@@ -139,26 +147,31 @@ class PriorResults:
         found = self._index.get(name)
         if found is None:
             return None
-        done, attempt, source_bytes, size, mtime_ns, shard = found
+        done, attempt, source_bytes, size, mtime_ns, source_mtime_ns, hashed, digest, shard = found
         return PriorResult(
             bool(done),
             attempt,
             None if source_bytes < 0 else source_bytes,
             None if size < 0 or mtime_ns < 0 else Stamp(size, mtime_ns),
             None if shard < 0 else self._shards[shard],
+            None if source_mtime_ns < 0 else source_mtime_ns,
+            digest if hashed else None,
         )
 
     def _of(self, rows: pa.Table, digest: str | None) -> Iterator[tuple[str, tuple[int, ...]]]:
         for batch in rows.to_batches(max_chunksize=_BATCH):
             for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                name, status, of, shard, attempt, *numbers = values
+                name, status, of, shard, attempt, *numbers, digest_of_source = values
                 done = status == "done" and digest in (None, of)
                 self.done += done
                 place = -1 if shard is None else self.shards.setdefault(shard, len(self.shards))
-                yield name, (done, attempt, *(-1 if n is None else n for n in numbers), place)
+                hashed = (digest_of_source is not None, digest_of_source or 0)
+                known = (-1 if number is None else number for number in numbers)
+                yield name, (done, attempt, *known, *hashed, place)
 
 
-_KNOWN = ("name", "status", "digest", "shard", "attempt", "source_bytes", "bytes", "mtime_ns")
+_KNOWN = ("name", "status", "digest", "shard", "attempt", "source_bytes", "bytes", "mtime_ns",
+          "source_mtime_ns", "source_hash")  # fmt: skip
 _ALWAYS = ("name", "status", "attempt", "finished")  # never missing
 _SCHEMA = pa.schema(
     [
@@ -183,6 +196,9 @@ _SCHEMA = pa.schema(
         ("bytes", pa.int64()),
         ("mtime_ns", pa.int64()),
         ("shard", pa.string()),
+        ("relative", pa.string()),  # path of the folder, or file, from the results folder
+        ("source_mtime_ns", pa.int64()),
+        ("source_hash", pa.int64()),
     ]
 )
 
@@ -212,7 +228,7 @@ class Manifest:
             StoreError: They cannot be written.
         """
         if not self._folder.can_append:
-            self._pending += (_flat(vars(row)) for row in rows)
+            self._pending += (_flat(vars(row), self._folder.root) for row in rows)
             now = time.monotonic()
             if now - self._flushed > max(_FLUSH_SECONDS, (now - self._began) / _SLOWER):
                 self.flush()
@@ -324,7 +340,7 @@ class Manifest:
     def _lines(self) -> Iterator[dict[str, Any]]:
         for line in self._folder.lines(_LEDGER):
             try:
-                yield _flat(json.loads(line))
+                yield _flat(json.loads(line), self._folder.root)
             except (
                 ArithmeticError,
                 ValueError,
@@ -384,10 +400,11 @@ def _table(rows: list[dict[str, Any]]) -> pa.Table:
         return pa.concat_tables([_table(rows[:half]), _table(rows[half:])])
 
 
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
+def _flat(row: dict[str, Any], root: Location) -> dict[str, Any]:
     flat = {key: value for key, value in row.items() if key not in ("seconds", "counts")}
     flat["name"], flat["folder"] = as_text(row["name"]), as_text(row.get("folder") or "")
     flat["file"] = as_text(row["file"]) if row.get("file") else None
+    flat["relative"] = relative(flat["file"] or flat["folder"], root)
     for stage in _TIMES:
         flat[f"{stage}_seconds"] = row["seconds"].get(stage)
     for count in COUNTS:

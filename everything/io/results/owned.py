@@ -9,6 +9,7 @@ from typing import Any
 
 from everything.core.file_names import as_text, printable
 from everything.errors import StoreError
+from everything.io.results import image_folders
 from everything.io.results.documents import read_document
 from everything.io.results.manifest import Manifest, PriorResults, is_part
 from everything.io.results.shards import FORMS, Shard
@@ -19,6 +20,7 @@ RECIPE = "recipe.yaml"
 DIGEST = "# digest: "
 _FOLDERS = ("annotations", "label_maps", "manifest", "attempts")
 _FILES = ("ledger.jsonl", "errors.jsonl", RECIPE)
+_UNDER_MANIFEST = ("manifest/_job.json", image_folders.FILE)
 _SHARD = re.compile(r"annotations/[0-9a-f]{32}\.(\w+)")
 _NOTE = re.compile(r"attempts/[0-9a-f]{32}\.json")
 _log = logging.getLogger(__name__)
@@ -88,7 +90,7 @@ def remove_results(folder: Storage) -> None:
     )
     folder.remove(ours(folder.names("attempts"), _NOTE.fullmatch))
     folder.remove(
-        ours(folder.names("manifest"), lambda name: is_part(name) or name == "manifest/_job.json")
+        ours(folder.names("manifest"), lambda name: is_part(name) or name in _UNDER_MANIFEST)
     )
     folder.remove(_FILES)
     if kept:

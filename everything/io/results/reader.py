@@ -23,11 +23,13 @@ from everything.core.stage_timer import STAGES
 from everything.errors import InputError, reason_of
 from everything.io.images.sources import Source
 from everything.io.results.categories import Category, read_categories
+from everything.io.results.image_folders import absolute, remember, remembered
 from everything.io.results.manifest import Manifest
 from everything.io.results.mask_filter import MaskFilter
 from everything.io.results.shards import FORMS, Shard
 from everything.io.results.writer import folder_at
 from everything.io.storage.locations import Location, Url, filesystem, is_file, with_retries
+from everything.io.storage.ownership import MARKER
 
 _OPEN = 4  # shards kept in memory; results are read in the order of their shards
 
@@ -77,6 +79,7 @@ class Results:
     ) -> None:
         self.root, self._images, self.keep = root, images, keep or MaskFilter()
         self._folder = folder_at(root)
+        self._is_remembered = False
         self._lock, self._open = Lock(), OrderedDict[str, Shard]()
         if isinstance(root, Path) and not root.is_dir():
             raise InputError(
@@ -200,21 +203,44 @@ class Results:
         if not is_inside(name):
             return None  # an annotation file must not expose other files of this machine
         if self._images is not None and (_is_there(source := Source(str(self._images), name))):
+            self._remember()
             return source
-        listed = self._listed(name)
-        if listed is not None and (isinstance(listed.location, Url) or _is_there(listed)):
-            return listed
+        found = [
+            source
+            for source in self._listed(name)
+            if isinstance(source.location, Url) or _is_there(source)
+        ]
+        if found:
+            # Where several files are in question, that of the size which was labelled.
+            return next((source for source in found if _has_size(source)), found[0])
         beside = f"{self.root}/{self.files[key]}".rpartition("/")[0]
-        homes = (beside, f"{self.root}/{self._home}".rstrip("/"))
+        homes = (*map(str, self._folders), beside, f"{self.root}/{self._home}".rstrip("/"))
         return next((s for home in homes if _is_there(s := Source(home, name))), None)
 
-    def _listed(self, name: str) -> Source | None:
+    def _listed(self, name: str) -> Iterator[Source]:
+        """Where an image is by the manifest: relative to the results, and as it was."""
         row = self._rows.get(as_text(name))
         if row is None:
-            return None
-        columns = ("folder", "source_bytes", "file", "start")
-        folder, size, file, start = (self._manifest[column][row].as_py() for column in columns)
-        return Source(folder, name, size, file, start) if folder or file else None
+            return
+        columns = ("folder", "source_bytes", "file", "start", "relative")
+        folder, size, file, start, path = (self._manifest[c][row].as_py() for c in columns)
+        if path:
+            moved = absolute(path, self.root)
+            yield Source(folder, name, size, moved, start) if file else Source(moved, name, size)
+        if folder or file:
+            yield Source(folder, name, size, file, start)
+
+    @cached_property
+    def _folders(self) -> list[Location]:
+        return remembered(self._folder) if self._home else []
+
+    def _remember(self) -> None:
+        """Record where the images are, so that they need not be given again."""
+        if self._is_remembered or self._images is None or not self._home:
+            return
+        self._is_remembered = True
+        if self._folder.stamp(MARKER) is not None:
+            remember(self._folder, self._images)
 
     @cached_property
     def _manifest(self) -> Any:
@@ -244,6 +270,15 @@ def _is_there(source: Source) -> bool:
     files, path = filesystem(place)
     there: bool = with_retries(lambda: files.exists(path))
     return there
+
+
+def _has_size(source: Source) -> bool:
+    try:
+        return isinstance(source.location, Url) or Path(source.location).stat().st_size in (
+            source.size, None
+        )  # fmt: skip
+    except OSError:
+        return False
 
 
 def _parsed(content: dict[str, Any]) -> Result:

@@ -49,6 +49,11 @@ def fingerprint(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
+def source_hash(content: bytes) -> int:
+    """Return the hash of an image file for the manifest, a signed number of 64 bits."""
+    return int.from_bytes(bytes.fromhex(fingerprint(content)), "big", signed=True)
+
+
 def parsed(line: bytes) -> dict[str, Any]:
     """Return the JSON object on a line, or an empty one if there is none."""
     try:

@@ -308,10 +308,10 @@ def test_what_earlier_runs_left_is_known(tmp_path: Path) -> None:
     ledger.compact()
     ledger.append(row("b.jpg", "failed", error="broken", attempt=2))
     known = ledger.known(RECIPE.digest)
-    assert known.get("a.jpg") == (True, 1, 7, Stamp(11, 13), None)
-    assert known.get("b.jpg") == (False, 2, None, None, None)
+    assert known.get("a.jpg") == (True, 1, 7, Stamp(11, 13), None, None, None)
+    assert known.get("b.jpg") == (False, 2, None, None, None, None, None)
     assert known.get("c.jpg") is None
-    assert ledger.known(OTHER.digest).get("a.jpg") == (False, 1, 7, Stamp(11, 13), None)
+    assert ledger.known(OTHER.digest).get("a.jpg") == (False, 1, 7, Stamp(11, 13), None, None, None)
 
 
 @pytest.mark.parametrize(
