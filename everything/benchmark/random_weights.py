@@ -32,7 +32,8 @@ from everything.errors import ConfigError
 from everything.pipeline.mask_stats import measure
 from everything.variants import VARIANTS, VariantRecord
 from everything.variants.checkpoints.key_mapping import Blueprint
-from everything.variants.checkpoints.reader import PACKAGED, State
+from everything.variants.checkpoints.reader import State
+from everything.variants.checkpoints.weights import PACKAGED
 
 PASS_IOU, PASS_STABILITY = 0.4, 0.6  # shares of the candidates, and of those that remain
 CERTAIN = 0.5  # share of an image that is certain after the hierarchical sampler's first round

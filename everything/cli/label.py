@@ -289,8 +289,9 @@ def label(
 
         if demo == bool(inputs):
             raise InputError(NO_IMAGES)
+        # First all that takes no second to check, then what needs PyTorch.
         images = _demo_images(limit) if demo else image_lister(inputs or [], out, limit)
-        from everything.jobs import label as job
+        images()  # refuses an input that does not exist
         from everything.jobs.progress import log_to
         from everything.recipes.resolve import resolve
 
@@ -298,6 +299,9 @@ def label(
         log_to(console)
         recipe = resolve(variant, checkpoint, sampler, config, sets or (), flags)
         console.print(f"{recipe.variant}: {_licence(recipe.variant)}", style="dim")
+        with console.status("loading PyTorch"):
+            from everything.jobs import label as job
+
         with _execution(ray, workers, threads, time_limit, recipe.reading.max_pixels) as execution:
             summary = job.label(
                 images,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from everything.variants.checkpoints.reader import Weights
+from everything.variants.checkpoints.weights import Weights
 
 _ASSETS = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
 KNOWN = {

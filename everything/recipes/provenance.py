@@ -12,8 +12,7 @@ from everything.detectors.checkpoints import KNOWN
 from everything.errors import WeightsError
 from everything.io.storage.locations import Url, located
 from everything.variants import VARIANTS, VariantRecord
-from everything.variants.checkpoints.reader import read_state, sha256
-from everything.variants.checkpoints.shared_weights import needs_base
+from everything.variants.checkpoints.weights import sha256
 
 
 def other_files(
@@ -26,6 +25,10 @@ def other_files(
     """
     found = {f"sampler.{key}": sha256(file) for key, file in _files(sampler)}
     if record.base_variant:
+        # Reading weights needs PyTorch, which takes seconds to import.
+        from everything.variants.checkpoints.reader import read_state
+        from everything.variants.checkpoints.shared_weights import needs_base
+
         path = checkpoint or record.weights.path()
         if needs_base(record, read_state(path)):
             found[record.base_variant] = VARIANTS[record.base_variant].weights.digest()

@@ -21,7 +21,7 @@ from everything.recipes.suggest import nearest
 from everything.samplers import SAMPLERS, SamplerRecord, pair
 from everything.variants import UNAVAILABLE, VARIANTS, VariantRecord
 from everything.variants.checkpoints.cache import staged
-from everything.variants.checkpoints.reader import sha256
+from everything.variants.checkpoints.weights import sha256
 
 Tree = dict[str, Any]
 _Settings = TypeVar("_Settings", bound=BaseModel)
@@ -73,6 +73,8 @@ def composed(
         raise ConfigError(f"sampler = {_cut(chosen)}: must be a name, or a mapping with one")
     sampler_name = _text(chosen.pop("name", DEFAULT_SAMPLER), "sampler.name")
     kind = sampler_record(sampler_name)
+    # A sampler's settings are in its module, which imports PyTorch: all else is checked before.
+    _check_groups(_merged(given, _grouped_without_sampler(flags or {})))
     # Flags have no group: where each belongs is known once the sampler is.
     flag_tree = _grouped(flags or {}, kind)
     chosen = _merged(_suited(sampler_name, record), chosen, flag_tree.pop("sampler", {}))
@@ -80,6 +82,38 @@ def composed(
     tree = _merged(_plain(record.preset), _plain(kind.preset), given, flag_tree)
     tree["sampler"] = {"name": sampler_name} | settings.model_dump(mode="json")
     return record, tree
+
+
+def _check_groups(tree: Tree) -> None:
+    """Raise ConfigError for a wrong name or value in the groups of settings that are given."""
+    for group, settings in tree.items():
+        if group not in Recipe.model_fields:
+            hint = nearest(group, _paths(Recipe))
+            raise ConfigError(f"recipe: {_cut(group)}: no such setting{hint}")
+        kind = Recipe.model_fields[group].annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and isinstance(settings, dict):
+            try:
+                kind.model_validate(settings)
+            except ValidationError as error:
+                raise ConfigError(_explain(error, Recipe, "recipe", group)) from error
+
+
+def _grouped_without_sampler(flags: Mapping[str, object]) -> Tree:
+    homes = _homes()
+    tree: Tree = {}
+    for name, value in flags.items():
+        if value is not None and name in homes:
+            tree.setdefault(homes[name], {})[name] = value
+    return tree
+
+
+def _homes() -> dict[str, str]:
+    """The group of each setting that is not a sampler's."""
+    homes: dict[str, str] = {}
+    for group, field in Recipe.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            homes |= dict.fromkeys(field.annotation.model_fields, group)
+    return homes
 
 
 def variant_record(name: str) -> VariantRecord:
@@ -147,10 +181,7 @@ def _parse_set(assignment: str) -> Tree:
 
 def _grouped(flags: Mapping[str, object], sampler: SamplerRecord) -> Tree:
     """The flags that were given, each under the group whose setting it is."""
-    homes = dict.fromkeys(sampler.load().model_fields, "sampler")
-    for group, field in Recipe.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            homes |= dict.fromkeys(field.annotation.model_fields, group)
+    homes = dict.fromkeys(sampler.load().model_fields, "sampler") | _homes()
     tree: Tree = {}
     for name, value in flags.items():
         if value is None:
@@ -197,9 +228,9 @@ def validated(kind: type[_Settings], tree: Tree, where: str) -> _Settings:
         raise ConfigError(_explain(error, kind, where)) from error
 
 
-def _explain(error: ValidationError, kind: type[BaseModel], where: str) -> str:
+def _explain(error: ValidationError, kind: type[BaseModel], where: str, *above: str) -> str:
     first = error.errors(include_url=False)[0]
-    path = _cut(".".join(str(part) for part in first["loc"]))
+    path = _cut(".".join(str(part) for part in (*above, *first["loc"])))
     if first["type"] != "extra_forbidden":
         return f"{where}: {path} = {_cut(first['input'])}: {first['msg']}"
     known = _paths(kind)

@@ -13,8 +13,8 @@ VariantRecord (everything/core/plugins.py).
 from __future__ import annotations
 
 from everything.core.plugins import Registry
+from everything.variants.records.bundled import BUNDLED
 from everything.variants.records.efficient import EFFICIENT
-from everything.variants.records.embedded import EMBEDDED
 from everything.variants.records.light import LIGHT
 from everything.variants.records.sam import SAM
 from everything.variants.records.unavailable import UNAVAILABLE
@@ -22,4 +22,4 @@ from everything.variants.spec import Unavailable, VariantRecord
 
 __all__ = ["UNAVAILABLE", "VARIANTS", "Unavailable", "VariantRecord"]
 
-VARIANTS = Registry(EMBEDDED | SAM | LIGHT | EFFICIENT, "everything.variants", VariantRecord)
+VARIANTS = Registry(BUNDLED | SAM | LIGHT | EFFICIENT, "everything.variants", VariantRecord)

@@ -10,7 +10,7 @@ from typing import Any
 
 from everything.config import Compute, Decoding
 from everything.errors import ConfigError
-from everything.variants.checkpoints.reader import Weights
+from everything.variants.checkpoints.weights import Weights
 
 PADDED = "longest side to 1024 px, padded"
 STRETCHED = "stretched to 1024 x 1024 px"

@@ -18,7 +18,7 @@ from everything.io.images.sources import Source
 from everything.pipeline.pipeline import segment
 from everything.recipes.build import load
 from everything.variants import VARIANTS, VariantRecord
-from everything.variants.checkpoints.reader import Weights
+from everything.variants.checkpoints.weights import Weights
 from tests.photos import photo
 from tests.variants import synthetic
 

@@ -233,3 +233,31 @@ def test_bench_says_in_a_line_what_is_wrong(tmp_path: Path) -> None:
     assert "--demo" in everything("bench", code=2)
     save_photo(tmp_path / "photo.png")
     assert "transformers" in everything("bench", tmp_path, "--against", "transformer", code=2)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--variant", "sam-vit-x"],
+        ["--sampler", "grid-33"],
+        ["--set", "nms.kind=circle"],
+        ["--set", "nms.knid=box"],
+        ["--pred-iou-thresh", "3"],
+        ["missing"],
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_heavy_is_imported(
+    tmp_path: Path, wrong: list[str]
+) -> None:
+    (tmp_path / "images").mkdir()
+    code = (
+        "import sys\nfrom everything.cli.main import app\n"
+        f"sys.argv = ['everything', 'label', 'images', '--out', 'out', *{wrong!r}]\n"
+        "try:\n    app()\n"
+        "except SystemExit as end:\n    print(end.code, 'torch' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["2", "False"]
+    assert done.stderr.startswith("everything: ")

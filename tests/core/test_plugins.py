@@ -41,7 +41,7 @@ import torch
 from everything.config import Settings
 from everything.core.prompts import Prompts
 from everything.samplers import SamplerRecord
-from everything.variants.records.embedded import EMBEDDED
+from everything.variants.records.bundled import BUNDLED
 
 class Centre(Settings):
     def __call__(self, scene):
@@ -50,7 +50,7 @@ class Centre(Settings):
         yield from scene.decode(clicks, multimask_output=True)
 
 CENTRE = SamplerRecord("tiny_plugin:Centre", "a click in the middle", "nobody")
-NANO = replace(EMBEDDED["nano"], summary="nano again", module="tiny_plugin")
+NANO = replace(BUNDLED["nano"], summary="nano again", module="tiny_plugin")
 NUMBER = 7
 
 def build(state, path, *arguments, **options):

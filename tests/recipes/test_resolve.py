@@ -116,7 +116,7 @@ def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path):
 
 
 def test_a_decoder_that_the_variant_does_not_have_is_not_passed_over():
-    with pytest.raises(ConfigError, match="ucm has no other decoder"):
+    with pytest.raises(ConfigError, match="ucm has no plain decoder"):
         load("ucm", decoder="plain")
 
 

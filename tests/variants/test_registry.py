@@ -11,7 +11,7 @@ from everything.cli.main import app
 from everything.errors import ConfigError
 from everything.recipes import catalogue, resolve
 from everything.variants import UNAVAILABLE, VARIANTS
-from everything.variants.checkpoints.reader import PACKAGED
+from everything.variants.checkpoints.weights import PACKAGED
 
 SURVEY = [
     "sam-vit-h",

@@ -11,8 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from everything.core.file_names import printable
 from everything.errors import WeightsError
 from everything.io.storage.locations import Url, filesystem, located, with_retries
@@ -95,8 +93,15 @@ def locked(file: Path) -> Iterator[None]:
         yield
 
 
+def hub_cache() -> Path:
+    """Return the folder of torch.hub's cache for checkpoints."""
+    import torch  # takes seconds, which who only asks for names need not wait
+
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
 def _cache() -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints" / "staged"
+    return hub_cache() / "staged"
 
 
 def _version(place: Url) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from everything.variants.checkpoints.reader import Weights
+from everything.variants.checkpoints.weights import Weights
 from everything.variants.spec import (
     APACHE,
     GITHUB,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from everything.variants.checkpoints.reader import Weights
+from everything.variants.checkpoints.weights import Weights
 from everything.variants.spec import (
     APACHE,
     GITHUB,

@@ -23,7 +23,7 @@ from everything.recipes.build import build
 from everything.recipes.resolve import resolve
 from everything.variants import VARIANTS
 from everything.variants.checkpoints.cache import staged
-from everything.variants.checkpoints.reader import sha256
+from everything.variants.checkpoints.weights import sha256
 
 GETS: Counter[str] = Counter()
 BUFFER = BytesIO()
@@ -63,7 +63,7 @@ def site() -> Iterator[str]:
 ASK = """
 import sys, torch
 from everything.variants.checkpoints.cache import staged
-from everything.variants.checkpoints.reader import Weights
+from everything.variants.checkpoints.weights import Weights
 how, url, cache = sys.argv[1:]
 torch.hub.get_dir = lambda: cache
 sys.stdin.read(1)

@@ -15,7 +15,8 @@ import torch
 from everything.errors import WeightsError
 from everything.variants.checkpoints import download
 from everything.variants.checkpoints.download import fetch
-from everything.variants.checkpoints.reader import Weights, read_state, sha256
+from everything.variants.checkpoints.reader import read_state
+from everything.variants.checkpoints.weights import Weights, sha256
 
 STATE = {"w": torch.arange(50_000.0)}
 

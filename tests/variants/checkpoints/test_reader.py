@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from everything.errors import WeightsError
-from everything.variants.checkpoints.reader import Weights, read_state, sha256
+from everything.variants.checkpoints.reader import read_state
+from everything.variants.checkpoints.weights import Weights, sha256
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(7)}
 

@@ -10,8 +10,8 @@ import torch
 from everything.errors import WeightsError
 from everything.recipes.resolve import resolve
 from everything.variants import VARIANTS
-from everything.variants.checkpoints.reader import sha256
 from everything.variants.checkpoints.shared_weights import completed
+from everything.variants.checkpoints.weights import sha256
 from everything.variants.networks import mobilesamv2, nanosam
 from tests.variants.synthetic import SMALL, blueprint, checkpoint
 
@@ -26,7 +26,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def mobilesam(hub: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
     """A checkpoint in the cache, taken for the official one."""
-    monkeypatch.setattr("everything.variants.checkpoints.reader.check", lambda *_: None)
+    monkeypatch.setattr("everything.variants.checkpoints.weights.check", lambda *_: None)
     state = {name: tensor + 1 for name, tensor in checkpoint(blueprint("mobilesam")).items()}
     torch.save(state, hub / VARIANTS["mobilesam"].weights.cached.name)
     return state

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from everything.variants.checkpoints.reader import Weights
+from everything.variants.checkpoints.weights import Weights
 from everything.variants.spec import VariantRecord
 
-EMBEDDED: dict[str, VariantRecord] = {
+BUNDLED: dict[str, VariantRecord] = {
     "ucm": VariantRecord(
         module="everything.variants.networks.ucm",
         family="embedded",
