@@ -62,6 +62,10 @@ class Folder:
             with opened_folder(self.root, UNFINISHED, create=True):
                 pass
         except OSError as error:
+            if self.root.exists() and not self.root.is_dir():
+                raise StoreError(
+                    f"{printable(self.root)}: not a directory: give another --out"
+                ) from error
             self.refuse_links(UNFINISHED)
             self._refuse(error)
 
