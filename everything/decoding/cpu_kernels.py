@@ -8,7 +8,6 @@ serve processors, float32 and exact GELU; whatever else is asked runs as torch's
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,51 +15,61 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from everything.decoding.decoder_parts import Parts, Upscaling
+from everything.decoding.backend import Answers
+from everything.decoding.decoder_parts import Parts
 from everything.decoding.image_passes import FirstUpdate, SecondUpdate, read_rows
-from everything.decoding.image_side import DrawnSide, ImageSide
+from everything.decoding.image_side import ImageSide
 from everything.decoding.low_rank import against, by_head, merge_heads, rows
+from everything.decoding.torch_loop import LoopImage
+from everything.decoding.transformer import Solved, in_chunks, solve
 from everything.decoding.weight_folding import Folded
-from everything.errors import ConfigError
 from everything.kernels import loader
 from everything.kernels.loader import TILE, in_threads
 
 
-def serves(parts: Parts, wish: str) -> bool:
-    """Return whether the kernels are used for a decoder: wish is "auto", "fused" or "torch".
-
-    Raises ConfigError if they are wished for and do not, saying why.
-    """
-    tokens, why = parts.tokens, ""
+def refusal(parts: Parts) -> str:
+    """Return why the kernels do not serve a decoder; empty if they do."""
+    tokens = parts.tokens
     if loader.kernels is None:
-        why = "they were not built when this was installed, for want of a C++ compiler"
-    elif tokens.device.type != "cpu" or tokens.dtype != torch.float32:
-        why = f"they are for processors and float32, not {tokens.device.type} and {tokens.dtype}"
-    elif parts.upscaling.gelu != "none":
-        why = f"they have the exact GELU, not {parts.upscaling.gelu}"
-    if why and wish == "fused":
-        raise ConfigError(f"compute.kernels = 'fused': {why}: leave it out")
-    return not why and wish != "torch"
+        return "they were not built when this was installed, for want of a C++ compiler"
+    if tokens.device.type != "cpu" or tokens.dtype != torch.float32:
+        return f"they are for CPUs and float32, not {tokens.device.type} and {tokens.dtype}"
+    if parts.upscaling.gelu != "none":
+        return f"they have the exact GELU, not {parts.upscaling.gelu}"
+    return ""
 
 
 @dataclass(frozen=True)
-class FusedSide:
+class CpuKernels:
+    """The backend of the compiled kernels."""
+
+    in_bulk: bool = False
+
+    def image(self, parts: Parts, folded: Folded, image: ImageSide) -> KernelImage | LoopImage:
+        """Return an image's side, ready for prompts; PyTorch's while the kernels are set aside."""
+        if loader.kernels is None:
+            return LoopImage(parts, folded, image)
+        return KernelImage.of(parts, folded, image)
+
+
+@dataclass(frozen=True)
+class KernelImage:
     """An image's side, tile by tile: kernels/arguments.hpp has what each kernel takes.
 
-    first, second, drawn: the arrays of the image that the three kernels begin with. tokens,
-    drawn_tokens: how many are not padding of the last tile.
+    first, second, drawn: the arrays of the image that the three kernels begin with. tokens: image
+    tokens that are not padding of the last tile.
     """
 
+    parts: Parts
     folded: Folded
-    upscaling: Upscaling
+    image: ImageSide
     first: list[Tensor]
     second: list[Tensor]
     drawn: list[Tensor]
-    where: DrawnSide
     tokens: int
 
     @classmethod
-    def of(cls, parts: Parts, folded: Folded, image: ImageSide) -> FusedSide:
+    def of(cls, parts: Parts, folded: Folded, image: ImageSide) -> KernelImage:
         """Return the tiles of an image's side."""
         f, i, d = folded, image, image.drawn
         Q0 = tiled(i.Q0)
@@ -73,7 +82,14 @@ class FusedSide:
         drawn += [d.P_up.contiguous() if flat else tiled(d.P_up), skip]
         first.append(turned(i.S_v1))
         second.append(turned(i.S_vf))
-        return cls(f, parts.upscaling, first, second, drawn, d, i.n0.shape[0])
+        return cls(parts, f, i, first, second, drawn, i.n0.shape[0])
+
+    def solve(self, tokens: Tensor) -> Solved:
+        """Return prompts' tokens (P, T, C) after the transformer."""
+        return in_chunks(tokens, self._solve)
+
+    def _solve(self, tokens: Tensor) -> Solved:
+        return solve(self.parts, self.folded, self.image, tokens, self)
 
     def first_pass(self, update: FirstUpdate, q1: Tensor) -> tuple[Tensor, Tensor]:
         """Return what `image_passes.first_pass` does, s1 (P, tiles · TILE) padded at its end."""
@@ -111,29 +127,19 @@ class FusedSide:
         return self._read(reads, [(gathered, Mv0), (later, Mv1)], f.vf.P), s2
 
     def draw(
-        self,
-        prompts: Sequence[Tensor],
-        hyper: Tensor,
-        answers: tuple[Tensor, Tensor],
-        position: Tensor,
-        out: Tensor,
+        self, solved: Solved, hyper: Tensor, answers: Answers, position: Tensor, out: Tensor
     ) -> None:
-        """Draw masks into logits `out` (N, 4 h, 4 w), of which only the content is written.
-
-        prompts: k0, v0, k1, v1 (P, h, T, d), Mk (P, h T, K), s1 and s2 (P, n) of P prompts.
-        hyper (P, M, G): the weights of their answers. answers, int64 (N,) each: every mask's
-        prompt, ascending, and which answer to it. position int64 (N,): its place in `out`.
-        """
-        of, hyper = answers[0], hyper[answers]
-        k0, v0, k1, v1, Mk, s1, s2 = prompts
-        up, G = self.upscaling, hyper.shape[1]
+        """Draw masks: see `BackendImage`."""
+        of, hyper = answers.prompt, hyper[answers.prompt, answers.level]
+        s, up, where, G = solved, self.parts.upscaling, self.image.drawn, hyper.shape[1]
+        k0, v0, k1, v1, Mk, s1, s2 = s.k0, s.v0, s.k1, s.v1, s.Mk, s.s1, s.s2
         conv, norm = up.second, up.norm
         weight = conv.weight.detach().permute(0, 2, 3, 1).flatten(1)
         bias = torch.zeros(G) if conv.bias is None else conv.bias.detach()
         M = torch.cat(read_rows(self.folded.up, v0, v1), 1)
         each = [k0, k1, Mk, M, _padded(s1), _padded(s2)]
         decoder = [norm.weight, norm.bias, weight, bias.repeat(4)]
-        (rows_, columns), (height, width) = self.where.cells, self.where.grid
+        (rows_, columns), (height, width) = where.cells, where.grid
 
         def run(some: slice) -> None:
             first, last = (int(torch.searchsorted(of, end)) for end in (some.start, some.stop))
@@ -142,7 +148,7 @@ class FusedSide:
             places = position[first:last]
             arrays = self.drawn + [x[some] for x in each] + decoder
             arrays += [start, places, hyper[first:last], out]
-            flags = (self.drawn[4].dim() == 2, self.where.skip is not None)
+            flags = (self.drawn[4].dim() == 2, where.skip is not None)
             shape = self._shape(k0[some], rows_ * columns)
             loader.kernels.draw(shape, (*sizes, len(out)), flags, norm.eps, _numpy(arrays))
 

@@ -6,10 +6,11 @@ from contextlib import suppress
 
 from torch import nn
 
+from everything.decoding.backend import Limits
 from everything.decoding.decoder_parts import UnlikeSAM
 from everything.decoding.protocols import Decoder
 from everything.decoding.reference import PlainDecoder
-from everything.decoding.shared_image import SharedImageDecoder
+from everything.decoding.shared_image import DEFAULT_LIMITS, SharedImageDecoder
 
 
 def choose(
@@ -18,6 +19,7 @@ def choose(
     plain: bool = False,
     kernels: str = "auto",
     compile: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Decoder:
     """Return the shared-image decoder if the modules' structure allows it, else the plain one.
 
@@ -27,11 +29,12 @@ def choose(
         plain: Always return the plain decoder.
         kernels: See `Compute.kernels`.
         compile: See `Compute.compile`.
+        limits: What an accelerator is given at a time.
 
     Raises:
         ConfigError: If the kernels are not available, as `SharedImageDecoder.of` does.
     """
     if not plain:
         with suppress(UnlikeSAM):
-            return SharedImageDecoder.of(prompt_encoder, mask_decoder, kernels, compile)
+            return SharedImageDecoder.of(prompt_encoder, mask_decoder, kernels, compile, limits)
     return PlainDecoder(prompt_encoder, mask_decoder)

@@ -12,8 +12,8 @@ is little beside kernels over 64 prompts' scores.)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cache
 from typing import ParamSpec, TypeVar
 
@@ -22,14 +22,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from everything.core.device import sent
+from everything.core.out_of_memory import Lots
 from everything.decoding import upscale
-from everything.decoding.decoder_parts import Upscaling
+from everything.decoding.backend import Answers, Limits
+from everything.decoding.decoder_parts import Parts
 from everything.decoding.image_passes import FirstUpdate, SecondUpdate, read_rows
 from everything.decoding.image_side import ImageSide
 from everything.decoding.low_rank import against, by_head, merge_heads, rows
+from everything.decoding.transformer import Solved, solve
 from everything.decoding.weight_folding import Folded
 
-DRAWN_TOGETHER = 16  # prompts drawn per batch: about 30 MB each with SAM
+_SCORING = 8  # arrays of a number per token and image token that are held at a time
+_DRAWING = 3  # the same, of feature maps
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
@@ -47,13 +51,55 @@ def filled(x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class BatchedSide:
-    """An image's side for a batch of prompts at a time: what FusedSide is for the kernels."""
+class TorchBatches:
+    """The backend for accelerators without Triton's kernels.
 
-    folded: Folded
-    upscaling: Upscaling
-    image: ImageSide
+    Attributes:
+        limits: What the device is given at a time.
+        compiled: Whether torch.compile makes graphs of the scoring and of the drawing.
+        scored: How many prompts memory has allowed to score at a time.
+        drawn: The same, of prompts whose masks are drawn.
+    """
+
+    limits: Limits
     compiled: bool = False
+    in_bulk: bool = True
+    scored: Lots = field(init=False, repr=False, compare=False)
+    drawn: Lots = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scored", Lots("prompts are scored", self.limits.prompts))
+        object.__setattr__(self, "drawn", Lots("prompts' masks are drawn", self.limits.prompts))
+
+    def image(self, parts: Parts, folded: Folded, image: ImageSide) -> BatchedImage:
+        """Return an image's side, ready for prompts."""
+        return BatchedImage(parts, folded, image, self)
+
+
+@dataclass(frozen=True)
+class BatchedImage:
+    """An image's side for many prompts at a time."""
+
+    parts: Parts
+    folded: Folded
+    image: ImageSide
+    backend: TorchBatches
+
+    def solve(self, tokens: Tensor) -> Solved:
+        """Return prompts' tokens (P, T, C) after the transformer."""
+        if not len(tokens):
+            return self._solve(tokens)
+        h, (_, T, _), N = self.folded.heads, tokens.shape, len(self.image.n0)
+        most = self.backend.limits.memory // (_SCORING * h * T * N * tokens.element_size())
+        run = self.backend.scored.run
+        return Solved.cat(run(len(tokens), most, lambda lot: self._solve(tokens[lot])))
+
+    def _solve(self, tokens: Tensor) -> Solved:
+        image = self.parts, self.folded, self.image
+        if not self.backend.compiled:
+            return solve(*image, tokens, self)
+        solved: Solved = compiled(solve)(*image, filled(tokens), self)
+        return solved.rows(slice(len(tokens)))
 
     def first_pass(self, update: FirstUpdate, q1: Tensor) -> tuple[Tensor, Tensor]:
         """Return what `image_passes.first_pass` does."""
@@ -90,35 +136,40 @@ class BatchedSide:
         return merge_heads(read + f.vf.P.view(f.heads, 1, -1)), s2
 
     def draw(
-        self,
-        prompts: Sequence[Tensor],
-        hyper: Tensor,
-        answers: tuple[Tensor, Tensor],
-        position: Tensor,
-        out: Tensor,
+        self, solved: Solved, hyper: Tensor, answers: Answers, position: Tensor, out: Tensor
     ) -> None:
-        """Draw masks into `out`: arguments are those of FusedSide.draw, `answers` and `position` on
-        the processor. All answers to a prompt are drawn, as its features are what takes long, and
-        to leave out others would copy these."""
-        r, c = self.image.drawn.cells
-        of, level = answers
-        starts = range(0, len(hyper), DRAWN_TOGETHER)
-        firsts = [*torch.searchsorted(of, torch.tensor(starts, dtype=of.dtype)).tolist(), len(of)]
-        at = sent(torch.stack([of % DRAWN_TOGETHER, level, position]), out.device)
-        for start, first, last in zip(starts, firsts, firsts[1:], strict=False):
-            some = slice(start, start + DRAWN_TOGETHER)
-            features = self._features_of([x[some] for x in prompts])
-            values = hyper[some, None, None] @ features  # (P, 4, 4, M, n)
-            prompt, answer, place = at[:, first:last]
-            pixels = values.transpose(1, 3)[prompt, answer].view(-1, 2, 2, 2, 2, r, c)
-            pixels = pixels.permute(0, 5, 3, 1, 6, 4, 2).reshape(-1, 4 * r, 4 * c)
-            out[place, : 4 * r, : 4 * c] = pixels
+        """Draw masks: see `BackendImage`. All answers to a prompt are drawn, as its features are
+        what takes long, and to leave out others would copy these."""
+        conv, n = self.parts.upscaling.second, len(self.image.drawn.where)
+        bytes_each = _DRAWING * 16 * conv.out_channels * n * hyper.element_size()
+        bytes_each += 4 * conv.in_channels * n * hyper.element_size()
+        most = self.backend.limits.memory // 2 // bytes_each
+        columns = torch.stack([answers.prompt, answers.level, position])
+        at = sent(columns, out.device)
 
-    def _features_of(self, prompts: Sequence[Tensor]) -> Tensor:
-        if not self.compiled:
+        def step(lot: slice) -> None:
+            ends = torch.tensor([lot.start, lot.stop])
+            first, last = torch.searchsorted(answers.prompt, ends).tolist()
+            self._draw(solved.rows(lot), hyper[lot], at[:, first:last], lot.start, out)
+
+        self.backend.drawn.run(len(hyper), most, step)
+
+    def _draw(self, solved: Solved, hyper: Tensor, at: Tensor, start: int, out: Tensor) -> None:
+        """Draw answers `at` (3, N): their prompts, of which the first is number `start`, levels
+        and places."""
+        r, c = self.image.drawn.cells
+        prompt, level, place = at
+        values = hyper[:, None, None] @ self._features_of(solved)  # (P, 4, 4, M, n)
+        pixels = values.transpose(1, 3)[prompt - start, level].view(-1, 2, 2, 2, 2, r, c)
+        pixels = pixels.permute(0, 5, 3, 1, 6, 4, 2).reshape(-1, 4 * r, 4 * c)
+        out[place, : 4 * r, : 4 * c] = pixels
+
+    def _features_of(self, s: Solved) -> Tensor:
+        prompts = (s.k0, s.v0, s.k1, s.v1, s.Mk, s.s1, s.s2)
+        if not self.backend.compiled:
             return self._features(*prompts)
-        found: Tensor = compiled(BatchedSide._features)(self, *map(filled, prompts))
-        return found[: len(prompts[0])]
+        found: Tensor = compiled(BatchedImage._features)(self, *map(filled, prompts))
+        return found[: len(s.k0)]
 
     def _features(
         self, k0: Tensor, v0: Tensor, k1: Tensor, v1: Tensor, Mk: Tensor, s1: Tensor, s2: Tensor
@@ -131,7 +182,7 @@ class BatchedSide:
         r = (s1 * s2)[:, None]
         u = M.transpose(1, 2) @ torch.cat([a * r, a1 * s2[:, None]], 1)
         u = torch.unflatten(u.addcmul_(drawn.S_up, r).add_(drawn.P_up), 1, (4, -1))
-        return upscale.mask_features(u, self.upscaling, drawn.skip)
+        return upscale.mask_features(u, self.parts.upscaling, drawn.skip)
 
     @staticmethod
     def _layer1_scores(k: Tensor, M: Tensor, S: Tensor, P: Tensor, s1: Tensor, a: Tensor) -> Tensor:

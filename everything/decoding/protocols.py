@@ -35,6 +35,11 @@ class PreparedImage(Protocol):
 class Decoder(Protocol):
     """A mask decoder that prepares an image once for any number of prompts."""
 
+    @property
+    def in_bulk(self) -> bool:
+        """Whether an image takes any number of prompts and masks, in lots of its own."""
+        ...
+
     def prepare(self, embedding: Tensor, content: Cells | None = None) -> PreparedImage:
         """Prepare an image for prompts.
 

@@ -60,6 +60,7 @@ class PlainDecoder:
 
     prompt_encoder: nn.Module
     mask_decoder: nn.Module
+    in_bulk: bool = False
 
     def prepare(self, embedding: Tensor, content: Cells | None = None) -> PlainImage:
         """Return an image, embedding (1, C, h, w), ready for prompts.

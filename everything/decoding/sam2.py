@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from everything.core.device import sent
-from everything.decoding.cpu_kernels import serves
+from everything.decoding.backend import Backend, Limits
+from everything.decoding.backend_choice import choose_backend
 from everything.decoding.decoder_parts import (
     ChannelNorm,
     CrossAttention,
@@ -26,7 +27,7 @@ from everything.decoding.decoder_parts import (
 )
 from everything.decoding.image_side import Cells, Skips, image_side
 from everything.decoding.reference import PlainCandidates, numbered
-from everything.decoding.shared_image import SharedImage, side_of
+from everything.decoding.shared_image import DEFAULT_LIMITS, SharedImage
 from everything.decoding.weight_folding import Folded, fold
 
 
@@ -127,8 +128,7 @@ class SharedSam2Decoder:
     position: Tensor
     parts: Parts
     folded: Folded
-    fused: bool
-    compiled: bool
+    backend: Backend
 
     @classmethod
     @torch.no_grad()
@@ -139,17 +139,32 @@ class SharedSam2Decoder:
         position: Tensor,
         kernels: str = "auto",
         compile: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> SharedSam2Decoder:
-        """Return the decoder of two modules. kernels, compile: see Compute.
+        """Return the decoder of two modules.
 
-        Raises UnlikeSAM if the modules' structure differs from SAM 2's, ConfigError if kernels are
-        wished for that do not serve it.
+        Args:
+            prompt_encoder: SAM 2's.
+            mask_decoder: SAM 2's.
+            position: The dense positional encoding, (1, C, h, w).
+            kernels: See `Compute.kernels`.
+            compile: See `Compute.compile`.
+            limits: What an accelerator is given at a time.
+
+        Raises:
+            UnlikeSAM: The modules' structure differs from SAM 2's.
+            ConfigError: The kernels that are wished for do not serve it.
         """
         parts = read_sam2(mask_decoder)
         position = position.to(parts.tokens.dtype)
         folded = fold(parts, position[0].flatten(1).T)
-        fused = serves(parts, kernels)
-        return cls(prompt_encoder, mask_decoder, position, parts, folded, fused, compile)
+        backend = choose_backend(parts, kernels, compile, limits)
+        return cls(prompt_encoder, mask_decoder, position, parts, folded, backend)
+
+    @property
+    def in_bulk(self) -> bool:
+        """Whether an image takes any number of prompts and masks: see `Backend`."""
+        return self.backend.in_bulk
 
     @torch.no_grad()
     def prepare(self, embedding: Tensor, skips: Skips, content: Cells | None = None) -> SharedImage:
@@ -170,7 +185,7 @@ class SharedSam2Decoder:
         def encode(points: Tensor, labels: Tensor) -> Tensor:
             return encode_sam2(self.prompt_encoder, points, labels)[0]
 
-        side = side_of(self.parts, self.folded, image, self.fused, self.compiled)
+        side = self.backend.image(self.parts, self.folded, image)
         return SharedImage(self.parts, self.folded, image, encode, plain, side)
 
 

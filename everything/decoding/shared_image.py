@@ -12,22 +12,18 @@ from torch import Tensor, nn
 from everything.core import mask_ops
 from everything.core.device import sent
 from everything.core.protocols import Candidates
-from everything.decoding import upscale
-from everything.decoding.cpu_kernels import FusedSide, serves
+from everything.decoding.backend import Answers, Backend, BackendImage, Limits
+from everything.decoding.backend_choice import choose_backend
 from everything.decoding.decoder_parts import Parts, read_sam
-from everything.decoding.gpu_batched import BatchedSide, compiled, filled
-from everything.decoding.image_passes import Workspace, layer1_scores_, read_rows
 from everything.decoding.image_side import Cells, ImageSide, image_side
-from everything.decoding.low_rank import mix_
 from everything.decoding.prompt_encoding import encode_sam
 from everything.decoding.protocols import PreparedImage
 from everything.decoding.reference import PlainImage, numbered
-from everything.decoding.transformer import Solved, solve
+from everything.decoding.transformer import Solved
 from everything.decoding.weight_folding import Folded, fold
-from everything.kernels import loader
 
-CHUNK = 16  # prompts whose weights are held at once: 13 MB for SAM
-BATCH = 64  # prompts in a batch on an accelerator: about 300 MB for SAM
+LOOKED_AT = 64  # masks that are drawn at a time to choose by their pixels
+DEFAULT_LIMITS = Limits()
 NOT_DRAWN = -32.0  # logit of cells outside the content: SAM 2's lowest, surely no mask
 
 
@@ -36,8 +32,7 @@ class SharedImage:
     """An image ready for prompts. It is not changed by them and may be used from several threads.
 
     encode: makes prompt tokens (P, T', C) of points and labels. plain: the same image for the
-    plain decoder, which answers what the shared one cannot. side: the same image for the compiled
-    kernels or an accelerator's batches, or None where torch does one prompt after the other.
+    plain decoder, which answers what the shared one cannot. side: the same image for the backend.
     """
 
     parts: Parts
@@ -45,7 +40,7 @@ class SharedImage:
     image: ImageSide
     encode: Callable[[Tensor, Tensor], Tensor]
     plain: PreparedImage
-    side: FusedSide | BatchedSide | None
+    side: BackendImage
 
     @property
     def embedding(self) -> Tensor:
@@ -76,18 +71,9 @@ class SharedImage:
         parts = self.parts
         learned = parts.tokens.expand(len(sparse), -1, -1)
         tokens = torch.cat([learned, sparse], 1)
-        chunks = torch.split(tokens, CHUNK if tokens.device.type == "cpu" else BATCH)
-        solved = Solved.cat([self._solved(chunk) for chunk in chunks])
+        solved = self.side.solve(tokens)
         scores = parts.iou_head(solved.tokens[:, parts.iou_at])[:, slots.start : slots.stop]
         return SharedCandidates(*numbered(scores), self, solved, slots)
-
-    def _solved(self, tokens: Tensor) -> Solved:
-        """Prompts' tokens (P, T, C) after the transformer."""
-        image = self.parts, self.folded, self.image
-        if isinstance(self.side, BatchedSide) and self.side.compiled:
-            solved: Solved = compiled(solve)(*image, filled(tokens), self.side)
-            return solved.first(len(tokens))
-        return solve(*image, tokens, self.side)
 
 
 @dataclass(frozen=True)
@@ -122,17 +108,8 @@ class SharedCandidates:
         bottom, right = 4 * drawn.cells[0], 4 * drawn.cells[1]
         logits[:, bottom:] = NOT_DRAWN
         logits[:, :bottom, right:] = NOT_DRAWN
-        if self.image.side is not None:
-            s = self.solved
-            each = [x[at] for x in (s.k0, s.v0, s.k1, s.v1, s.Mk, s.s1, s.s2)]
-            self.image.side.draw(each, hyper, (of, level), order, logits)
-            return logits
-        counts = of.bincount().tolist()
-        positions, weights = torch.split(order, counts), torch.split(hyper[of, level], counts)
-        for p, some, these in zip(prompts.tolist(), positions, weights, strict=True):
-            parts = torch.matmul(these, self._features(p))
-            for k, position in enumerate(some.tolist()):
-                upscale.assemble_(parts[:, :, k], logits[position, :bottom, :right])
+        answers = Answers(of, level)
+        self.image.side.draw(self.solved.rows(at), hyper, answers, order, logits)
         return logits
 
     def _hypernetworks(self, prompts: Tensor) -> Tensor:
@@ -141,22 +118,6 @@ class SharedCandidates:
         parts, tokens = self.image.parts, self.solved.tokens[prompts]
         networks = [(parts.hypernetworks[i], parts.masks_at + i) for i in self.slots]
         return torch.stack([network(tokens[:, token]) for network, token in networks], 1)
-
-    def _features(self, p: int) -> Tensor:
-        """The mask features (4, 4, G, n) of prompt p."""
-        f, drawn, s = self.image.folded, self.image.image.drawn, self.solved
-        s1, s2 = s.s1[p], s.s2[p]
-        work = Workspace.like(s1, 1, f.heads, s.tokens.shape[1])
-        a, a1 = work.a[0], work.a1
-        mix_(torch.bmm(s.k0[p], drawn.Q0, out=work.scores), a)
-        scores = torch.bmm(s.k1[p], drawn.S_q1, out=work.scores)
-        layer1_scores_(scores, (s.k1[p], s.Mk[p]), s1, a, drawn.P_q1)
-        mix_(scores, a1)
-        M0, M1 = read_rows(f.up, s.v0[p : p + 1], s.v1[p : p + 1])
-        r = s1 * s2
-        D = torch.cat([a.mul_(r), a1.mul_(s2)])
-        u = upscale.first_convolution(drawn, D, r, torch.cat([M0[0], M1[0]]))
-        return upscale.mask_features(u, self.image.parts.upscaling, drawn.skip)
 
 
 @dataclass(frozen=True)
@@ -181,10 +142,10 @@ class ChosenCandidates:
         scores = among.scores.view(-1, len(among.slots))
         first = torch.arange(len(scores)) * len(among.slots)
         stability = [
-            mask_ops.stability(among.draw(rows), offset).cpu() for rows in torch.split(first, BATCH)
+            mask_ops.stability(among.draw(rows), offset) for rows in torch.split(first, LOOKED_AT)
         ]
         best = first + 1 + scores[:, 1:].argmax(1)
-        rows = torch.where(torch.cat(stability) < enough, best, first)
+        rows = torch.where(torch.cat(stability).cpu() < enough, best, first)
         number = torch.arange(len(rows))
         return cls(among.scores[rows], number, torch.zeros_like(number), number, among, rows)
 
@@ -204,8 +165,7 @@ class SharedImageDecoder:
     mask_decoder: nn.Module
     parts: Parts
     folded: Folded
-    fused: bool
-    compiled: bool
+    backend: Backend
 
     @classmethod
     @torch.no_grad()
@@ -215,18 +175,32 @@ class SharedImageDecoder:
         mask_decoder: nn.Module,
         kernels: str = "auto",
         compile: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> SharedImageDecoder:
-        """Return the decoder of two modules. kernels, compile: see Compute.
+        """Return the decoder of two modules.
 
-        Raises UnlikeSAM if the modules' structure differs from SAM's, ConfigError if kernels are
-        wished for that do not serve it.
+        Args:
+            prompt_encoder: SAM's, or one with its interface.
+            mask_decoder: SAM's, or one with its structure.
+            kernels: See `Compute.kernels`.
+            compile: See `Compute.compile`.
+            limits: What an accelerator is given at a time.
+
+        Raises:
+            UnlikeSAM: The modules' structure differs from SAM's.
+            ConfigError: The kernels that are wished for do not serve it.
         """
         encoder: Any = prompt_encoder
         parts = read_sam(mask_decoder)
         position = encoder.get_dense_pe()[0].flatten(1).T.to(parts.tokens.dtype)
         folded = fold(parts, position)
-        fused = serves(parts, kernels)
-        return cls(prompt_encoder, mask_decoder, parts, folded, fused, compile)
+        backend = choose_backend(parts, kernels, compile, limits)
+        return cls(prompt_encoder, mask_decoder, parts, folded, backend)
+
+    @property
+    def in_bulk(self) -> bool:
+        """Whether an image takes any number of prompts and masks: see `Backend`."""
+        return self.backend.in_bulk
 
     @torch.no_grad()
     def prepare(
@@ -249,15 +223,5 @@ class SharedImageDecoder:
         def encode(points: Tensor, labels: Tensor) -> Tensor:
             return encode_sam(self.prompt_encoder, points, labels)[0]
 
-        side = side_of(self.parts, self.folded, image, self.fused, self.compiled)
+        side = self.backend.image(self.parts, self.folded, image)
         return SharedImage(self.parts, self.folded, image, encode, plain, side)
-
-
-def side_of(
-    parts: Parts, folded: Folded, image: ImageSide, fused: bool, compiled: bool
-) -> FusedSide | BatchedSide | None:
-    """Return an image's side for what is to work with it: kernels, an accelerator, or neither."""
-    if fused and loader.kernels is not None:
-        return FusedSide.of(parts, folded, image)
-    on_cpu = image.n0.device.type == "cpu"
-    return None if on_cpu else BatchedSide(folded, parts.upscaling, image, compiled)

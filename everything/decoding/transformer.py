@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Protocol
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from everything.decoding.decoder_parts import Parts
-from everything.decoding.image_passes import FirstUpdate, InTorch, SecondUpdate
+from everything.decoding.image_passes import FirstUpdate, SecondUpdate
 from everything.decoding.image_side import ImageSide
 from everything.decoding.low_rank import split_heads
 from everything.decoding.token_attention import (
@@ -20,6 +21,8 @@ from everything.decoding.token_attention import (
     queries,
 )
 from everything.decoding.weight_folding import Folded
+
+CHUNK = 16  # prompts whose weights a CPU holds at once: 13 MB for SAM
 
 
 class Passes(Protocol):
@@ -56,25 +59,28 @@ class Solved:
     @classmethod
     def cat(cls, parts: list[Solved]) -> Solved:
         """Return the prompts of all parts, in order."""
+        if len(parts) == 1:
+            return parts[0]
         names = [field.name for field in fields(cls)]
         return cls(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
 
-    def first(self, count: int) -> Solved:
-        """Return the first prompts."""
-        return Solved(**{field.name: getattr(self, field.name)[:count] for field in fields(self)})
+    def rows(self, index: slice | Tensor) -> Solved:
+        """Return some prompts; index: a slice, or int64 on the tensors' device."""
+        return Solved(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
 
 
-def solve(
-    parts: Parts, folded: Folded, image: ImageSide, tokens: Tensor, side: Passes | None = None
-) -> Solved:
+def in_chunks(tokens: Tensor, step: Callable[[Tensor], Solved]) -> Solved:
+    """Return what a step makes of tokens (P, T, C), CHUNK prompts at a time. P may be 0."""
+    return Solved.cat([step(chunk) for chunk in torch.split(tokens, CHUNK)])
+
+
+def solve(parts: Parts, folded: Folded, image: ImageSide, tokens: Tensor, passes: Passes) -> Solved:
     """Return prompts' tokens (P, T, C), learned ones and their own, after the transformer.
 
     As in SAM, the tokens are both the first queries and the position added to all later ones.
-    side: what does the passes over the image instead of torch's operations, prompt by prompt.
     """
     f, h, position = folded, folded.heads, tokens
     first, second, final = parts.first, parts.second, parts.final
-    passes = side or InTorch.of(f, image, tokens)
 
     x = attend_to_self(first, tokens, position)
     read = attend_to_shared_image(first.to_image, x + position, image.K0, image.V0)

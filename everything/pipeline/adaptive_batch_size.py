@@ -6,7 +6,9 @@ import logging
 
 import torch
 
-_REFUSALS = ("can't allocate memory", "not enough memory", "out of memory")  # in RuntimeError
+from everything.core.out_of_memory import is_out_of_memory
+
+__all__ = ["AdaptiveBatchSize", "is_out_of_memory"]
 _log = logging.getLogger(__name__)
 
 
@@ -32,10 +34,3 @@ class AdaptiveBatchSize:
             self.points_per_batch,
         )
         return True
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error means that the memory of the machine or device ran out."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(r in str(error).lower() for r in _REFUSALS)

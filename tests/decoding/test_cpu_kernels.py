@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from everything.config import Compute, Recipe
 from everything.decoding import SharedImageDecoder, choose
-from everything.decoding.cpu_kernels import tiled, turned, upper
+from everything.decoding.cpu_kernels import KernelImage, tiled, turned, upper
+from everything.decoding.torch_loop import LoopImage, TorchLoop
 from everything.errors import ConfigError
 from everything.kernels import loader
 from everything.kernels.loader import INSTRUCTIONS, TILE
@@ -47,8 +48,8 @@ def candidates(ex: Any, kernels: str, question: Any, **prepared: Any) -> Any:
 
 
 def assert_same(found: Any, expected: Any, rows: Tensor) -> None:
-    assert found.image.side is not None
-    assert expected.image.side is None
+    assert isinstance(found.image.side, KernelImage)
+    assert isinstance(expected.image.side, LoopImage)
     close = {"rtol": 1e-5, "atol": 1e-5}
     torch.testing.assert_close(found.scores, expected.scores, **close)
     torch.testing.assert_close(found.solved.tokens, expected.solved.tokens, **close)
@@ -136,7 +137,8 @@ def test_weights_that_are_not_numbers_stay_so(example: Any, instructions: str) -
 
 def test_what_they_do_not_serve_goes_through_torch(example: Any, monkeypatch: Any) -> None:
     ex = example()
-    assert candidates(ex.double(), "auto", (*prompts(ex, "point", 1), True)).image.side is None
+    found = candidates(ex.double(), "auto", (*prompts(ex, "point", 1), True))
+    assert isinstance(found.image.side, LoopImage)
     with pytest.raises(ConfigError, match="float64"):
         SharedImageDecoder.of(ex.prompt_encoder, ex.double().mask_decoder, "fused")
     for i in (2, 4):
@@ -145,7 +147,7 @@ def test_what_they_do_not_serve_goes_through_torch(example: Any, monkeypatch: An
         choose(ex.prompt_encoder, ex.mask_decoder, kernels="fused")
     chosen = choose(ex.prompt_encoder, ex.mask_decoder)
     assert isinstance(chosen, SharedImageDecoder)
-    assert not chosen.fused
+    assert isinstance(chosen.backend, TorchLoop)
     monkeypatch.setattr(loader, "kernels", None)
     with pytest.raises(ConfigError, match="compiler"):
         choose(ex.prompt_encoder, ex.mask_decoder, kernels="fused")

@@ -9,20 +9,25 @@ import pytest
 import torch
 
 from everything.decoding import SharedImageDecoder
-from everything.decoding.gpu_batched import DRAWN_TOGETHER, BatchedSide, filled
+from everything.decoding.backend import Limits
+from everything.decoding.gpu_batched import BatchedImage, TorchBatches, filled
 from tests.decoding.test_shared_image import KINDS, SHAPES, prompts
 
+LIMITS = Limits()
 
-def both(ex: Any, question: Any, compiled: bool = False, **prepared: Any) -> list[Any]:
+
+def both(
+    ex: Any, question: Any, compiled: bool = False, limits: Limits = LIMITS, **prepared: Any
+) -> list[Any]:
     """Candidate masks one prompt after the other, and in batches."""
     decoder = SharedImageDecoder.of(ex.prompt_encoder, ex.mask_decoder, "torch")
     image = decoder.prepare(ex.embedding, **prepared)
-    side = BatchedSide(image.folded, image.parts.upscaling, image.image, compiled)
+    side = TorchBatches(limits, compiled).image(image.parts, image.folded, image.image)
     return [each.propose(*question) for each in (image, replace(image, side=side))]
 
 
 def assert_same(found: Any, expected: Any, rows: torch.Tensor) -> None:
-    assert isinstance(found.image.side, BatchedSide)
+    assert isinstance(found.image.side, BatchedImage)
     exact = {"rtol": 0, "atol": 1e-12}
     torch.testing.assert_close(found.scores, expected.scores, **exact)
     torch.testing.assert_close(found.solved.s1, expected.solved.s1, **exact)
@@ -38,10 +43,10 @@ def test_batches_do_what_loops_do(example: Any, shape: tuple[int, int], kind: st
     assert_same(found, expected, torch.tensor([14, 0, 1, 2, 7, 7]))
 
 
-def test_more_prompts_than_are_drawn_together(example: Any) -> None:
+def test_more_prompts_than_memory_holds_are_done_in_lots(example: Any) -> None:
     ex = example().double()
-    count = DRAWN_TOGETHER + 3
-    expected, found = both(ex, (*prompts(ex, "point", count), True))
+    count, few = 19, Limits(memory=2**20, prompts=7)
+    expected, found = both(ex, (*prompts(ex, "point", count), True), limits=few)
     assert_same(found, expected, torch.arange(3 * count).flip(0))
     assert found.draw(torch.arange(0)).shape == (0, 24, 36)
 

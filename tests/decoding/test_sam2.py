@@ -11,7 +11,8 @@ from torch import Tensor
 
 from everything.core import mask_ops
 from everything.decoding import SharedCandidates, UnlikeSAM
-from everything.decoding.gpu_batched import BatchedSide
+from everything.decoding.backend import Limits
+from everything.decoding.gpu_batched import TorchBatches
 from everything.decoding.sam2 import PlainSam2Image, SharedSam2Decoder, read_sam2
 from everything.decoding.shared_image import ChosenCandidates
 
@@ -132,7 +133,8 @@ def test_another_structure_is_refused(sam2: Sam2) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_compiled_batches_are_one_graph_each(sam2: Sam2, graphs: list[Any]):
     image = sam2.shared()
-    side = BatchedSide(image.folded, image.parts.upscaling, image.image, compiled=True)
+    backend = TorchBatches(Limits(), compiled=True)
+    side = backend.image(image.parts, image.folded, image.image)
     (expected, truth), (found, logits) = (
         ask(each, "box and points", True) for each in (image, replace(image, side=side))
     )

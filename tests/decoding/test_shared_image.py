@@ -17,7 +17,8 @@ from everything.decoding import (
     choose,
     content_cells,
 )
-from everything.decoding.shared_image import CHUNK, NOT_DRAWN
+from everything.decoding.shared_image import NOT_DRAWN
+from everything.decoding.transformer import CHUNK
 
 KINDS = {
     "point": [1],
