@@ -37,7 +37,12 @@ class Settings(BaseModel):
 class Decoding(Settings):
     """How the mask decoder runs."""
 
-    points_per_batch: int = Field(64, ge=1, description="prompts per decoder batch")
+    points_per_batch: int = Field(
+        64,
+        ge=1,
+        description="prompts per decoder batch; on a GPU, 64 means as many as device_memory "
+        "allows, up to 1024",
+    )
     decoder: Literal["shared-image", "plain"] = Field(
         "shared-image",
         description="shared-image: the image side computed once for all prompts, exact; plain: as "
@@ -60,14 +65,25 @@ class Compute(Settings):
     images_per_batch: int = Field(1, ge=1, description="images and crops per image encoder batch")
     kernels: Literal["auto", "fused", "torch"] = Field(
         "auto",
-        description="mask decoder on CPUs. auto: C++ kernels where they apply; fused: only "
-        "those; torch: PyTorch operations",
+        description="mask decoder. auto: fused kernels where they apply (CPU: C++, CUDA: Triton); "
+        "fused: only those; torch: PyTorch operations",
     )
+    device_memory: float = Field(
+        2.0,
+        gt=0,
+        description="memory of a GPU that intermediate results of the mask decoder may take, GiB; "
+        "halved by itself where memory runs out",
+    )
+
+    @property
+    def device_bytes(self) -> int:
+        """device_memory in bytes."""
+        return int(self.device_memory * 2**30)
 
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out newer settings at their defaults, so that older results can be resumed."""
-        later = {"kernels": "auto", "images_per_batch": 1}
+        later = {"kernels": "auto", "images_per_batch": 1, "device_memory": 2.0}
         return {key: value for key, value in write(self).items() if value != later.get(key, ...)}
 
 
@@ -249,10 +265,14 @@ class Recipe(Settings):
     def digest(self) -> str:
         """SHA-256 of the recipe as 64 hex digits.
 
-        Paths of files, the device, the limit of pixels and the program's version do not count.
+        Paths of files, the device and its memory, the limit of pixels and the program's version do not count.
         RESULTS_FORMAT does, in the version's place, as results of that version have it.
         """
-        left_out: Any = {"checkpoint": True, "compute": {"device"}, "reading": {"max_pixels"}}
+        left_out: Any = {
+            "checkpoint": True,
+            "compute": {"device", "device_memory"},
+            "reading": {"max_pixels"},
+        }
         content = self.model_dump(mode="json", exclude=left_out)
         content["version"] = RESULTS_FORMAT
         for what in content["others"]:

@@ -31,7 +31,11 @@ WAITS = {
     aten.unique_dim: "unique",
     aten.equal: "equal",
 }
-WHOLE = (aten.scaled_dot_product_attention, aten.batch_norm)  # by what a processor has
+NO_KERNEL = (aten.empty, aten.empty_like, aten.new_empty, aten.empty_strided, aten.detach,
+             aten.new_empty_strided, aten._unsafe_view, aten._local_scalar_dense)  # fmt: skip
+# By what a processor has, or, as a GPU has them, by one kernel.
+WHOLE = (aten.scaled_dot_product_attention, aten.batch_norm, aten.upsample_bilinear2d,
+         aten.upsample_bicubic2d, aten.gelu)  # fmt: skip
 INDEXED = (aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_)
 
 
@@ -69,7 +73,8 @@ class OnGpu(Tensor):
 
 class Gpu(TorchDispatchMode):
     """The pretended GPU, while it is switched on. waits: why the host waited for it, and how
-    often. sent: blocking and other copies to it."""
+    often. sent: blocking and other copies to it. launches: operations that start at least one
+    kernel, by name; what only looks at memory in another way, or reserves it, is none."""
 
     # Only so does torch leave the driver alone when a device is named.
     _mode_key = torch._C._TorchDispatchModeKey.FAKE
@@ -78,6 +83,7 @@ class Gpu(TorchDispatchMode):
         super().__init__()
         self.waits: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
+        self.launches: Counter[str] = Counter()
         self.dtypes: set[torch.dtype] = set()  # of all that has been computed
         self.refused = 0  # for want of memory
         self.memory: int | None = None  # elements that a tensor may have, or any number
@@ -118,6 +124,10 @@ class Gpu(TorchDispatchMode):
             self._check(func, args, leaves)
         if kind in WAITS:
             self.waits[WAITS[kind]] += 1
+        if not (func.is_view or kind in NO_KERNEL):
+            self.launches[str(kind)] += 1
+        if str(kind) == "torchvision.nms":  # loaded when it is first used
+            self.waits["nms"] += 1
         if kind is aten.repeat_interleave and kwargs.get("output_size") is None:
             self.waits["repeat_interleave"] += 1
         found = func(*tree_map(_numbers, args), **tree_map(_numbers, kwargs))

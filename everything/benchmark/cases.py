@@ -119,7 +119,7 @@ def own_run(pipeline: Pipeline) -> Run:
     """Return this program's own everything mode."""
 
     def run(pixels: NDArray[np.uint8], timer: StageTimer) -> list[Rle]:
-        return segment(pixels, pipeline, timer).rles
+        return list(segment(pixels, pipeline, timer).rles)
 
     return run
 

@@ -36,6 +36,14 @@ def device_of(compute: Compute) -> torch.device:
     return device
 
 
+def free_memory(compute: Compute) -> int:
+    """Return the bytes that are free on the settings' device; 1 TiB where nothing is known."""
+    device = device_of(compute)
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return 2**40
+    return torch.cuda.mem_get_info(device)[0]
+
+
 def sent(x: Tensor, device: torch.device) -> Tensor:
     """Return a tensor on a device.
 
@@ -43,6 +51,19 @@ def sent(x: Tensor, device: torch.device) -> Tensor:
     before it returns.
     """
     return x.to(device, non_blocking=x.device.type == "cpu" and device.type == "cuda")
+
+
+def fetched(x: Tensor) -> Tensor:
+    """Return a tensor on the CPU; the host waits for the device once.
+
+    From CUDA it comes through pinned memory, without a copy by the driver in between.
+    """
+    if x.device.type != "cuda" or not torch.cuda.is_available():
+        return x.cpu()
+    found = torch.empty_like(x, device="cpu", pin_memory=True)
+    found.copy_(x, non_blocking=True)
+    torch.cuda.current_stream(x.device).synchronize()
+    return found
 
 
 def settle(encoder: nn.Module, compute: Compute) -> None:

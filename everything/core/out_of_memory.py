@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import torch
@@ -44,20 +44,19 @@ class Lots:
         _log.warning("out of memory: %d %s at a time from here on", self.size, self.what)
         return True
 
-    def run(self, count: int, most: int, step: Callable[[slice], _Result]) -> list[_Result]:
-        """Return the results of a step for `count` things, lot by lot, in order.
+    def each(self, count: int, most: int, step: Callable[[slice], _Result]) -> Iterator[_Result]:
+        """Yield the results of a step for `count` things, lot by lot, in order.
 
         most: things per lot that are expected to fit.
         """
-        found: list[_Result] = []
         done = 0
         while done < count:
             lot = slice(done, min(count, done + self.size, done + max(1, most)))
             try:
-                found.append(step(lot))
+                found = step(lot)
             except Exception as error:
                 if not self.survives(error, lot.stop - done):
                     raise
                 continue
             done = lot.stop
-        return found
+            yield found

@@ -86,3 +86,12 @@ class Model(Protocol):
             multimask_output: Three candidates for each prompt instead of one.
         """
         ...
+
+
+def in_bulk(model: Model) -> bool:
+    """Return whether a model takes any number of prompts at a time, in lots that it sizes itself.
+
+    So do models on accelerators whose decoder computes the image side once. A model says so by an
+    attribute `in_bulk`; without it, prompts come in batches of `points_per_batch`.
+    """
+    return bool(getattr(model, "in_bulk", False))

@@ -8,10 +8,12 @@
 `decoder_parts` reads a decoder's parts, `weight_folding` computes what follows from its weights and
 `image_side` what follows from an image. `prompt_encoding`, `token_attention`, `low_rank`,
 `image_passes` and `transformer` run the transformer for prompts, `upscale` draws the masks.
-`cpu_kernels` and `gpu_batched` are faster forms of the image passes; `sam2` adds what SAM 2 has.
+`backend` is the seam to what computes the passes: `torch_loop`, `cpu_kernels` or `gpu_batched`,
+which `backend_choice` decides. `sam2` adds what SAM 2 has.
 The algebra, with figures, is in docs/fast-decoder.md; its symbols are used throughout.
 """
 
+from everything.decoding.backend import Limits
 from everything.decoding.decoder_parts import UnlikeSAM
 from everything.decoding.factory import choose
 from everything.decoding.image_side import content_cells
@@ -22,6 +24,7 @@ from everything.decoding.shared_image import SharedCandidates, SharedImage, Shar
 
 __all__ = [
     "Decoder",
+    "Limits",
     "PlainCandidates",
     "PlainDecoder",
     "PlainImage",

@@ -1,7 +1,7 @@
 """The seam between the decoder's algebra and whatever computes it.
 
 A backend does the two passes over the image's tokens and draws masks; everything else of the
-decoder is the same for all. There are three; `backend_choice.py` is the only place that decides
+decoder is the same for all. There are four; `backend_choice.py` is the only place that decides
 between them:
 
 | backend | where | file |
@@ -9,15 +9,18 @@ between them:
 | `TorchLoop` | the reference: one prompt after the other | torch_loop.py |
 | `CpuKernels` | CPUs, float32: C++ | cpu_kernels.py |
 | `TorchBatches` | accelerators: PyTorch operations for many prompts | gpu_batched.py |
+| `TritonKernels` | CUDA, float32: fused kernels | triton_backend.py |
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 from torch import Tensor
 
+from everything.config import Compute, Decoding
+from everything.core.device import free_memory
 from everything.decoding.decoder_parts import Parts
 from everything.decoding.image_side import ImageSide
 from everything.decoding.transformer import Solved
@@ -35,6 +38,14 @@ class Limits:
 
     memory: int = 2 * 2**30
     prompts: int = 1024
+
+    @classmethod
+    def of(cls, compute: Compute, decoding: Decoding) -> Self:
+        """Return the limits that the settings ask for, at most half of the memory that is free."""
+        default: int = Decoding.model_fields["points_per_batch"].default
+        asked = decoding.points_per_batch
+        prompts = cls.prompts if asked == default else asked
+        return cls(min(compute.device_bytes, free_memory(compute) // 2), prompts)
 
 
 class BackendImage(Protocol):

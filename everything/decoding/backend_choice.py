@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from everything.decoding import cpu_kernels
+from everything.decoding import cpu_kernels, triton_backend
 from everything.decoding.backend import Backend, Limits
 from everything.decoding.cpu_kernels import CpuKernels
 from everything.decoding.decoder_parts import Parts
 from everything.decoding.gpu_batched import TorchBatches
 from everything.decoding.torch_loop import TorchLoop
+from everything.decoding.triton_backend import TritonKernels
 from everything.errors import ConfigError
 
 
@@ -23,9 +24,12 @@ def choose_backend(parts: Parts, kernels: str, compile: bool, limits: Limits) ->
     Raises:
         ConfigError: Kernels are wished for ("fused") and do not serve this decoder.
     """
-    refusal = cpu_kernels.refusal(parts)
+    on_cpu = parts.tokens.device.type == "cpu"
+    refusal = (cpu_kernels if on_cpu else triton_backend).refusal(parts)
     if refusal and kernels == "fused":
         raise ConfigError(f"compute.kernels = 'fused': {refusal}: leave it out")
-    if parts.tokens.device.type != "cpu":
-        return TorchBatches(limits, compile)
-    return TorchLoop() if refusal or kernels == "torch" else CpuKernels()
+    by_torch = refusal or kernels == "torch"
+    if on_cpu:
+        return TorchLoop() if by_torch else CpuKernels()
+    # torch.compile makes graphs of PyTorch's operations: whoever asks for it gets these.
+    return TorchBatches(limits, compile) if by_torch or compile else TritonKernels.of(limits)

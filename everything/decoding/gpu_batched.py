@@ -91,8 +91,8 @@ class BatchedImage:
             return self._solve(tokens)
         h, (_, T, _), N = self.folded.heads, tokens.shape, len(self.image.n0)
         most = self.backend.limits.memory // (_SCORING * h * T * N * tokens.element_size())
-        run = self.backend.scored.run
-        return Solved.cat(run(len(tokens), most, lambda lot: self._solve(tokens[lot])))
+        lots = self.backend.scored.each(len(tokens), most, lambda lot: self._solve(tokens[lot]))
+        return Solved.cat(list(lots))
 
     def _solve(self, tokens: Tensor) -> Solved:
         image = self.parts, self.folded, self.image
@@ -152,7 +152,8 @@ class BatchedImage:
             first, last = torch.searchsorted(answers.prompt, ends).tolist()
             self._draw(solved.rows(lot), hyper[lot], at[:, first:last], lot.start, out)
 
-        self.backend.drawn.run(len(hyper), most, step)
+        for _ in self.backend.drawn.each(len(hyper), most, step):
+            pass
 
     def _draw(self, solved: Solved, hyper: Tensor, at: Tensor, start: int, out: Tensor) -> None:
         """Draw answers `at` (3, N): their prompts, of which the first is number `start`, levels

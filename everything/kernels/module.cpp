@@ -28,6 +28,7 @@ struct Memory {
 };
 
 #include "arguments.hpp"
+#include "coding.hpp"
 
 }  // namespace
 
@@ -286,6 +287,43 @@ PyObject *look(PyObject *, PyObject *args) {
     return PyErr_NoMemory();
 }
 
+// COCO's text of masks, given the edges of all and how many each has.
+PyObject *strings(PyObject *, PyObject *args) {
+    long masks, all, pixels;
+    PyObject *sequence;
+    if (!PyArg_ParseTuple(args, "lllO", &masks, &all, &pixels, &sequence)) return nullptr;
+    Arrays of(sequence);
+    const long *edges = of.numbers(all), *counts = of.numbers(masks);
+    if (!of.ok()) return nullptr;
+    long sum = 0, start = 0;
+    bool wrong = false;
+    for (long i = 0; i < masks && !wrong; i++) {
+        wrong = counts[i] < 0 || counts[i] > all - sum;
+        for (long k = 0; k < counts[i] && !wrong; k++)
+            wrong = edges[sum + k] < (k ? edges[sum + k - 1] : 0) || edges[sum + k] > pixels;
+        sum += counts[i];
+    }
+    if (wrong || sum != all) {
+        PyErr_SetString(PyExc_ValueError, "edges must ascend within the image, and add up");
+        return nullptr;
+    }
+    PyObject *found = PyList_New(masks);
+    Text text;
+    Edges joined;
+    for (long i = 0; i < masks && found != nullptr; start += counts[i++]) {
+        if (!coded(joined, edges + start, counts[i], pixels, text)) {
+            Py_CLEAR(found);
+            PyErr_NoMemory();
+            break;
+        }
+        PyObject *item = PyUnicode_FromStringAndSize(text.at, text.count);
+        if (item == nullptr) Py_CLEAR(found);
+        else PyList_SetItem(found, i, item);
+    }
+    free(joined.at);
+    return found;
+}
+
 PyObject *take(PyObject *, PyObject *args) {
     const char *name;
     if (!PyArg_ParseTuple(args, "s", &name)) return nullptr;
@@ -303,6 +341,7 @@ PyMethodDef methods[] = {
     {"second_pass", second_pass, METH_VARARGS, nullptr},
     {"draw", draw, METH_VARARGS, nullptr},
     {"look", look, METH_VARARGS, nullptr},
+    {"strings", strings, METH_VARARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 

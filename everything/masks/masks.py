@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from torch import Tensor
 
 from everything.core.geometry import Frame
 from everything.core.instance_data import InstanceData
 from everything.core.prompts import Prompts
+from everything.core.protocols import Candidates
 from everything.masks.segments import Segments
 
 
@@ -34,6 +35,22 @@ class Decoded(InstanceData):
 
     def __post_init__(self) -> None:
         self._check_lengths()
+
+    @classmethod
+    def of(
+        cls, candidates: Candidates, rows: Tensor, logits: Tensor, prompts: Prompts, frame: Frame
+    ) -> Self:
+        """Return some candidates that are drawn.
+
+        Args:
+            candidates: The candidates.
+            rows: int64 (N,) of them.
+            logits: float32 (N, hl, wl), as they are drawn.
+            prompts: What the candidates answer, view px.
+            frame: Where the view lies on the canvas.
+        """
+        of = candidates.prompt[rows]
+        return cls(logits, candidates.scores[rows], candidates.level[rows], prompts[of], frame)
 
 
 @dataclass(frozen=True)

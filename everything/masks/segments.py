@@ -72,7 +72,7 @@ class Segments(InstanceData):
         ['area', 'bbox', 'crop_box', 'id']
     """
 
-    rles: list[Rle]
+    rles: Sequence[Rle]
     boxes: Tensor
     scores: Tensor
     stability: Tensor

@@ -1,13 +1,12 @@
-"""What the gate wants to know of a mask at full resolution: stability, box, and its run lengths.
+"""What the filters want to know of a mask at full resolution: stability, box, and its run lengths.
 
 On a CPU the compiled kernels interpolate a mask column by column and keep only counts and the
 places where it begins and ends. Without them a mask is brought to full resolution only where it
 matters: inside its region of interest, the cells whose logit exceeds -offset and those that
 interpolation mixes with them, since all else is at most -offset; on large photos only along its
 outline (block_interpolation.py). Where SAM's own arithmetic is asked for, and for bicubic frames,
-whose interpolation overshoots the logits, whole masks are interpolated. So they are on other
-devices, which send counts of all masks, and of those that are kept where runs begin and end, never
-pixels.
+whose interpolation overshoots the logits, whole masks are interpolated. So they are on
+accelerators (device_masks.py).
 """
 
 from __future__ import annotations
@@ -21,31 +20,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from everything.core import mask_ops, rle
-from everything.core.device import sent
-from everything.core.geometry import Frame, Size
+from everything.core.geometry import Frame
 from everything.core.interpolation import Interpolation
 from everything.core.rle import Outline, Rle
-from everything.kernels import loader
+from everything.kernels import loader, run_lengths
 from everything.pipeline.block_interpolation import Blocks
+from everything.pipeline.device_masks import DeviceMasks, Place
 
 WORKING_SET = 64 * 2**20  # bytes of full-resolution logits that are held at a time
-WORKING_SET_THERE = 256 * 2**20  # on a device, which has to be given much to do
+DEVICE_MEMORY = 256 * 2**20  # the same on an accelerator, if nothing else is asked for
 LARGE = 2**17  # px of a region, beyond which its outline alone is interpolated
 
 # "auto": by the kernels, where there are any. "torch": without them. "exact": with SAM's own order
 # of additions, which decides the side of pixels that lie on the cut.
 Arithmetic = Literal["auto", "torch", "exact"]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a view lies in its image: the view's corner (x, y) and the image's size (H, W), px."""
-
-    origin: tuple[int, int]
-    size: Size
 
 
 @dataclass(frozen=True)
@@ -60,15 +50,16 @@ class Measured:
     stability: Tensor
     areas: Tensor
     boxes: Tensor
-    codes: Callable[[Sequence[int]], list[Rle]]
+    codes: Callable[[Sequence[int]], Sequence[Rle]]
 
 
 def measure(
     logits: Tensor,
     frame: Frame,
     offset: float,
-    way: Arithmetic = "auto",
+    arithmetic: Arithmetic = "auto",
     place: Place | None = None,
+    memory: int = DEVICE_MEMORY,
 ) -> Measured:
     """Return the measures of masks given as logits float32 (N, hl, wl) over the frame's canvas.
 
@@ -76,11 +67,12 @@ def measure(
     the view in its image; None: it is the image.
     """
     place = place or Place((0, 0), frame.view)
-    if way == "auto" and loader.kernels is not None and logits.device.type == "cpu":
-        return _looked(logits, frame, offset, place)
+    if arithmetic == "auto" and loader.kernels is not None and logits.device.type == "cpu":
+        return _by_kernels(logits, frame, offset, place)
     if logits.device.type != "cpu":
-        return _there(logits, frame, offset, place)
-    parts = list(_parts(logits, frame, offset, way == "exact"))
+        masks = DeviceMasks.of(logits, frame, offset, place, memory)
+        return Measured(masks.stability, masks.areas, masks.boxes, masks.rles)
+    parts = list(_parts(logits, frame, offset, arithmetic == "exact"))
     none = _Part(torch.zeros(0), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4), [])
     return Measured(
         torch.cat([none.stability, *(part.stability for part in parts)]),
@@ -90,7 +82,7 @@ def measure(
     )
 
 
-def _looked(logits: Tensor, frame: Frame, offset: float, place: Place) -> Measured:
+def _by_kernels(logits: Tensor, frame: Frame, offset: float, place: Place) -> Measured:
     """What the kernels make of masks."""
     rows, columns = Interpolation.of(frame, (logits.shape[1], logits.shape[2])).bands
     counts = np.zeros((len(logits), 7), np.int64)
@@ -110,51 +102,15 @@ def _looked(logits: Tensor, frame: Frame, offset: float, place: Place) -> Measur
         )
 
     loader.in_threads(run, len(masks))
-    return _counted(torch.from_numpy(counts), partial(_coded_edges, edges, place.size))
+    outer, areas, inner = torch.from_numpy(counts[:, :3]).T
+    boxes = torch.from_numpy(counts[:, 3:]).float()
+    codes = partial(_coded_edges, edges, place)
+    return Measured(inner.int() / outer, areas, boxes, codes)
 
 
-def _counted(counts: Tensor, codes: Callable[[Sequence[int]], list[Rle]]) -> Measured:
-    """What int64 (N, 7) say of masks: px above -offset, 0, offset, and the box."""
-    return Measured(counts[:, 2].int() / counts[:, 0], counts[:, 1], counts[:, 3:].float(), codes)
-
-
-def _coded_edges(edges: Sequence[bytes], size: Size, rows: Sequence[int]) -> list[Rle]:
-    return [rle.encode_edges(np.frombuffer(edges[row], np.int64), size) for row in rows]
-
-
-def _there(logits: Tensor, frame: Frame, offset: float, place: Place) -> Measured:
-    """What a device makes of masks."""
-    counts = [logits.new_zeros(0, 7, dtype=torch.int64)]
-    for some in torch.split(logits, _together(frame)):
-        full = frame.to_view(some)
-        above = [(full > cut).flatten(1).sum(1) for cut in (-offset, 0.0, offset)]
-        counts.append(torch.cat([torch.stack(above, 1), mask_ops.mask_to_box(full > 0)], 1))
-    return _counted(torch.cat(counts).cpu(), partial(_coded_there, logits, frame, place))
-
-
-def _coded_there(logits: Tensor, frame: Frame, place: Place, rows: Sequence[int]) -> list[Rle]:
-    """Codes of masks on a device, which are interpolated again: to keep all until it is known which
-    of them are wanted would take a byte for every pixel of each."""
-    (x, y), height = place.origin, place.size[0]
-    codes = []
-    for some in torch.split(torch.tensor(rows, dtype=torch.int64), _together(frame)):
-        if not len(some):
-            continue
-        masks = frame.to_view(logits[sent(some, logits.device)]) > 0
-        columns = F.pad(masks.transpose(1, 2), (1, 1))
-        changes = columns[..., 1:] != columns[..., :-1]
-        column, row = changes.nonzero()[:, 1:].T
-        edges = torch.cat([changes.flatten(1).sum(1), (column + x) * height + row + y])
-        counts, found = np.split(edges.cpu().numpy(), [len(some)])
-        each = np.split(found, np.cumsum(counts)[:-1])
-        codes += [rle.encode_columns(edges, place.size) for edges in each]
-    return codes
-
-
-def _together(frame: Frame) -> int:
-    """How many masks a device enlarges at a time."""
-    sizes = [frame.view] if frame.resize == "one-step" else [frame.view, frame.canvas]
-    return max(1, WORKING_SET_THERE // (4 * max(height * width for height, width in sizes)))
+def _coded_edges(edges: Sequence[bytes], place: Place, rows: Sequence[int]) -> list[Rle]:
+    each = [np.frombuffer(edges[row], np.int64) for row in rows]
+    return run_lengths.encode(each, place.size)
 
 
 def _coded(

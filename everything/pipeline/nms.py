@@ -11,7 +11,11 @@ import torch
 from torch import Tensor
 
 from everything.core import rle
+from everything.core.device import fetched, sent
 from everything.masks.segments import Segments
+from everything.pipeline.device_masks import DeviceRles
+
+MANY = 512  # boxes, which take a CPU 1 ms; the time grows with their square
 
 
 def suppress(segments: Segments, scores: Tensor, kind: str, threshold: float) -> Segments:
@@ -28,7 +32,18 @@ def suppress(segments: Segments, scores: Tensor, kind: str, threshold: float) ->
 
 
 def _by_box(segments: Segments, scores: Tensor, threshold: float) -> Tensor:
-    return box_nms(segments.boxes, scores, threshold)
+    device = _device_of(segments)
+    if device is None or len(segments) < MANY:
+        return box_nms(segments.boxes, scores, threshold)
+    # Boxes are on the host, where few are compared faster than the device takes to begin.
+    boxes, scores = (sent(x, device) for x in (segments.boxes, scores))
+    return fetched(box_nms(boxes, scores, threshold))
+
+
+def _device_of(segments: Segments) -> torch.device | None:
+    """The device on which masks are that are not coded yet."""
+    masks = segments.rles.parts if isinstance(segments.rles, DeviceRles) else ()
+    return masks[0].bits.device if masks else None
 
 
 def _by_mask(segments: Segments, scores: Tensor, threshold: float) -> Tensor:
@@ -48,6 +63,7 @@ def _greedy(segments: Segments, scores: Tensor, threshold: float, within: bool) 
     order = scores.argsort(descending=True, stable=True)
     alive = torch.ones(len(order), dtype=torch.bool)
     boxes = segments.boxes[order]
+    overlap = _overlaps(segments, within)
     kept = []
     for i, row in enumerate(order.tolist()):
         if not alive[i]:
@@ -55,10 +71,30 @@ def _greedy(segments: Segments, scores: Tensor, threshold: float, within: bool) 
         kept.append(row)
         rest = (alive & _meets(boxes, boxes[i])).nonzero().flatten()
         rest = rest[rest > i]
-        others = [segments.rles[r] for r in order[rest].tolist()]
-        overlap = rle.iou(others, [segments.rles[row]], within)[:, 0]
-        alive[rest[overlap > threshold]] = False
+        alive[rest[overlap(order[rest], row) > threshold]] = False
     return torch.tensor(kept, dtype=torch.int64)
+
+
+def _overlaps(segments: Segments, within: bool) -> Callable[[Tensor, int], Tensor]:
+    """Return what gives the overlaps, float64 (K,), of some rows int64 (K,) with another row.
+
+    Of masks on a device all intersections are counted there, in one product. Both ways, an overlap
+    is the quotient of the same two numbers.
+    """
+    masks = segments.rles.merged() if isinstance(segments.rles, DeviceRles) else None
+    if masks is None:
+        codes = segments.rles
+        return lambda rows, row: rle.iou([codes[r] for r in rows.tolist()], [codes[row]], within)[
+            :, 0
+        ]
+    shared = masks.intersections().double()
+    areas = shared.diagonal()
+
+    def overlap(rows: Tensor, row: int) -> Tensor:
+        both = shared[rows, row]
+        return both / (areas[rows] if within else areas[rows] + areas[row] - both)
+
+    return overlap
 
 
 def _meets(boxes: Tensor, box: Tensor) -> Tensor:

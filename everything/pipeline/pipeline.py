@@ -216,7 +216,9 @@ def _of_view(view: View, pipeline: Pipeline, timer: StageTimer) -> Segments:
         found = [masks.segments for masks in pipeline.sampler(scene)]
     with timer.stage("finish"):
         segments = Segments.cat(found) if found else Segments.empty()
-        return suppress(segments, segments.scores, recipe.nms.kind, recipe.nms.box_nms_thresh)
+        kept = suppress(segments, segments.scores, recipe.nms.kind, recipe.nms.box_nms_thresh)
+        # Masks on a device are coded now: only of those that are left.
+        return replace(kept, rles=list(kept.rles))
 
 
 def _crop_areas(segments: Segments) -> torch.Tensor:

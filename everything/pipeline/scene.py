@@ -11,12 +11,14 @@ from torch import Tensor
 from everything.config import Recipe
 from everything.core.geometry import Frame, View
 from everything.core.prompts import Prompts
-from everything.core.protocols import Model
+from everything.core.protocols import Model, in_bulk
 from everything.core.stage_timer import StageTimer
 from everything.masks.masks import Decoded, Masks
 from everything.pipeline import filtering
-from everything.pipeline.mask_stats import Arithmetic
+from everything.pipeline.bulk import decode_in_bulk
+from everything.pipeline.decoding_context import DecodingContext, arithmetic_of
 from everything.pipeline.run_state import RunState
+from everything.pipeline.streaming import stream
 
 
 class NotFinite(ArithmeticError):
@@ -73,9 +75,10 @@ class Scene:
         return self.model.frame(self.view.size)
 
     def decode(self, prompts: Prompts, multimask_output: bool = True) -> Iterator[Masks]:
-        """Decode prompts and yield the masks that pass the filters, batch by batch.
+        """Decode prompts and yield the masks that pass the filters.
 
-        Where memory runs out in the decoder, the batch size is halved and the batch repeated.
+        On a CPU they come batch by batch, on an accelerator few times and many. Where memory runs
+        out in the decoder, batches are halved and repeated.
 
         Args:
             prompts: P rows, px of the view.
@@ -85,38 +88,30 @@ class Scene:
             NotFinite: As `finite`.
         """
         self._timer.counts["prompts"] += len(prompts)
-        done, embedding = 0, self.embedding if len(prompts) else None
-        while done < len(prompts):
-            batch = prompts[done : done + self._state.batch_size.points_per_batch]
-            try:
-                with self._timer.stage("decode"):
-                    on_canvas = Prompts(self.frame.to_canvas(batch.points), batch.labels)
-                    candidates = self.model.propose(embedding, on_canvas, multimask_output)
-            except Exception as error:
-                if self._state.batch_size.survives(error):
-                    continue
-                raise
-            self.finite(candidates.scores)
-            done += len(batch)
-            self._timer.counts["decoder_calls"] += 1
-            self._timer.counts["candidates"] += len(candidates.scores)
-            yield from filtering.gate(
-                candidates,
-                batch,
-                self.frame,
-                self.view,
-                self._recipe.filters,
-                self._timer,
-                self._arithmetic,
-            )
+        if not len(prompts):
+            return
+        context = DecodingContext(
+            self.model,
+            self.embedding,
+            self.view,
+            self.frame,
+            self._recipe,
+            self._timer,
+            self._state,
+            self.finite,
+        )
+        # The seam between CPUs, which stream, and accelerators.
+        decode = decode_in_bulk if in_bulk(self.model) else stream
+        yield from decode(context, prompts, multimask_output)
 
     def accept(self, decoded: Decoded) -> Masks:
         """Return those of masks found without the model (all-instance) that pass the filters."""
         self._timer.counts["candidates"] += len(decoded)
         if self._recipe.filters.pred_iou_thresh > 0:
             decoded = decoded[decoded.scores > self._recipe.filters.pred_iou_thresh]
+        arithmetic = arithmetic_of(self._recipe)
         with self._timer.stage("select"):
-            return filtering.accept(decoded, self.view, self._recipe.filters, self._arithmetic)
+            return filtering.accept(decoded, self.view, self._recipe.filters, arithmetic)
 
     def finite(self, answer: Tensor) -> Tensor:
         """Return a network's output; raises NotFinite, with the way out, if it has NaN or inf."""
@@ -128,12 +123,6 @@ class Scene:
             "bf16": "its values overflow in bf16: use --precision fp32",
         }.get(precision, "are its weights damaged?")
         raise NotFinite(f"{self.variant} produced NaN or inf: {way}")
-
-    @property
-    def _arithmetic(self) -> Arithmetic:
-        if self._recipe.decoding.decoder == "plain":
-            return "exact"
-        return "torch" if self._recipe.compute.kernels == "torch" else "auto"
 
 
 class Sampler(Protocol):

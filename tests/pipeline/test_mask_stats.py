@@ -12,7 +12,8 @@ from everything.core.rle import Rle
 from everything.kernels import loader
 from everything.kernels.loader import INSTRUCTIONS
 from everything.pipeline.block_interpolation import BlockMask, Blocks
-from everything.pipeline.mask_stats import Arithmetic, Measured, Place, measure
+from everything.pipeline.device_masks import Place
+from everything.pipeline.mask_stats import Arithmetic, Measured, measure
 
 
 def smooth(n: int, low: int, seed: int) -> torch.Tensor:

@@ -14,8 +14,8 @@ from everything.config import Compute, Decoding
 from everything.core.geometry import padded_frame, stretched_frame, whole
 from everything.core.prompts import Prompts
 from everything.masks.segments import Segments
-from everything.pipeline.filtering import accept
-from everything.pipeline.mask_stats import Place, measure
+from everything.pipeline.device_masks import Place
+from everything.pipeline.mask_stats import measure
 from everything.pipeline.pipeline import Pipeline, segment
 from everything.recipes.build import load
 from tests.photos import photo
@@ -168,23 +168,17 @@ def assert_same(found: Segments, expected: Segments) -> None:
     torch.testing.assert_close(found.stability, expected.stability, rtol=0, atol=0.01)
 
 
-def test_a_photo_and_its_waits(gpu: Gpu, monkeypatch: pytest.MonkeyPatch):
-    settings = {"points_per_side": 5, "points_per_batch": 10}
+@pytest.mark.parametrize("kind", ["box", "mask", "containment"])
+def test_an_image_and_its_waits(gpu: Gpu, kind: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("everything.pipeline.nms.MANY", 5)
+    settings = {"points_per_side": 5, "kind": kind, "box_nms_thresh": 0.5}
     expected = segment(PHOTO, pipeline(device="cpu", **settings))
     there = pipeline(device="cuda:0", **settings)
-    lots: list[int] = []  # masks of them that passed
-    monkeypatch.setattr(
-        "everything.pipeline.filtering.accept",
-        lambda *a: lots.append(len(masks := accept(*a))) or masks,
-    )
     with gpu.counting() as waits:
         found = segment(PHOTO, there)
     assert_same(found, expected)
-    batches, passed = 3, sum(masks > 0 for masks in lots)
-    assert batches <= passed <= len(lots) <= 2 * batches
-    # Of each batch its scores; of each lot that is drawn counts; of what passed the edges' number,
-    # and edges.
-    assert waits == {"copy to host": batches + len(lots) + passed, "nonzero": passed}
+    # The scores, the measures, NMS (its result's size, and the result) and the run edges.
+    assert waits == {"copy to host": 4} | ({"nms": 1} if kind == "box" else {})
 
 
 @pytest.mark.parametrize(
@@ -205,26 +199,33 @@ def test_samplers_and_crops(gpu: Gpu, settings: dict[str, Any]):
 def test_memory_that_runs_out_makes_batches_smaller(
     gpu: Gpu, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("everything.pipeline.mask_stats.WORKING_SET_THERE", 4 * 2**20)
-    there = pipeline(device="cuda:0", points_per_side=8, points_per_batch=64)
+    monkeypatch.setattr("everything.pipeline.bulk.PROMPTS", 64)
+    there = pipeline(device="cuda:0", points_per_side=8, device_memory=0.25)
     expected = segment(PHOTO, pipeline(device="cuda:0", points_per_side=8))
     gpu.memory = 1_800_000  # an encoder's largest map, 48 prompts' weights, 9 prompts' features
     with pytest.raises(torch.OutOfMemoryError):
         torch.empty(gpu.memory + 1, device=GPU)
     found = segment(PHOTO, there)
-    # Once while scores were asked for; while masks were drawn, fewer were drawn together.
-    said = [record.message.split(" from ")[0] for record in caplog.records]
-    assert said == ["out of memory: points_per_batch is 32"]
+    # While prompts were scored, masks drawn and measured, and compared by NMS.
+    said = {record.message.split(" at a time")[0].split(" ", 4)[-1] for record in caplog.records}
+    assert said == {
+        "prompts are scored",
+        "prompts' masks are drawn",
+        "masks are drawn",
+        "bytes of masks are compared",
+    }
     assert gpu.refused > 2
     assert_same(found, expected)
+    refused = gpu.refused
+    assert_same(segment(PHOTO, there), expected)
+    assert gpu.refused == refused + 1  # what the decoder may be given is known by now
 
 
 @pytest.mark.parametrize("kind", ["padded", "stretched", "bicubic"])
 @pytest.mark.parametrize("origin", [(0, 0), (3, 5)])
 def test_masks_measured_there_are_those_of_whole_masks_here(
-    gpu: Gpu, kind: str, origin: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    gpu: Gpu, kind: str, origin: tuple[int, int]
 ):
-    monkeypatch.setattr("everything.pipeline.mask_stats.WORKING_SET_THERE", 3 * 4 * 64 * 64)
     size = (40, 61)
     frames = {
         "padded": padded_frame(size, 64),
@@ -236,14 +237,17 @@ def test_masks_measured_there_are_those_of_whole_masks_here(
     logits[3], logits[5] = -9.0, 9.0  # empty, and full: its columns run into each other
     place = Place(origin, (size[0] + origin[1], size[1] + origin[0] + 2))
     expected = measure(logits, frames[kind], 0.7, "exact", place)
+    there = logits.to(GPU, non_blocking=True)
     with gpu.counting() as waits:
-        found = measure(logits.to(GPU, non_blocking=True), frames[kind], 0.7, "auto", place)
-        assert waits == {}
+        found = measure(there, frames[kind], 0.7, "auto", place, 3 * 8 * 64 * 64)
+    assert waits == {"copy to host": 1}
     for name in ("stability", "areas", "boxes"):
         here, there = getattr(expected, name), getattr(found, name)
         assert torch.equal(here.nan_to_num(7), there.nan_to_num(7))
         assert here.dtype == there.dtype
     rows = [7, 3, 0, 5, 1]
-    assert found.codes(rows) == expected.codes(rows)
-    assert found.codes([]) == []
+    with gpu.counting() as waits:
+        assert list(found.codes(rows)) == expected.codes(rows)
+    assert waits["copy to host"] == 2  # of two lots
+    assert list(found.codes([])) == []
     assert np.all(found.areas.numpy()[[3, 5]] == [0, size[0] * size[1]])

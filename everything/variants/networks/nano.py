@@ -19,7 +19,7 @@ from everything.core.device import DEFAULT_DECODING, ON_CPU, device_of, sent, se
 from everything.core.geometry import Frame, Size, View, padded_frame
 from everything.core.prompts import Prompts
 from everything.core.protocols import Candidates
-from everything.decoding import SharedImage, SharedImageDecoder
+from everything.decoding import Limits, SharedImage, SharedImageDecoder
 from everything.variants.checkpoints.key_mapping import Blueprint
 from everything.variants.checkpoints.reader import State
 from everything.variants.spec import check_supported
@@ -45,13 +45,21 @@ class NanoModel:
     which the encoder skips.
     """
 
-    def __init__(self, network: Nano, compute: Compute = ON_CPU) -> None:
+    def __init__(
+        self, network: Nano, compute: Compute = ON_CPU, decoding: Decoding = DEFAULT_DECODING
+    ) -> None:
         self.network = network.eval().requires_grad_(False)
         self.device = device_of(compute)
         self.network.to(self.device)
+        limits = Limits.of(compute, decoding)
         parts = self.network.prompt_encoder, self.network.mask_decoder
-        self.decoder = SharedImageDecoder.of(*parts, compute.kernels, compute.compile)
+        self.decoder = SharedImageDecoder.of(*parts, compute.kernels, compute.compile, limits)
         settle(self.network.image_encoder, compute)
+
+    @property
+    def in_bulk(self) -> bool:
+        """Whether prompts are best given all at a time: see everything/core/protocols.py."""
+        return self.decoder.in_bulk
 
     def frame(self, view: Size) -> Frame:
         """Return where a view of (h, w) px lies on the canvas."""
@@ -102,4 +110,4 @@ def build(
         ConfigError: Also for the plain decoder and for batches of images.
     """
     check_supported("nano", compute, decoding)
-    return NanoModel(blueprint().load(state, path), compute)
+    return NanoModel(blueprint().load(state, path), compute, decoding)

@@ -108,6 +108,8 @@ class StabilityScoredCandidates:
 class EdgeSamModel(SamModel):
     """EdgeSAM: masks are scored by their stability."""
 
+    in_bulk = False  # its scores are of masks that are drawn, which would have to be held
+
     def prepared(self, embedding: Tensor, view: View) -> PreparedImage:
         """Return the decoder's image side of a view, padding drawn too: it counts in the score."""
         return self.decoder.prepare(embedding)

@@ -25,7 +25,7 @@ from everything.core.device import DEFAULT_DECODING, ON_CPU, device_of, sent, se
 from everything.core.geometry import Frame, Size, View, padded_frame
 from everything.core.prompts import Prompts
 from everything.core.protocols import Candidates
-from everything.decoding import PreparedImage, choose, content_cells
+from everything.decoding import Limits, PreparedImage, choose, content_cells
 from everything.variants.checkpoints.hf_keys import HUGGING_FACE
 from everything.variants.checkpoints.key_mapping import Blueprint
 from everything.variants.checkpoints.reader import State
@@ -67,8 +67,14 @@ class SamModel:
             plain=plain,
             kernels=compute.kernels,
             compile=compute.compile,
+            limits=Limits.of(compute, decoding),
         )
         settle(network.image_encoder, compute)
+
+    @property
+    def in_bulk(self) -> bool:
+        """Whether prompts are best given all at a time: see everything/core/protocols.py."""
+        return self.decoder.in_bulk
 
     def frame(self, view: Size) -> Frame:
         """Return where a view of (h, w) px lies on the canvas."""

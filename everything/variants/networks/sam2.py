@@ -19,7 +19,7 @@ from everything.core.device import DEFAULT_DECODING, ON_CPU, device_of, sent, se
 from everything.core.geometry import Frame, Size, View, stretched_frame
 from everything.core.prompts import BOTTOM_RIGHT, TOP_LEFT, Prompts
 from everything.core.protocols import Candidates
-from everything.decoding import PlainSam2Image, PreparedImage, SharedSam2Decoder
+from everything.decoding import Limits, PlainSam2Image, PreparedImage, SharedSam2Decoder
 from everything.errors import ConfigError
 from everything.variants.checkpoints.key_mapping import Blueprint, Dialect
 from everything.variants.checkpoints.reader import State
@@ -99,8 +99,14 @@ class Sam2StillModel:
         self.decoder = None
         if decoding.decoder != "plain":
             parts = self._decoder_parts()
-            self.decoder = SharedSam2Decoder.of(*parts, compute.kernels, compute.compile)
+            limits = Limits.of(compute, decoding)
+            self.decoder = SharedSam2Decoder.of(*parts, compute.kernels, compute.compile, limits)
         settle(network.vision_encoder, compute)
+
+    @property
+    def in_bulk(self) -> bool:
+        """Whether prompts are best given all at a time: see everything/core/protocols.py."""
+        return self.decoder is not None and self.decoder.in_bulk
 
     def frame(self, view: Size) -> Frame:
         """Return where a view of (h, w) px lies on the canvas: all over it."""
