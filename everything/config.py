@@ -265,8 +265,8 @@ class Recipe(Settings):
     def digest(self) -> str:
         """SHA-256 of the recipe as 64 hex digits.
 
-        Paths of files, the device and its memory, the limit of pixels and the program's version do not count.
-        RESULTS_FORMAT does, in the version's place, as results of that version have it.
+        Paths of files, the device and its memory, the limit of pixels and the program's version do
+        not count. RESULTS_FORMAT does, in the version's place, as results of that version have it.
         """
         left_out: Any = {
             "checkpoint": True,

@@ -59,6 +59,7 @@ def accept(
         levels=kept.levels,
         prompts=kept.prompts.moved((x, y)),
         crops=torch.tensor([view.box] * len(keep), dtype=torch.int64).reshape(-1, 4),
+        size=view.image_size,
     )
     return Masks(kept, segments)
 
