@@ -7,9 +7,9 @@ import re
 import signal
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +106,20 @@ def build(recipe: Recipe) -> Pipeline:
     model = Discs(float(seconds) if seconds != recipe.version else 0.0)
     settings = {key: value for key, value in recipe.sampler.items() if key != "name"}
     return Pipeline(model, Grid(**settings), recipe)
+
+
+def build_watched(on_image: Callable[[int], object]) -> Callable[[Recipe], Pipeline]:
+    """Return a `build` whose model calls `on_image` with 0, 1, … before it encodes an image."""
+
+    class Watched(Discs):
+        count = -1
+
+        def encode(self, view: View) -> View:
+            Watched.count += 1
+            on_image(Watched.count)
+            return super().encode(view)
+
+    return lambda recipe: replace(build(recipe), model=Watched())
 
 
 def build_nothing(recipe: Recipe) -> Pipeline:

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -25,7 +24,6 @@ from rich.console import Console
 
 from everything.config import Output, Recipe
 from everything.core.file_names import as_text
-from everything.core.geometry import View
 from everything.core.stage_timer import COUNTS, STAGES
 from everything.errors import InputError, JobError, StoreError, WeightsError
 from everything.io.images.decode import Limits
@@ -33,7 +31,7 @@ from everything.io.images.sources import list_inputs
 from everything.io.results.documents import read_document
 from everything.jobs.label import label
 from everything.jobs.summary import Summary
-from tests.fakes import POISON, RECIPE, Discs, build, build_nothing, save_photo
+from tests.fakes import POISON, RECIPE, build, build_nothing, build_watched, save_photo
 
 
 def run(photos: Path, out: Path, recipe: Recipe = RECIPE, **options: object) -> Summary:
@@ -398,14 +396,12 @@ def test_memory_does_not_grow(tmp_path: Path) -> None:
     for number in range(120):
         (tmp_path / f"photos/{number}.jpg").symlink_to(tmp_path / "a.jpg")
 
-    class Measured(Discs):
-        def encode(self, view: View) -> View:
-            pages = int(Path("/proc/self/statm").read_text().split()[1])
-            sizes.append(pages * os.sysconf("SC_PAGESIZE"))
-            return super().encode(view)
+    def measure(number: int) -> None:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        sizes.append(pages * os.sysconf("SC_PAGESIZE"))
 
     few = RECIPE.model_copy(update={"sampler": {"name": "grid", "points_per_side": 1}})
-    measured = lambda recipe: replace(build(recipe), model=Measured())  # noqa: E731
+    measured = build_watched(measure)
     assert run(tmp_path / "photos", tmp_path / "out", few, build=measured).done == 120
     assert max(sizes[110:]) - max(sizes[30:40]) < 8 * 2**20
 

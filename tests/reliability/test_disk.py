@@ -21,12 +21,12 @@ from typer.testing import CliRunner
 from everything.cli.main import app
 from everything.config import Output
 from everything.errors import StoreError
-from everything.io.images.sources import Source, list_inputs
+from everything.io.images.sources import list_inputs
 from everything.io.results.writer import Store
 from everything.io.storage.local import Folder
 from everything.jobs.label import label
 from everything.jobs.summary import Summary
-from tests.fakes import RECIPE, as_nobody, build, save_photo
+from tests.fakes import RECIPE, as_nobody, build, build_watched, save_photo
 from tests.reliability.trees import check_whole, tree
 
 RESULTS = 9
@@ -77,18 +77,14 @@ def undisturbed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(photos: Path, out: Path, then: Callable[[], object] | None = None) -> Summary:
     """The job; `then` is done when it has begun with half of the photos."""
-    done = False
 
-    def listing() -> Iterator[Source]:
-        nonlocal done
-        for number, source in enumerate(list_inputs([photos], out)):
-            if then is not None and number == 5 and (out / "manifest").exists() and not done:
-                done = True
-                then()
-            yield source
+    def on_image(number: int) -> None:
+        if number == 5 and then is not None:
+            then()
 
-    quiet = Console(file=io.StringIO())
-    return label(listing, out, MAPS, build=build, preview=False, console=quiet)
+    listing, quiet = partial(list_inputs, [photos], out), Console(file=io.StringIO())
+    builder = build if then is None else build_watched(on_image)  # which is for one process
+    return label(listing, out, MAPS, build=builder, preview=False, console=quiet)
 
 
 def one_line(error: StoreError, reason: str, out: Path) -> None:

@@ -214,6 +214,7 @@ class Manifest:
         self._folder = folder
         self._pending: list[dict[str, Any]] = []
         self._damaged: set[str] = set()  # files that could not be read, or not all of them
+        self._last: int | None = None  # number of the last shard
         self._began = self._flushed = time.monotonic()
 
     def append(self, *rows: Row) -> None:
@@ -246,7 +247,7 @@ class Manifest:
             StoreError: It cannot be written.
         """
         if self._pending:
-            self._write(_shard_name(), _table(self._pending))
+            self._write(self._next_shard(), _table(self._pending))
             self._pending = []
         self._flushed = time.monotonic()
 
@@ -297,7 +298,7 @@ class Manifest:
             aside = self._folder.set_aside(name)
             _log.warning("%s: damaged, set aside as %s", printable(name), printable(aside))
         # On disk one job at a time writes; in a bucket, others may add shards meanwhile.
-        whole = _shard_name() if not self._folder.can_append else _MANIFEST
+        whole = self._next_shard() if not self._folder.can_append else _MANIFEST
         self._write(whole, table)
         self._folder.write(_ERRORS, _error_lines(table))
         kept = {whole, *self._damaged}
@@ -308,6 +309,16 @@ class Manifest:
         whole = not self._folder.can_append or shards == [_MANIFEST]
         others = self._folder.stamp(_LEDGER), self._folder.stamp(_ERRORS)
         return len(shards) == 1 and whole and others[0] is None and others[1] is not None
+
+    def _next_shard(self) -> str:
+        """Return a unique name that sorts after all shards there are: the later of two rows counts.
+
+        The clock alone would not do, since that of the machine that wrote them may have been ahead.
+        """
+        if self._last is None:
+            self._last = max(map(_number_of, self._parts()), default=0)
+        self._last = max(time.time_ns(), self._last + 1)
+        return f"manifest/part-{self._last:020}-{uuid.uuid4().hex[:8]}.parquet"
 
     def _write(self, name: str, table: pa.Table) -> None:
         buffer = BytesIO()
@@ -384,9 +395,9 @@ def is_part(name: str) -> bool:
     return _PART.fullmatch(name) is not None
 
 
-def _shard_name() -> str:
-    """Return a unique name that sorts after all earlier ones: the later of two rows counts."""
-    return f"manifest/part-{time.time_ns():020}-{uuid.uuid4().hex[:8]}.parquet"
+def _number_of(part: str) -> int:
+    found = _PART.fullmatch(part)
+    return int(found[1].partition("-")[0]) if found else 0
 
 
 def _table(rows: list[dict[str, Any]]) -> pa.Table:

@@ -24,7 +24,7 @@ from everything.io.storage.storage import Stamp
 from everything.jobs.label import label
 from everything.jobs.status import status
 from everything.jobs.summary import Summary
-from tests.fakes import RECIPE, build, save_photo
+from tests.fakes import RECIPE, build, build_watched, save_photo
 from tests.io.results.test_writer import row
 from tests.s3 import s3_server
 
@@ -204,15 +204,9 @@ def test_status_of_no_job(tmp_path: Path) -> None:
 def test_status_of_a_job_that_runs(tmp_path: Path) -> None:
     for number in range(4):
         save_photo(tmp_path / f"photos/{number}.jpg", number)
-    seen = []
-
-    def listing() -> Iterator[object]:
-        for source in list_inputs([tmp_path / "photos"]):
-            if (tmp_path / "out/manifest").exists():
-                seen.append(status(tmp_path / "out"))
-            yield source
-
-    label(listing, tmp_path / "out", RECIPE, build=build, preview=False)
+    seen, listing = [], partial(list_inputs, [tmp_path / "photos"])
+    watched = build_watched(lambda _: seen.append(status(tmp_path / "out")))
+    label(listing, tmp_path / "out", RECIPE, build=watched, preview=False)
     assert {found.state for found in seen} == {"running, or killed"}
     assert [found.images for found in seen] == [4] * 4
     assert seen[-1].done + seen[-1].left == 4
