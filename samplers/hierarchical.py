@@ -31,7 +31,8 @@ class Hierarchical(Settings):
     points_per_side: int = Field(
         32,
         ge=1,
-        description="points along each side of the fine grid, rounded down to a multiple of 4",
+        description="points along each side of the fine grid, rounded down to a multiple of 4, at "
+        "least 4",
     )
     high_score_thresh: float = Field(
         8.5,

@@ -44,7 +44,7 @@ def _efficientsam(size: str, parameters: int, file: str, width: int, heads: int)
         licence=APACHE,
         weights=Weights(f"{GITHUB}/yformer/EfficientSAM/raw/main/weights/{file}"),
         options={"embed_dim": width, "heads": heads},
-        # The authors' everything notebook has these.
+        # Thresholds of its authors' everything notebook, whose other steps docs/variants.md names.
         preset={"filters": {"pred_iou_thresh": 0.7, "stability_score_thresh": 0.9}},
     )
 
