@@ -18,12 +18,16 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    field_serializer,
     model_serializer,
     model_validator,
 )
 
+from everything.errors import without_secrets
+
 RESULTS_FORMAT = "0.1.0"
 """The version since which equal settings have given equal masks; raised only when masks change."""
+
 NmsKind = Literal["box", "mask", "containment", "none"]
 Level = Literal["all", "whole", "part", "subpart"]
 
@@ -223,7 +227,8 @@ class Recipe(Settings):
 
     Attributes:
         variant: A name that `list_variants` has.
-        checkpoint: Path or URL of its weights; None for the official or bundled ones.
+        checkpoint: Path or URL of its weights; None for the official or bundled ones. It is written
+            without the user, password and query of a URL.
         sampler: The sampler's name and all of its settings.
         version: The program's version.
         weights: SHA-256 of the weights, or "" where the variant has none.
@@ -236,7 +241,7 @@ class Recipe(Settings):
     """
 
     variant: str
-    checkpoint: str | None = None
+    checkpoint: str | None = Field(None, repr=False)
     sampler: dict[str, Any]
     compute: Compute = Compute()
     decoding: Decoding = Decoding()
@@ -250,6 +255,10 @@ class Recipe(Settings):
     version: str
     weights: str
     others: dict[str, str] = {}
+
+    @field_serializer("checkpoint")
+    def _without_secrets(self, checkpoint: str | None) -> str | None:
+        return None if checkpoint is None else without_secrets(checkpoint)
 
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
+_URL = re.compile(
+    r"""(?P<scheme>\b[a-zA-Z][a-zA-Z0-9+.-]*://)
+    (?:(?P<user>[^\s/?#'"<>]*)@)?
+    (?P<rest>[^\s?#'"<>]*)
+    (?P<query>[?#][^\s'"<>]*?)?
+    (?=[,:;.)\]]*(?:[\s'"<>]|$))""",
+    re.VERBOSE,
+)
+
 
 class EverythingError(Exception):
     """Base of all errors that are shown to users without a traceback.
@@ -13,6 +24,9 @@ class EverythingError(Exception):
         ...     print(type(error).__name__)
         ConfigError
     """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(without_secrets(a) if isinstance(a, str) else a for a in args))
 
 
 class ConfigError(EverythingError):
@@ -37,6 +51,24 @@ class InputError(EverythingError):
 
 class JobError(EverythingError):
     """A job cannot continue, whatever the image."""
+
+
+def without_secrets(text: str) -> str:
+    """Return a text whose URLs have no user, password, query or fragment.
+
+    These can hold secrets (presigned URLs, tokens), so they are neither written nor shown. A query
+    is one in http(s) URLs alone; elsewhere "?" and "#" can be part of a name, and a user without a
+    password part of an address (abfs://container@account).
+    """
+    return _URL.sub(_shown, text) if "://" in text else text
+
+
+def _shown(url: re.Match[str]) -> str:
+    user, query = url["user"] or "", url["query"] or ""
+    if url["scheme"].lower().startswith("http"):
+        user = query = ""
+    is_secret = not user or ":" in user
+    return f"{url['scheme']}{'' if is_secret else f'{user}@'}{url['rest']}{query}"
 
 
 def reason_of(error: BaseException) -> str:

@@ -11,6 +11,8 @@ import hashlib
 import os
 import re
 
+from everything.errors import without_secrets
+
 _LONGEST = 4096  # characters
 _ELSEWHERE = {"", ".", ".."}  # an absolute name begins with an empty part
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -22,8 +24,9 @@ def as_text(name: str | os.PathLike[str]) -> str:
 
 
 def printable(name: str | os.PathLike[str]) -> str:
-    """Return a name as one line of valid Unicode: control characters escaped, and truncated."""
-    text = as_text(name)
+    """Return a name as one line of valid Unicode: control characters escaped, truncated, and URLs
+    without secrets."""
+    text = without_secrets(as_text(name))
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}…"
     return _CONTROL.sub(lambda match: ascii(match.group())[1:-1], text)

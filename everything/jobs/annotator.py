@@ -264,7 +264,7 @@ def row_of_crash(task: Task, digest: str, reason: str) -> Row:
 def row_of(document: dict[str, Any], source: Source, source_bytes: int | None, store: Store) -> Row:
     """Return the row of an existing result, as far as the result has the information."""
     timing, now = document["timing"], time.time()
-    stamp = store.stamp(source.name)
+    stamp, (folder, file) = store.stamp(source.name), source.recorded
     return Row(
         name=source.name,
         status="done",
@@ -274,8 +274,8 @@ def row_of(document: dict[str, Any], source: Source, source_bytes: int | None, s
         attempt=1,
         started=now,
         finished=now,
-        folder=source.folder,
-        file=source.file,
+        folder=folder,
+        file=file,
         start=source.start,
         width=document["image"]["width"],
         height=document["image"]["height"],
@@ -306,6 +306,7 @@ def _timer(limits: Limits) -> StageTimer:
 def _row(state: ImageState, digest: str) -> Row:
     source = state.task.source
     height, width = state.size or (None, None)
+    folder, file = source.recorded
     return Row(
         name=source.name,
         status="done",
@@ -315,8 +316,8 @@ def _row(state: ImageState, digest: str) -> Row:
         attempt=state.task.attempt,
         started=state.started,
         finished=time.time(),
-        folder=source.folder,
-        file=source.file,
+        folder=folder,
+        file=file,
         start=source.start,
         width=width,
         height=height,

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from everything.core.file_names import as_text, printable
-from everything.errors import InputError
+from everything.errors import InputError, without_secrets
 from everything.io.images.sources import Source
 from everything.io.storage.hashed_index import HashedIndex, hashed
 from everything.io.storage.locations import Url, filesystem, located, with_retries
@@ -131,8 +131,9 @@ def _rows(table: pa.Table) -> Iterator[Source]:
 def _place(source: Source) -> str:
     """Where an image is, as text; of one in an archive, its name is part of it."""
     if source.start is not None:
-        return as_text(f"{source.file}::{source.name.partition('/')[2]}")
-    return as_text(source.file or os.path.join(source.folder, source.name))  # noqa: PTH118
+        return as_text(without_secrets(source.file or "") + source.name)
+    where = source.file or os.path.join(source.folder, source.name)  # noqa: PTH118
+    return as_text(without_secrets(where))
 
 
 def _is_another(earlier: str, place: str) -> bool:

@@ -56,7 +56,8 @@ def _titled(inputs: list[tuple[str, Location]], out: Path | None) -> Iterator[So
 
 
 def _title(place: Location) -> str:
-    base = _glob_base(str(place)) if _is_glob(place) else str(place)
+    base = place.without_query if isinstance(place, Url) else str(place)
+    base = _glob_base(base) if _is_glob(place) else base
     return base.rstrip("/").rsplit("/", 1)[-1]
 
 
@@ -92,7 +93,7 @@ def _below(url: Url) -> Iterator[Source]:
     """The images below a URL, or the one that it is."""
     files, path = filesystem(url)
     if url.startswith("http"):
-        return iter([Source(str(url.parent), url.name)])
+        return iter([Source(str(url.parent), url.name, file=str(url))])
     try:
         about = with_retries(lambda: files.info(path))
     except FileNotFoundError:

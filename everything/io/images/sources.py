@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from everything.core.file_names import printable
-from everything.errors import InputError
+from everything.errors import InputError, without_secrets
 from everything.io.storage.locations import Location, Url, located
 
 _PLAIN = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".heic", ".heif"}
@@ -47,6 +47,12 @@ class Source(NamedTuple):
             return located(self.file)
         home = located(self.folder)
         return home / self.name if isinstance(home, Url) else self.path
+
+    @property
+    def recorded(self) -> tuple[str, str | None]:
+        """Folder and file as manifests have them: URLs without secrets."""
+        file = None if self.file is None else without_secrets(self.file)
+        return without_secrets(self.folder), file
 
     @property
     def path(self) -> Path:

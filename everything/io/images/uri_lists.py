@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from everything.core.file_names import as_text, printable
-from everything.errors import EverythingError, InputError, reason_of
+from everything.errors import EverythingError, InputError, reason_of, without_secrets
 from everything.io.images.sources import Source
 from everything.io.storage.hashed_index import repeated
 from everything.io.storage.locations import Location, Url, opened
@@ -99,13 +100,21 @@ def _uri_column(names: Iterable[str]) -> str:
     return next((column for column in COLUMNS if column in known), known[0])
 
 
+def _name_of(uri: str) -> str:
+    """The name of an image: its URI without scheme, user, password and query."""
+    scheme, separator, rest = without_secrets(uri).partition("://")
+    return (rest if separator else scheme).lstrip("/")
+
+
 def _source(row: Mapping[str, Any], home: Location) -> Source:
     uri = row[_uri_column(row)]
     if not isinstance(uri, str) or not uri:
         raise ValueError(f"{uri!r} is not a URI")
-    name = str(row.get("name") or uri.partition("://")[2] or uri).lstrip("/")
+    name = _name_of(str(row.get("name") or uri))
     if "://" not in uri:
         # What is beside the list; a list in the web must not make us read files of this machine.
+        if isinstance(home, Url) and home.startswith("http"):
+            name = re.split("[?#]", name, maxsplit=1)[0]
         if isinstance(home, Url) or not uri.startswith("/"):
             return Source(str(home), name, file=f"{home}/{uri.lstrip('/')}")
         return Source(str(Path(uri).parent), name, file=uri)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import re
 import time
 from collections.abc import Callable
 from functools import cache
@@ -39,13 +40,18 @@ class Url(str):
 
     @property
     def name(self) -> str:
-        """The last part."""
-        return self.rsplit("/", 1)[-1]
+        """The last part of the path, without a query."""
+        return self.without_query.rsplit("/", 1)[-1]
 
     @property
     def parent(self) -> Url:
-        """The URL without its last part."""
-        return Url(self.rsplit("/", 1)[0])
+        """The URL without a query and the last part of the path."""
+        return Url(self.without_query.rsplit("/", 1)[0])
+
+    @property
+    def without_query(self) -> str:
+        """The URL without query and fragment; only http(s) has them."""
+        return re.split("[?#]", self, maxsplit=1)[0] if self.startswith("http") else str(self)
 
 
 Location = Path | Url
