@@ -227,6 +227,6 @@ def _connect(address: str | None) -> None:
 
     try:
         ray.init(address=found, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # Ray raises bare ones, such as for a start that took too long
         where, reason = described_address(address), reason_of(error)
         raise JobError(f"Ray at {where}: {reason}: start it first") from error
