@@ -16,7 +16,8 @@ train = typer.Typer(
     no_args_is_help=True,
 )
 _ANNOTATED = (
-    "a COCO file, a folder of SA-1B JSON files beside their images, a folder of label maps, or a "
+    "results of `everything label` or `import`, a COCO file, a folder of SA-1B JSON files "
+    "beside their images, a folder of label maps, or a "
     "data pack (a folder with annotations.json.xz)"
 )
 Truths = Annotated[
@@ -48,6 +49,19 @@ Split = Annotated[
 Resume = Annotated[
     bool, typer.Option("--resume", help="Resume the training in DIR.", show_default="off")
 ]
+Images = Annotated[
+    Path | None,
+    typer.Option(
+        "--photos",
+        metavar="DIR",
+        help="Folder of the images.",
+        show_default="beside their annotations",
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace an earlier training in DIR.", show_default="off"),
+]
 
 
 @train.command()
@@ -59,6 +73,8 @@ def ucm(
     seed: Seed = 0,
     split: Split = "train",
     resume: Resume = False,
+    images: Images = None,
+    overwrite: Overwrite = False,
     encoder: Annotated[
         str,
         typer.Option(
@@ -99,11 +115,15 @@ def ucm(
                 resume=resume,
                 encoder=encoder,
                 device=device,
+                images=images,
+                overwrite=overwrite,
             )
         elif minutes or steps or resume:
             raise InputError("--scorer-of trains no network: drop --minutes, --steps and --resume")
         else:
-            weights = train_scorer(truth, out, scorer_of, seed=seed, split=split)
+            weights = train_scorer(
+                truth, out, scorer_of, seed=seed, split=split, images=images, overwrite=overwrite
+            )
         typer.echo(f"everything label PHOTOS --out labels --variant ucm --checkpoint {weights}")
 
 
@@ -120,6 +140,8 @@ def nano(
     seed: Seed = 0,
     split: Split = "train",
     resume: Resume = False,
+    images: Images = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Train `nano`, a tiny SAM on top of `ucm`'s boundary network."""
     with exit_on_error():
@@ -127,7 +149,17 @@ def nano(
         from everything.training.nano import train_nano
 
         budget = Budget(minutes=minutes, steps=steps)
-        weights = train_nano(truth, out, budget, init=init, seed=seed, split=split, resume=resume)
+        weights = train_nano(
+            truth,
+            out,
+            budget,
+            init=init,
+            seed=seed,
+            split=split,
+            resume=resume,
+            images=images,
+            overwrite=overwrite,
+        )
         typer.echo(f"everything label PHOTOS --out labels --variant nano --checkpoint {weights}")
 
 
@@ -140,6 +172,8 @@ def lite_sam(
     seed: Seed = 0,
     split: Split = "train",
     resume: Resume = False,
+    images: Images = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Train Lite-SAM from scratch (no weights are published): days on a CPU, not minutes."""
     with exit_on_error():
@@ -147,7 +181,16 @@ def lite_sam(
         from everything.training.loop import Budget
 
         budget = Budget(minutes=minutes, steps=steps)
-        weights = train_lite_sam(truth, out, budget, seed=seed, split=split, resume=resume)
+        weights = train_lite_sam(
+            truth,
+            out,
+            budget,
+            seed=seed,
+            split=split,
+            resume=resume,
+            images=images,
+            overwrite=overwrite,
+        )
         typer.echo(
             f"everything label PHOTOS --out labels --variant lite-sam --checkpoint {weights}"
         )
@@ -169,11 +212,10 @@ def auto_ppn(
     seed: Seed = 0,
     split: Split = "train",
     resume: Resume = False,
+    images: Images = None,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Train the prompt head of the sampler auto-ppn for a variant.
-
-    TRUTH may also be results of `everything label`.
-    """
+    """Train the prompt head of the sampler auto-ppn for a variant."""
     with exit_on_error():
         from everything.training.auto_ppn import train_auto_ppn
         from everything.training.loop import Budget
@@ -187,6 +229,8 @@ def auto_ppn(
             seed=seed,
             split=split,
             resume=resume,
+            images=images,
+            overwrite=overwrite,
         )
         typer.echo(
             f"everything label PHOTOS --out labels --variant {variant} --sampler auto-ppn "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,16 +13,14 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
-from everything.core import rle
 from everything.core.geometry import Frame, Size, whole
 from everything.core.protocols import Model
 from everything.detectors.prompt_head import FINER, UNIT, PromptHead, cells
-from everything.errors import InputError
-from everything.io.datasets.label_maps import LabelledImage, labels_from_masks, read_labelled_images
-from everything.io.results.original_image import original_image
-from everything.io.results.reader import Results
+from everything.io.datasets.label_maps import LabelledImage
+from everything.training.data import read_training_images
 from everything.training.loop import Budget, Loop, run
 from everything.training.optimizers import Optimisers
+from everything.training.output_folder import check_output, write_card
 
 OUTSIDE = ("enter", "leave")  # not hidden matrices: AdamW's
 RATE = 0.5  # of the boundary network's: a small head on features that stand still
@@ -114,6 +112,8 @@ def train_auto_ppn(
     split: str | None = "train",
     resume: bool = False,
     say: Callable[[str], None] = print,
+    images: Path | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Train a head for a variant on folders of truth and return out/weights.safetensors; beside
     it, README.md says how it came about.
@@ -126,12 +126,13 @@ def train_auto_ppn(
     from everything.recipes.build import build
     from everything.recipes.resolve import resolve
 
+    check_output(out, ("README.md",), resume=resume, overwrite=overwrite)
     recipe = resolve(variant, checkpoint)
-    photos = [truth for path in truths for truth in _read(path, split)]
+    photos = [truth for path in truths for truth in read_training_images(path, split, images)]
     training = AutoPpnTraining(build(recipe).model, photos, budget, seed, width)
-    if resume and (out / "state.pt").is_file():
+    if resume:
         training.resume(out)
-    say(f"{len(photos)} photos; the first steps are slow, since they encode")
+    say(f"{len(photos)} images; the first steps are slow, since they encode")
     run(training, out, say)
     card = CARD.format(
         variant=variant,
@@ -143,30 +144,8 @@ def train_auto_ppn(
         seed=seed,
         width=width,
     )
-    (out / "README.md").write_text(card, encoding="utf-8")
+    write_card(out, "README.md", card)
     return out / "weights.safetensors"
-
-
-def _read(path: Path, split: str | None) -> Iterator[LabelledImage]:
-    return (
-        own_labels(path) if (path / "annotations").is_dir() else read_labelled_images(path, split)
-    )
-
-
-def own_labels(folder: Path) -> Iterator[LabelledImage]:
-    """Yield the photos that this program labelled in a folder; smaller masks lie on top of larger
-    ones. Raises InputError if a photo is no longer where it was."""
-    results = Results(folder)
-    for key in results.files:
-        result = results.read(key)
-        if results.image(key, result.name) is None:
-            raise InputError(f"{result.name}: the photo is not where it was labelled: move it back")
-        pixels = original_image(results, key, result)
-        rles = [annotation["segmentation"] for annotation in result.annotations]
-        labels = labels_from_masks(rle.decode(rles, result.size), result.size)
-        # Where no mask is there may still be an object, unless hardly anything is left.
-        complete = bool((labels > 0).mean() > 0.9)
-        yield LabelledImage(result.name, pixels, labels, complete)
 
 
 @torch.no_grad()

@@ -16,11 +16,13 @@ from torch.nn import functional as F
 from everything.bundled.nano import QUIET, SPREAD, frequencies, match_places
 from everything.core.prompts import BOTTOM_RIGHT, INSIDE, TOP_LEFT
 from everything.decoding.prompt_encoding import encode_sam
-from everything.io.datasets.label_maps import LabelledImage, read_labelled_images
+from everything.io.datasets.label_maps import LabelledImage
 from everything.training.augment import Looks
+from everything.training.data import complete_images
 from everything.training.loop import Budget, Loop, run
 from everything.training.nano import Task, learn
 from everything.training.optimizers import Optimisers
+from everything.training.output_folder import check_output, write_card
 from everything.training.two_way_decoder import answer, assembled
 from everything.variants.networks.lite_sam import SIDE, LiteVit
 from everything.variants.networks.sam import PIXEL_MEAN, PIXEL_STD, prompt_side
@@ -112,6 +114,8 @@ def train_lite_sam(
     split: str | None = "train",
     resume: bool = False,
     say: Callable[[str], None] = print,
+    images: Path | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Train Lite-SAM on folders of truth and return the file of its weights,
     DIR/lite_sam.safetensors, for `--variant lite-sam --checkpoint`; DIR/lite_sam.md says how it
@@ -119,18 +123,19 @@ def train_lite_sam(
 
     split: of data packs that have splits. resume: continue from what an earlier run left in `out`.
     Photos that are marked only in part are left out. Raises ValueError if none remain, and what
-    `read_labelled_images` raises.
+    `read_training_images` raises.
     """
-    photos = [t for path in truth for t in read_labelled_images(path, split) if t.complete]
+    check_output(out, ("lite_sam.safetensors", "lite_sam.md"), resume=resume, overwrite=overwrite)
+    photos = complete_images(truth, split, images, say)
     training = LiteSamTraining(photos, budget, seed)
     if resume:
         training.resume(out)
-    say(f"{len(photos)} photos")
+    say(f"{len(photos)} images")
     run(training, out, say)
     file = out / "lite_sam.safetensors"
     weights = {n: value.contiguous() for n, value in training.mean.state_dict().items()}
     save_file(weights, file)
-    (out / "lite_sam.md").write_text(_card(training, seed), encoding="utf-8")
+    write_card(out, "lite_sam.md", _card(training, seed))
     return file
 
 

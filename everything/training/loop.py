@@ -82,7 +82,7 @@ class Loop(ABC, Generic[Net]):
         losses = self.losses(self.truths[chosen])
         torch.autograd.backward(torch.stack(list(losses.values())).sum())
         for optimisers in self.optimisers.values():
-            optimisers.step(self.progress)
+            optimisers.step(min(1.0, self.progress))
         self.steps += 1
         average(self.mean.parameters(), self.net.parameters(), self.steps, self.decay)
         self.seconds += time.monotonic() - start
@@ -141,7 +141,9 @@ def _line(training: Loop[Any], losses: list[dict[str, float]], seconds: float) -
     means = {name: sum(step[name] for step in losses) / len(losses) for name in losses[0]}
     printable = ", ".join(f"{name} {mean:.4f}" for name, mean in means.items())
     rate = len(losses) / max(seconds, 1e-9)
-    return f"step {training.steps}, {training.progress:.1%}: {printable}, {rate:.1f} steps/s"
+    return (
+        f"step {training.steps}, {min(1.0, training.progress):.1%}: {printable}, {rate:.1f} steps/s"
+    )
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:

@@ -17,10 +17,12 @@ from torch.nn import functional as F
 from everything.bundled.nano import GRID, Nano
 from everything.core.prompts import BOTTOM_RIGHT, INSIDE, TOP_LEFT
 from everything.errors import WeightsError
-from everything.io.datasets.label_maps import LabelledImage, read_labelled_images
+from everything.io.datasets.label_maps import LabelledImage
 from everything.training.augment import Look, Looks
+from everything.training.data import complete_images
 from everything.training.loop import Budget, Loop, run
 from everything.training.optimizers import Optimisers
+from everything.training.output_folder import check_output, write_card
 from everything.training.two_way_decoder import answer, assembled
 from everything.variants.checkpoints.reader import read_state
 
@@ -120,23 +122,26 @@ def train_nano(
     split: str | None = "train",
     resume: bool = False,
     say: Callable[[str], None] = print,
+    images: Path | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Train nano on folders of truth and return the file of its weights, DIR/nano.safetensors,
     for `--variant nano --checkpoint`; DIR/nano.md says how it came about.
 
     init: weights of `ucm` to start from. split: of data packs that have splits. resume: continue
     from what an earlier run left in `out`. Photos that are marked only in part are left out.
-    Raises ValueError if none remain, and what `read_labelled_images` raises.
+    Raises ValueError if none remain, and what `read_training_images` raises.
     """
-    photos = [t for path in truth for t in read_labelled_images(path, split) if t.complete]
+    check_output(out, ("nano.safetensors", "nano.md"), resume=resume, overwrite=overwrite)
+    photos = complete_images(truth, split, images, say)
     training = NanoTraining(photos, budget, seed, init)
     if resume:
         training.resume(out)
-    say(f"{len(photos)} photos")
+    say(f"{len(photos)} images")
     run(training, out, say)
     file = out / "nano.safetensors"
     save_file(shipped(training.mean), file)
-    (out / "nano.md").write_text(_card(training, init, seed), encoding="utf-8")
+    write_card(out, "nano.md", _card(training, init, seed))
     return file
 
 

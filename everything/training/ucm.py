@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,13 +17,15 @@ from everything.bundled.boundary_net import BoundaryNet, BoundaryNetwork
 from everything.bundled.pretrained_boundary_net import PretrainedBoundaryNet
 from everything.bundled.ucm import Ucm
 from everything.errors import EverythingError
-from everything.io.datasets.label_maps import LabelledImage, mirrored, read_labelled_images
+from everything.io.datasets.label_maps import LabelledImage, mirrored
 from everything.training.augment import Looks
 from everything.training.boundary_targets import dense_loss
+from everything.training.data import read_training_images
 from everything.training.loop import Budget, Loop, run
 from everything.training.optimizers import Optimisers
+from everything.training.output_folder import check_output, write_card
 from everything.training.pretrained_encoder import folded, load_imagenet
-from everything.training.region_targets import judge
+from everything.training.region_targets import Judged, judge
 from everything.training.scorer import fit_scorer
 from everything.variants.checkpoints.reader import read_state
 from everything.variants.networks.ucm import architecture, blueprint
@@ -31,6 +35,12 @@ AFFINITY_WEIGHT = 0.7
 ENCODERS = ("lite0", "lite0-random", "none")
 ENCODER_RATE = 0.1  # of the decoder's: the encoder knows ImageNet
 MEASURED = 16  # images that its feature maps' deviation is taken from
+RESULTS = ("ucm.safetensors", "ucm.md")
+SCORER_SHARE = 0.12  # of the minutes, that the scorer gets at most
+FIT_SECONDS = 12.0  # that fitting the scorer takes after its images have been judged
+SLOW_FIT = 60  # images from which on it takes that long
+LATEST = 1.03  # of the minutes: when the scorer gets no more images
+SAY_EVERY = 30.0  # seconds
 HELD_OUT = 30  # photos for the scorer alone
 LICENCE_NOTE = (
     "Weights inherit the licence of the photos and regions that they were trained on. Those that "
@@ -63,6 +73,10 @@ class BoundaryTraining(Loop[BoundaryNetwork]):
             dense = self.net(look.rgb.to(self.device))
         boundary, affinity = dense_loss(dense, look.labels.to(self.device))
         return {"boundary": boundary, "affinity": AFFINITY_WEIGHT * affinity}
+
+    def shipped(self) -> BoundaryNetwork:
+        """Return the running average as it ships, on the CPU."""
+        return folded(self.mean).cpu()
 
     def _made(
         self, truths: Sequence[LabelledImage], encoder: str
@@ -102,24 +116,38 @@ def train_ucm(
     looks: Looks | None = None,
     encoder: str = "lite0",
     device: str = "cpu",
+    images: Path | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Train `ucm` on folders of truth and return the file of its weights, DIR/ucm.safetensors,
     for `--variant ucm --checkpoint`; DIR/ucm.md says how it came about.
 
-    minutes or steps: the budget of the boundary network; the scorer takes a few minutes more.
-    split: of data packs that have splits. resume: continue from what an earlier run left in `out`.
-    Photos that are marked only in part are left out. Raises EverythingError if there are fewer
-    than two photos, and what `read_labelled_images` raises.
+    minutes: the budget of all of it: reading the images, the boundary network and the scorer.
+    steps: the budget of the boundary network alone. split: of data packs that have splits.
+    resume: continue from what an earlier run left in `out`; overwrite: replace it. images: the
+    folder of the images, where they are not beside their annotations. Raises EverythingError if
+    there are fewer than two images or `out` would be replaced, and what `read_training_images`
+    raises.
     """
-    say(LICENCE_NOTE)
-    parts = divided([list(read_labelled_images(path, split)) for path in truth], seed)
+    started = time.monotonic()
     budget = Budget(minutes, steps)
+    check_output(out, RESULTS, resume=resume, overwrite=overwrite)
+    say(LICENCE_NOTE)
+    parts = divided([list(read_training_images(path, split, images)) for path in truth], seed, say)
     training = BoundaryTraining(parts.learned, budget, seed, looks, encoder, device)
     if resume:
         training.resume(out)
-    say(f"{len(parts.learned)} photos for boundaries, {len(parts.held_out)} held out")
+    say(f"{len(parts.learned)} images for boundaries, {len(parts.held_out)} held out")
+    if minutes is None:
+        run(training, out, say)
+        return finish(training.shipped(), parts, seed, out, say, _card(training, parts, seed))
+    reserve = _scorer_seconds(training, parts, minutes)
+    training.seconds += time.monotonic() - started
+    training.budget = Budget(minutes - reserve / 60)
     run(training, out, say)
-    return finish(folded(training.mean).cpu(), parts, seed, out, say, _card(training, parts, seed))
+    deadline = time.monotonic() + 60 * minutes * LATEST - training.seconds
+    card = _card(training, parts, seed)
+    return finish(training.shipped(), parts, seed, out, say, card, deadline)
 
 
 def train_scorer(
@@ -130,13 +158,16 @@ def train_scorer(
     seed: int = 0,
     split: str | None = "train",
     say: Callable[[str], None] = print,
+    images: Path | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Fit a new scorer to the boundary network in `weights`, a file of `ucm`'s, which stays as it
     is; else as `train_ucm`, and raises WeightsError if the file does not fit. truth and seed must
     be those of the network's training, so that the photos held out are those it never saw.
     """
+    check_output(out, RESULTS, overwrite=overwrite)
     say(LICENCE_NOTE)
-    parts = divided([list(read_labelled_images(path, split)) for path in truth], seed)
+    parts = divided([list(read_training_images(path, split, images)) for path in truth], seed, say)
     state = read_state(weights)
     network = blueprint(architecture(state)).load(state, str(weights)).boundary
     network = network.to(memory_format=torch.channels_last)
@@ -155,12 +186,22 @@ class Parts(NamedTuple):
     alike: list[LabelledImage]
 
 
-def divided(folders: Sequence[Sequence[LabelledImage]], seed: int) -> Parts:
+def divided(
+    folders: Sequence[Sequence[LabelledImage]], seed: int, say: Callable[[str], None] = print
+) -> Parts:
     """Return what photos are for; a random fifth, at most 30, of the first folder's complete ones
-    are held out. Raises EverythingError if it has fewer than two."""
+    are held out. Partly annotated ones are left out, unless the first folder has fewer than two
+    others. Raises EverythingError if it has fewer than two images."""
     complete = [[truth for truth in folder if truth.complete] for folder in folders]
+    if complete and len(complete[0]) < 2 <= len(folders[0]):
+        complete = [list(folder) for folder in folders]
+        say("images are annotated in part only: what is not annotated counts as unknown")
+    elif left := sum(map(len, folders)) - sum(map(len, complete)):
+        say(f"{left} images are annotated in part only and left out")
     if not complete or len(complete[0]) < 2:
-        raise EverythingError("training: the first folder needs two photos marked all over")
+        raise EverythingError(
+            "training: the first folder needs at least two annotated images: add more"
+        )
     first = complete[0]
     order = torch.randperm(len(first), generator=torch.Generator().manual_seed(seed)).tolist()
     count = min(HELD_OUT, max(1, len(first) // 5))
@@ -177,16 +218,59 @@ def finish(
     out: Path,
     say: Callable[[str], None],
     card: str,
+    deadline: float | None = None,
 ) -> Path:
-    """Fit the scorer, and write both networks as they ship: DIR/ucm.safetensors and DIR/ucm.md."""
-    random = np.random.default_rng(seed)
+    """Fit the scorer, and write both networks as they ship: DIR/ucm.safetensors and DIR/ucm.md.
+
+    deadline: by the monotonic clock; the scorer goes without the images that it leaves no time
+    for.
+    """
     ucm = Ucm(network.eval())
-    ucm.scorer = fit_scorer([judge(network, truth, random) for truth in lessons(parts)], seed)
+    ucm.scorer = fit_scorer(_judged(network, parts, seed, say, deadline), seed)
     file = out / "ucm.safetensors"
     save_file(shipped(ucm), file)
-    (out / "ucm.md").write_text(card, encoding="utf-8")
+    write_card(out, "ucm.md", card)
     say(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
     return file
+
+
+def _judged(
+    network: BoundaryNetwork,
+    parts: Parts,
+    seed: int,
+    say: Callable[[str], None],
+    deadline: float | None,
+) -> list[Judged]:
+    """The images of the scorer, as many as there is time for."""
+    random = np.random.default_rng(seed)
+    count = 2 * len(parts.held_out) + len(parts.alike)
+    fit = FIT_SECONDS * min(1.0, count / SLOW_FIT)
+    judged: list[Judged] = []
+    said = -SAY_EVERY
+    for truth in lessons(parts):
+        now = time.monotonic()
+        if judged and deadline is not None and now + fit > deadline:
+            say(f"fitting the scorer: no time for {count - len(judged)} of {count} images")
+            break
+        if now - said >= SAY_EVERY:
+            say(f"fitting the scorer: {len(judged)} of {count} images")
+            said = now
+        try:
+            judged.append(judge(network, truth, random))
+        except ValueError as error:  # nothing is annotated in it
+            say(f"fitting the scorer: left out: {error}")
+    return judged
+
+
+def _scorer_seconds(training: BoundaryTraining, parts: Parts, minutes: float) -> float:
+    """How long the scorer will take, by one image, and at most its share of the minutes."""
+    start = time.monotonic()
+    with suppress(ValueError):  # nothing is annotated in it
+        judge(training.shipped(), parts.held_out[0], np.random.default_rng(0))
+    each = time.monotonic() - start
+    count = 2 * len(parts.held_out) + len(parts.alike)
+    needed = each * count + FIT_SECONDS * min(1.0, count / SLOW_FIT)
+    return min(needed, SCORER_SHARE * 60 * minutes)
 
 
 def lessons(parts: Parts) -> Iterator[LabelledImage]:

@@ -22,9 +22,9 @@ from everything.training.auto_ppn import (
     AutoPpnTraining,
     make_lesson,
     middles,
-    own_labels,
     train_auto_ppn,
 )
+from everything.training.data import read_training_images
 from everything.training.loop import Budget
 from everything.variants.networks.sam import SamModel
 from tests.blob_sam import blob_sam
@@ -185,16 +185,18 @@ def test_labels_of_this_program_are_truth(tmp_path: Path):
         for n in range(3)
     }
     write_labels(labels, photos, masks)
-    truths = {truth.name: truth for truth in own_labels(labels)}
-    assert truths.keys() == masks.keys()
-    for name, (large, small) in masks.items():
-        found = truths[name]
+    truths = list(read_training_images(labels))
+    for found, (large, small) in zip(truths, masks.values(), strict=True):
         assert not found.complete
         assert np.array_equal(found.labels[0] > 0, large)
         assert np.array_equal(found.labels[0] == 2, small)  # what is smaller lies on top
     (photos / "1.png").unlink()
-    with pytest.raises(InputError, match=r"1\.png"):
-        list(own_labels(labels))
+    assert len(list(read_training_images(labels))) == 2
+    moved = tmp_path / "moved"
+    photos.rename(moved)
+    with pytest.raises(InputError, match="no image can be used"):
+        list(read_training_images(labels))
+    assert len(list(read_training_images(labels, images=moved))) == 2
 
 
 def test_a_dense_grid_is_distilled_into_a_head(tmp_path: Path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -130,7 +132,7 @@ def test_the_scorer_sees_what_was_held_out_twice_and_what_is_alike() -> None:
 
 
 def test_one_photo_is_not_enough() -> None:
-    with pytest.raises(EverythingError, match="two photos"):
+    with pytest.raises(EverythingError, match="at least two"):
         divided([[rooms(0)]], seed=0)
 
 
@@ -167,3 +169,69 @@ def test_only_known_encoders_are_trained(tmp_path: Path) -> None:
     assert refused.exit_code != 0
     assert "lite0, lite0-random, none" in refused.output
     assert not (tmp_path / "out").exists()
+
+
+def labelled(tmp_path: Path) -> tuple[Path, Path]:
+    """Results of `label` for four images, and the folder of the images."""
+    photos = folder_of(tmp_path / "truth", 4) / "images"
+    labels = tmp_path / "labels"
+    done = CliRunner().invoke(
+        app, ["label", str(photos), "--out", str(labels), "--no-preview", "--sampler", "grid-16"]
+    )
+    assert done.exit_code == 0, done.output
+    return labels, photos
+
+
+def test_its_own_results_and_coco_exports_are_ground_truth(tmp_path: Path) -> None:
+    labels, photos = labelled(tmp_path)
+    moved = photos.rename(tmp_path / "moved")
+    coco = tmp_path / "coco"
+    given = [str(labels), "--to", "coco", "--out", str(coco), "--photos-from", str(moved)]
+    exported = CliRunner().invoke(app, ["export", *given])
+    assert exported.exit_code == 0, exported.output
+    file = coco / "annotations" / "instances_default.json"
+    for truth in (labels, file):
+        out = tmp_path / f"trained on {truth.name}"
+        trained = train_ucm(
+            [truth], out, steps=1, say=lambda _: None, looks=SMALL, encoder="none", images=moved
+        )
+        assert trained.is_file()
+
+
+def test_a_training_is_not_replaced_unasked(tmp_path: Path) -> None:
+    truth, out = folder_of(tmp_path / "truth", 3), tmp_path / "out"
+
+    def train(**how: bool) -> None:
+        train_ucm([truth], out, steps=1, say=lambda _: None, looks=SMALL, encoder="none", **how)
+
+    with pytest.raises(EverythingError, match="no training to resume"):
+        train(resume=True)
+    out.mkdir()
+    (out / "ucm.md").write_text("mine")
+    with pytest.raises(EverythingError, match=r"ucm\.md: would be replaced"):
+        train()
+    assert [file.name for file in out.iterdir()] == ["ucm.md"]
+    (out / "ucm.md").unlink()
+    train()
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    with pytest.raises(EverythingError, match="holds a training"):
+        train()
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+    (out / "ucm.md").write_text("my notes")
+    train(resume=True)
+    assert (out / "ucm.md").read_text() == "my notes"
+    assert "boundary network" in (out / "ucm.model-card.md").read_text()
+    train(overwrite=True)
+
+
+def test_minutes_are_those_of_all_of_it(tmp_path: Path) -> None:
+    truth = folder_of(tmp_path / "truth", 12)
+    said: list[str] = []
+    start = time.monotonic()
+    train_ucm([truth], tmp_path / "out", minutes=0.3, say=said.append, looks=SMALL, encoder="none")
+    # Of 18 s; a tenth, and what a busy machine takes for one step and for writing.
+    assert 14 < time.monotonic() - start < 23
+    spent = [float(share) for share in re.findall(r"([\d.]+)%", "\n".join(said))]
+    assert spent
+    assert max(spent) <= 100
+    assert any("fitting the scorer" in line for line in said)
