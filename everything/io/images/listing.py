@@ -17,9 +17,11 @@ from typing import IO
 
 from everything.core.file_names import printable
 from everything.errors import InputError
+from everything.io.images.own_output import without_own_objects
 from everything.io.images.sources import Source, has_image_suffix, list_inputs
 from everything.io.images.uri_lists import LISTS, list_entries
 from everything.io.storage.locations import Location, Url, filesystem, located, opened, with_retries
+from everything.io.storage.ownership import MARKER
 from everything.io.storage.walk import walk
 
 _MAGIC = frozenset("*?[")
@@ -102,7 +104,11 @@ def _below(url: Url) -> Iterator[Source]:
         raise _unreadable(url, error) from error
     if about["type"] == "file":
         return iter([Source(str(url.parent), url.name, about["size"])])
-    return (Source(str(url), name, size) for name, size in walk(files, path, has_image_suffix))
+    found = walk(files, path, lambda name: name == MARKER or has_image_suffix(name))
+    images = without_own_objects(
+        found, lambda name: with_retries(lambda: files.cat_file(f"{path}/{name}")), str(url)
+    )
+    return (Source(str(url), name, size) for name, size in images)
 
 
 def _glob_base(pattern: str) -> str:

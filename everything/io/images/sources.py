@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from everything.core.file_names import printable
 from everything.errors import InputError, without_secrets
+from everything.io.images.own_output import without_own_output
 from everything.io.storage.locations import Location, Url, located
 
 _PLAIN = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".heic", ".heif"}
@@ -73,8 +74,9 @@ def list_inputs(inputs: Sequence[Path], leave_out: Path | None = None) -> Iterat
     Of folders, at any depth: every entry with an image's suffix and without a leading dot, also
     one that will turn out to be unreadable; folders reached again through links are not repeated,
     and the folder `leave_out` (the results') is not entered. Files that are named are taken
-    whatever they are called. No more than the names of one folder at each level are held. Raises
-    InputError at once if an input does not exist.
+    whatever they are called. What this program wrote, such as the images of a report, is left out
+    and counted (everything/io/images/own_output.py). No more than the names of one folder at each
+    level are held. Raises InputError at once if an input does not exist.
     """
     roots = [_rooted(path) for path in inputs]
     base = os.path.commonpath([_home(root) for root in roots]) if roots else ""
@@ -130,6 +132,7 @@ def _walk(base: str, prefix: str, seen: set[_FileId]) -> Iterator[Source]:
                 continue
             seen |= {identity} if identity else set()
             entries = _entries(folder)
+            entries = without_own_output(folder, entries, name == prefix, has_image_suffix)
         except OSError:
             # Listed in place of what it holds: reading it fails with the reason, which is its row.
             yield Source(base, name.removesuffix("/") or ".")
