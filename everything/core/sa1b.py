@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    TypeAdapter,
+    ValidationError,
+)
 
 from everything.core import rle
 from everything.core.geometry import Size
@@ -12,8 +22,32 @@ from everything.core.geometry import Size
 Annotation = dict[str, Any]
 _MOST_PIXELS = 2**32 - 1  # COCO's run lengths are 32 bits
 LARGEST = 2**53  # up to here, all JSON readers agree about integers
-_LENGTHS = {"bbox": 4, "crop_box": 4}
-_NUMBERS = ("area", "predicted_iou", "stability_score")
+
+_Number = Annotated[float, Field(strict=True, ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
+_Pair = Annotated[list[_Number], Field(min_length=2, max_length=2)]
+_Box = Annotated[list[_Number], Field(min_length=4, max_length=4)]
+
+
+class _Code(BaseModel):
+    size: _Pair
+    counts: StrictStr
+
+
+class _Record(BaseModel):
+    """The fields that are read; all others may be anything. Defaults are not looked at."""
+
+    segmentation: _Code
+    area: _Number
+    id: StrictInt | StrictBool = 0
+    bbox: _Box = []
+    predicted_iou: _Number = 0
+    stability_score: _Number = 0
+    crop_box: _Box = []
+    point_coords: list[_Pair] = []
+
+
+_RECORD, _RECORDS = TypeAdapter(_Record), TypeAdapter(list[_Record])
+_NUMBER = TypeAdapter(_Number)
 
 
 def size_of(image: Any) -> Size:
@@ -26,7 +60,7 @@ def size_of(image: Any) -> Size:
     """
     height, width = (_number(image[side], side) for side in ("height", "width"))
     if height % 1 or width % 1 or height < 1 or width < 1 or height * width > _MOST_PIXELS:
-        raise ValueError(f"an image of {width} x {height} px")
+        raise ValueError(f"an image of {width:g} x {height:g} px")
     return int(height), int(width)
 
 
@@ -46,16 +80,16 @@ def check_annotations(annotations: Any, size: Size) -> None:
     """
     if not isinstance(annotations, list):
         raise TypeError("annotations must be a list")
-    for row, annotation in enumerate(annotations):
-        with _in_mask(row):
-            _check(annotation, size)
-    codes = [annotation["segmentation"] for annotation in annotations]
     try:
+        _RECORDS.validate_python(annotations)
+        codes = [annotation["segmentation"] for annotation in annotations]
+        if any(code["size"] != list(size) for code in codes):
+            raise ValueError("a mask of another size")
         rle.check(codes)
     except ValueError:
-        for row, code in enumerate(codes):  # find the invalid one
+        for row, annotation in enumerate(annotations):  # find the invalid one
             with _in_mask(row):
-                rle.check([code])
+                _check(annotation, size)
         raise
 
 
@@ -63,51 +97,30 @@ def check_annotations(annotations: Any, size: Size) -> None:
 def _in_mask(row: int) -> Iterator[None]:
     try:
         yield
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise ValueError(f"mask {row}: {what}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        field = ".".join(map(str, first["loc"])) or "the record"
+        raise ValueError(f"mask {row}: {field}: {first['msg']}") from error
+    except ValueError as error:
+        raise ValueError(f"mask {row}: {error}") from error
 
 
 def _check(annotation: Any, size: Size) -> None:
-    _check_code(annotation["segmentation"], size)
-    _number(annotation["area"], "area")
-    for name in _NUMBERS:
-        _number(annotation.get(name, 0), name)
-    for name, length in _LENGTHS.items():
-        _numbers(annotation.get(name, [0] * length), name, length)
-    for point in _list(annotation.get("point_coords", []), "point_coords"):
-        _numbers(point, "point_coords", 2)
-    if not isinstance(annotation.get("id", 0), int):
-        raise TypeError("id must be a number")
-
-
-def _check_code(code: Any, size: Size) -> None:
-    if not isinstance(code["counts"], str):
-        raise TypeError("counts must be COCO's compressed text")
-    if _numbers(code["size"], "size", 2) != list(size):
+    _RECORD.validate_python(annotation)
+    code = annotation["segmentation"]
+    if code["size"] != list(size):
         raise ValueError(f"a mask of size {code['size']} in an image of {list(size)}")
-
-
-def _list(value: Any, name: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError(f"{name} must be a list")
-    return value
-
-
-def _numbers(value: Any, name: str, length: int) -> list[Any]:
-    if len(_list(value, name)) != length:
-        raise ValueError(f"{name} must have {length} numbers")
-    return [_number(number, name) for number in value]
+    rle.check([code])
 
 
 def _number(value: Any, name: str) -> float:
-    # `not ... <=` so that NaN is refused, too.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
-        raise ValueError(f"{name} must be a number")
-    return value
+    try:
+        return _NUMBER.validate_python(value)
+    except ValidationError as error:
+        raise ValueError(f"{name} must be a number") from error
 
 
-def check_timing(timing: Any, names: Sequence[str]) -> None:
+def check_timing(timing: Mapping[str, Any], names: Sequence[str]) -> None:
     """Raise ValueError if one of these values exists and is not a number."""
     for name in names:
         _number(timing.get(name, 0), name)

@@ -316,7 +316,7 @@ def test_images_of_another_size_are_left_out_of_the_scores(tmp_path: Path):
     file = write(tmp_path / "c.json", good(), images)
     scores = evaluate(labels(tmp_path), file)
     assert (scores.photos, scores.segments) == (1, 1)
-    assert scores.other_size == ("x.jpg: 60 x 40 px were labelled, the truth has 40 x 60",)
+    assert scores.other_size == ("x.jpg: 60 x 40 px were labelled, the ground truth has 40 x 60",)
     assert scores.to_json()["other_size"] == scores.other_size
 
 
