@@ -51,15 +51,20 @@ class Outline:
 
 
 def encode(mask: NDArray[np.bool_], origin: tuple[int, int], size: Size) -> Rle:
-    """Return the code of a mask bool (h, w) that lies at `origin` (x, y) of an image of (H, W) px.
+    """Encode a mask that is cropped to a rectangle of its image.
 
-    Only the mask's own pixels are looked at, so that a small one of a huge image costs little.
+    Only the pixels of the rectangle are read, so that a small mask of a huge image costs little.
+
+    Args:
+        mask: bool (h, w).
+        origin: (x, y) of its upper left pixel in the image.
+        size: (H, W) of the image in px.
     """
     return encode_outline(Outline.of(mask, origin), size)
 
 
 def encode_outline(outline: Outline, size: Size) -> Rle:
-    """Return the code of a mask of an image of (H, W) px."""
+    """Encode a mask, given by its outline, of an image of `size` (H, W) px."""
     (x, y), height = outline.origin, size[0]
     # Where runs start and end, in turn once they are in column order.
     edges = np.concatenate(
@@ -74,16 +79,20 @@ def encode_outline(outline: Outline, size: Size) -> Rle:
 
 
 def encode_columns(edges: NDArray[np.int64], size: Size) -> Rle:
-    """Return the code of a mask of an image of (H, W) px of which each column has its own runs of
-    ones: they begin and end, in turn, at `edges` (2 N,), ascending, counted down the columns."""
-    # A run down to the last pixel of a column goes on at the first pixel of the next one.
+    """Encode a mask whose runs of ones are given column by column.
+
+    Args:
+        edges: int64 (2 N,): where runs begin and end, in turn, ascending. Pixels are counted down
+            the columns.
+        size: (H, W) of the image in px.
+    """
+    # A run down to the last pixel of a column continues at the first pixel of the next one.
     seam = np.flatnonzero(edges[1:-1:2] == edges[2::2]) * 2 + 1
     return encode_edges(np.delete(edges, np.concatenate([seam, seam + 1])), size)
 
 
 def encode_edges(edges: NDArray[np.int64], size: Size) -> Rle:
-    """Return the code of a mask of an image of (H, W) px whose runs of ones begin and end, in turn,
-    at `edges` (2 N,), ascending, counted down the columns."""
+    """Encode a mask whose runs of ones may span columns; arguments as of `encode_columns`."""
     height, width = size
     lengths: list[int] = np.diff(edges, prepend=0, append=height * width).tolist()
     counts = lengths if lengths[-1] else lengths[:-1]
@@ -93,7 +102,8 @@ def encode_edges(edges: NDArray[np.int64], size: Size) -> Rle:
 def runs(code: Rle) -> NDArray[np.int64]:
     """Return where the runs of ones begin and end, int64 (N, 2), counted down the columns.
 
-    Raises ValueError for text that is not a code of its size.
+    Raises:
+        ValueError: The text is not a code of its size.
     """
     lengths, _ = _lengths([code])
     ends = np.cumsum(lengths)
@@ -102,8 +112,11 @@ def runs(code: Rle) -> NDArray[np.int64]:
 
 
 def check(codes: Sequence[Rle]) -> None:
-    """Raise ValueError unless each text is a code of its size; for pycocotools many others are,
-    too."""
+    """Check that each text is a code of its size; pycocotools accepts many that are not.
+
+    Raises:
+        ValueError: One is not.
+    """
     start = text = 0
     for end, code in enumerate(codes, 1):
         text += len(code["counts"])
@@ -175,8 +188,10 @@ def _numbers(codes: Sequence[Rle]) -> tuple[NDArray[np.int64], NDArray[np.int64]
 
 
 def _add_up(lengths: NDArray[np.int64], place: NDArray[np.int64], of: NDArray[np.int64]) -> None:
-    """Turn differences into lengths: of every second number of each code, from its second and
-    third on. place: of a number in its code."""
+    """Turn differences into lengths, in place: every second number is the sum of those before it.
+
+    `place` is the position of a number in its code, `of` the code.
+    """
     if of[-1] == 0:  # of a single code, which is quicker
         for second in (1, 2):
             lengths[second::2] = np.cumsum(lengths[second::2])
@@ -190,10 +205,15 @@ def _add_up(lengths: NDArray[np.int64], place: NDArray[np.int64], of: NDArray[np
 
 
 def cut(code: Rle) -> tuple[NDArray[np.bool_], tuple[int, int]]:
-    """Return a mask inside its bounding box, bool (h, w), and the box's corner (x, y).
+    """Decode a mask inside its bounding box.
 
-    What it takes in time and memory does not depend on the size of the image, only on the mask's
-    own. A mask without pixels is (0, 0). Raises what `runs` raises.
+    Time and memory depend on the size of the mask only, not on the image's.
+
+    Returns:
+        The mask, bool (h, w), (0, 0) if it has no pixels, and the box's corner (x, y).
+
+    Raises:
+        ValueError: The text is not a code of its size.
     """
     height = code["size"][0]
     edges = runs(code)
@@ -214,8 +234,11 @@ def cut(code: Rle) -> tuple[NDArray[np.bool_], tuple[int, int]]:
 
 
 def sampled(code: Rle, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Return a mask at the pixels of some rows and columns of its image, bool (rows, columns),
-    without looking at the others. Raises what `runs` raises."""
+    """Decode a mask at some rows and columns of its image only, bool (rows, columns).
+
+    Raises:
+        ValueError: The text is not a code of its size.
+    """
     places = columns[None] * code["size"][0] + rows[:, None]
     inside: NDArray[np.bool_] = np.searchsorted(runs(code).ravel(), places, side="right") % 2 == 1
     return inside
@@ -251,8 +274,7 @@ def boxes(rles: Sequence[Rle]) -> NDArray[np.float64]:
 def iou(a: Sequence[Rle], b: Sequence[Rle], within: bool = False) -> Tensor:
     """Return the IoU of each mask of a with each of b, float64 (len(a), len(b)).
 
-    With `within` the intersection is divided by the area of a's mask alone: how much of a lies
-    inside b.
+    With `within`, the intersection is divided by the area of a's mask: the share of a inside b.
     """
     if not a or not b:
         return torch.zeros(len(a), len(b), dtype=torch.float64)
