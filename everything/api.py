@@ -77,7 +77,7 @@ def label(
 
     Args:
         images: An image, a folder at any depth, a glob, a URL, a list file (.parquet, .csv, .jsonl,
-            .txt), a .tar archive; or several of them.
+            .txt), a .tar or .zip archive; or several of them.
         out: The results folder or bucket.
         variant: A name that `list_variants` has; the bundled model by default.
         sampler: A name that `list_samplers` has; grid-32 by default.

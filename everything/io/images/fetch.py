@@ -6,13 +6,18 @@ from pathlib import Path
 
 from everything.core.file_names import is_inside, printable
 from everything.errors import ImageError
+from everything.io.images.archives import is_zip, read_zip_member
 from everything.io.images.decode import Limits, read_file
 from everything.io.images.sources import Source
 from everything.io.storage.locations import Url, filesystem, with_retries
 
 
 def read_source(source: Source, limits: Limits) -> bytes:
-    """Return the content of an image's file within the limits; raises ImageError."""
+    """Return the content of an image's file.
+
+    Raises:
+        ImageError: It cannot be read, or is over a limit.
+    """
     if not is_inside(source.name):
         raise ImageError(
             f"{printable(source.name)}: its name leads out of the results folder: rename it"
@@ -22,7 +27,10 @@ def read_source(source: Source, limits: Limits) -> bytes:
         return read_file(place, limits)
     try:
         if source.start is not None:
-            return _part(place, source.start, _checked(source.size, source, limits))
+            size = _checked(source.size, source, limits)
+            if is_zip(place):
+                return read_zip_member(place, source.start, limits.max_bytes)
+            return _part(place, source.start, size)
         assert isinstance(place, Url)
         return _whole(place, source, limits)
     except OSError as error:

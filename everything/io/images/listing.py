@@ -1,4 +1,4 @@
-"""Images in whatever holds them: folders, globs, buckets, lists of URIs, tar archives.
+"""Images in whatever holds them: folders, globs, buckets, lists of URIs, tar and zip archives.
 
 Names are the paths relative to the input. Those of a list are its URIs without their scheme, so
 that they do not depend on what else is listed; those of an archive's members begin with the
@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import glob
 import os
-import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import IO
 
 from everything.core.file_names import printable
 from everything.errors import InputError
+from everything.io.images.archives import ARCHIVES, COMPRESSED, members, unreadable
 from everything.io.images.own_output import without_own_objects
 from everything.io.images.sources import Source, has_image_suffix, list_inputs
 from everything.io.images.uri_lists import LISTS, list_entries
-from everything.io.storage.locations import Location, Url, filesystem, located, opened, with_retries
+from everything.io.storage.locations import Location, Url, filesystem, located, with_retries
 from everything.io.storage.ownership import MARKER
-from everything.io.storage.walk import walk
+from everything.io.storage.walk import walk_images, without_empty_parts
 
 _MAGIC = frozenset("*?[")
-_BLOCK = 64 * 2**10  # of an archive far away: a header and, seldom, a small image
 
 
 def list_images(inputs: Sequence[Location], leave_out: Location | None = None) -> Iterator[Source]:
@@ -64,7 +62,7 @@ def _title(place: Location) -> str:
 
 
 def _is_special(place: Path) -> bool:
-    return _is_glob(place) or place.suffix.lower() in (".tar", *LISTS)
+    return _is_glob(place) or place.name.lower().endswith((*ARCHIVES, *COMPRESSED, *LISTS))
 
 
 def _is_glob(place: Location) -> bool:
@@ -78,8 +76,13 @@ def _listed(place: Location, out: Path | None) -> Iterator[Source]:
     if _is_glob(place):
         return _glob(place)
     suffix = os.path.splitext(place.name)[1].lower()  # noqa: PTH122 - of a URL, too
-    if suffix == ".tar":
-        return _members(str(_home(place)), place.name, place)
+    if place.name.lower().endswith(COMPRESSED):
+        raise InputError(
+            f"{printable(str(place))}: images in a compressed archive cannot be read one by one: "
+            "unpack it, or pack them as .tar or .zip"
+        )
+    if suffix in ARCHIVES:
+        return members(str(_home(place)), place.name, place)
     if suffix in LISTS:
         return list_entries(place)
     if isinstance(place, Path):
@@ -101,14 +104,26 @@ def _below(url: Url) -> Iterator[Source]:
     except FileNotFoundError:
         raise InputError(f"{printable(url)}: nothing is there: give images that exist") from None
     except OSError as error:
-        raise _unreadable(url, error) from error
+        raise unreadable(url, error) from error
     if about["type"] == "file":
         return iter([Source(str(url.parent), url.name, about["size"])])
-    found = walk(files, path, lambda name: name == MARKER or has_image_suffix(name))
-    images = without_own_objects(
-        found, lambda name: with_retries(lambda: files.cat_file(f"{path}/{name}")), str(url)
+    keys: dict[str, str] = {}  # of those that no file can have
+
+    def named() -> Iterator[tuple[str, int]]:
+        wanted = walk_images(files, path, lambda name: name == MARKER or has_image_suffix(name))
+        for key, name, size in wanted:
+            if key != name:
+                keys[name] = key
+            yield name, size
+
+    def read(name: str) -> bytes:
+        content: bytes = with_retries(lambda: files.cat_file(f"{path}/{keys.get(name, name)}"))
+        return content
+
+    return (
+        Source(str(url), name, size, f"{url}/{keys[name]}" if name in keys else None)
+        for name, size in without_own_objects(named(), read, str(url))
     )
-    return (Source(str(url), name, size) for name, size in images)
 
 
 def _glob_base(pattern: str) -> str:
@@ -126,12 +141,17 @@ def _glob(pattern: Location) -> Iterator[Source]:
         base = str(Path(base or ("/" if str(pattern).startswith("/") else ".")).absolute())
         paths = glob.iglob(str(pattern.absolute()), recursive=True)  # noqa: PTH207 - any depth
         found = ((os.path.relpath(path, base), None) for path in paths if Path(path).is_file())
-    for name, size in sorted(found, key=lambda entry: os.fsencode(entry[0])):
-        if name.lower().endswith(".tar"):
-            place = Url(f"{base}/{name}") if isinstance(pattern, Url) else Path(base, name)
-            yield from _members(base, name, place)
+    entries = sorted(found, key=lambda entry: os.fsencode(entry[0]))
+    is_far = isinstance(pattern, Url)
+    taken = {key for key, _ in entries} if is_far else set()
+    for key, size in entries:
+        name = without_empty_parts(key, taken) if is_far else key
+        taken |= {name} - {key}
+        if name.lower().endswith(ARCHIVES):
+            place = Url(f"{base}/{key}") if is_far else Path(base, key)
+            yield from members(base, name, place)
         elif has_image_suffix(name.rsplit("/", 1)[-1]):
-            yield Source(base, name, size)
+            yield Source(base, name, size, None if key == name else f"{base}/{key}")
 
 
 def _found_far(pattern: Url, base: str) -> Iterator[tuple[str, int | None]]:
@@ -140,44 +160,10 @@ def _found_far(pattern: Url, base: str) -> Iterator[tuple[str, int | None]]:
     try:
         found = with_retries(lambda: files.glob(path, detail=True))
     except OSError as error:
-        raise _unreadable(pattern, error) from error
+        raise unreadable(pattern, error) from error
     for name, about in found.items():
         if about["type"] == "file":
-            yield name.removeprefix(home).lstrip("/"), about["size"]
-
-
-def _members(folder: str, name: str, place: Location) -> Iterator[Source]:
-    """The images in an archive; only its headers are read, and nothing is unpacked."""
-    with _opened(place) as file:
-        try:
-            # Not "r:*": of a compressed archive no member could be read by itself.
-            with tarfile.open(fileobj=file, mode="r:") as archive:
-                while (member := archive.next()) is not None:
-                    archive.members = []  # type: ignore[attr-defined]  # or it keeps them all
-                    if member.isreg() and not member.issparse():
-                        inner = member.name.removeprefix("./")
-                        if has_image_suffix(inner.rsplit("/", 1)[-1]):
-                            yield Source(
-                                folder, f"{name}/{inner}", member.size, str(place),
-                                member.offset_data,
-                            )  # fmt: skip
-        except (tarfile.TarError, OSError, EOFError):
-            # Listed in place of what else it holds: reading it fails, which is its row.
-            yield Source(folder, name)
-
-
-def _opened(place: Location) -> IO[bytes]:
-    try:
-        if isinstance(place, Path):
-            return place.open("rb")
-        return opened(place, block_size=_BLOCK)
-    except OSError as error:
-        raise _unreadable(place, error) from error
-
-
-def _unreadable(place: Location, error: OSError) -> InputError:
-    reason = (error.strerror or str(error) or "nothing is there").lower()
-    return InputError(f"{printable(str(place))}: {printable(reason)}: give images that exist")
+            yield name.removeprefix(home).removeprefix("/"), about["size"]
 
 
 def image_lister(

@@ -1,26 +1,34 @@
 """Lists of images: parquet, CSV or JSONL with a column of URIs, text with one a line.
 
-The column is `uri`, or one of the other names in COLUMNS, or the first. A column `name` says what
-results are called; without one it is the URI without its scheme.
+The column is `uri`, or one of the other names in COLUMNS, or the first; without a header the first
+column has the URIs. A column `name` says what results are called; without one it is the URI without
+its scheme and query. Lists of Excel are read as they are: a byte order mark, UTF-16, semicolons or
+tabs, and `\\` between the parts of paths.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
 from everything.core.file_names import as_text, printable
 from everything.errors import EverythingError, InputError, reason_of, without_secrets
-from everything.io.images.sources import Source
+from everything.io.images.sources import Source, has_image_suffix
 from everything.io.storage.hashed_index import repeated
-from everything.io.storage.locations import Location, Url, opened
+from everything.io.storage.locations import Location, Url, located, opened
+from everything.io.storage.walk import without_empty_parts
 
 LISTS = (".parquet", ".csv", ".jsonl", ".txt")
 COLUMNS = ("uri", "url", "path", "file", "image", "file_name", "filename")
+_SEPARATOR = re.compile("sep=(.)", re.IGNORECASE)
 
 
 def list_entries(place: Location) -> Iterator[Source]:
@@ -71,14 +79,71 @@ def _rows(name: str, file: IO[bytes]) -> Iterator[Mapping[str, Any]]:
     if name.endswith(".parquet"):
         yield from _parquet(file)
         return
-    text = (line.decode("utf-8") for line in file)
+    text = _text(file)
     if name.endswith(".csv"):
-        yield from csv.DictReader(text)
+        yield from _csv(text)
     elif name.endswith(".jsonl"):
         rows = (json.loads(line) for line in text if line.strip())
         yield from (row if isinstance(row, dict) else {"uri": row} for row in rows)
     else:
         yield from ({"uri": line.strip()} for line in text if line.strip())
+
+
+def _text(file: IO[bytes]) -> Iterator[str]:
+    """The lines of a file, without its byte order mark."""
+    start = file.read(4)
+    file.seek(0)
+    is_utf_16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    encoding = "utf-16" if is_utf_16 else "utf-8-sig"
+    wrapped = io.TextIOWrapper(file, encoding=encoding, newline="")
+    try:
+        yield from wrapped
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{error}; save it as UTF-8") from error
+    finally:
+        if not wrapped.closed:
+            wrapped.detach()
+
+
+def _csv(lines: Iterator[str]) -> Iterator[Mapping[str, Any]]:
+    first = next((line for line in lines if line.strip()), None)
+    if first is None:
+        return
+    if (said := _SEPARATOR.fullmatch(first.strip())) is not None:  # a line that Excel reads itself
+        delimiter, first = said[1], next(lines, "")
+    else:
+        delimiter = _delimiter(first)
+    rows: Iterator[list[str]] = csv.reader(chain([first], lines), delimiter=delimiter)
+    header = [cell.strip() for cell in next(rows, [])]
+    if _is_header(header):
+        # Excel writes names as people do.
+        header = [cell.lower() if cell.lower() in (*COLUMNS, "name") else cell for cell in header]
+    else:
+        rows, header = chain([header], rows), [COLUMNS[0]]
+    for row in rows:
+        if any(cell.strip() for cell in row):
+            yield dict(zip(header, [*row, *[""] * (len(header) - len(row))], strict=False))
+
+
+def _delimiter(header: str) -> str:
+    """The separator that makes known names of the first line, or else the one it has most often."""
+    if not any(other in header for other in ";\t"):
+        return ","
+    known = {*COLUMNS, "name"}
+
+    def fits(delimiter: str) -> tuple[int, int]:
+        cells = [cell.strip(' \r\n"').lower() for cell in header.split(delimiter)]
+        return len(known.intersection(cells)), len(cells)
+
+    return max(",;\t", key=fits)
+
+
+def _is_header(cells: list[str]) -> bool:
+    """Tell whether the first line of a CSV file has the names of columns, and not an image."""
+    if any(cell.lower() in COLUMNS for cell in cells):
+        return True
+    first = cells[0] if cells else ""
+    return not ("://" in first or has_image_suffix(first.replace("\\", "/").rsplit("/", 1)[-1]))
 
 
 def _parquet(file: IO[bytes]) -> Iterator[Mapping[str, Any]]:
@@ -108,16 +173,36 @@ def _name_of(uri: str) -> str:
 
 def _source(row: Mapping[str, Any], home: Location) -> Source:
     uri = row[_uri_column(row)]
-    if not isinstance(uri, str) or not uri:
+    if not isinstance(uri, str) or not uri.strip():
         raise ValueError(f"{uri!r} is not a URI")
-    name = _name_of(str(row.get("name") or uri))
-    if "://" not in uri:
-        # What is beside the list; a list in the web must not make us read files of this machine.
-        if isinstance(home, Url) and home.startswith("http"):
-            name = re.split("[?#]", name, maxsplit=1)[0]
-        if isinstance(home, Url) or not uri.startswith("/"):
-            return Source(str(home), name, file=f"{home}/{uri.lstrip('/')}")
-        return Source(str(Path(uri).parent), name, file=uri)
-    if uri.startswith("file://") and isinstance(home, Url):
-        raise ValueError(f"{uri} is of this machine, the list is not")
-    return Source(uri.rpartition("/")[0], name, file=uri)
+    given = row.get("name")
+    if uri.startswith("file://"):
+        if isinstance(home, Url):
+            raise ValueError(f"{uri} is of this machine, the list is not")
+        path = str(located(uri))
+        return Source(str(Path(path).parent), _name(given, path), file=path)
+    if "://" in uri:
+        url = Url(uri)
+        return Source(str(url.parent), _name(given, uri), file=uri)
+    # What is beside the list; a list in the web must not make us read files of this machine.
+    if isinstance(home, Url):
+        url = home / uri.lstrip("/")
+        return Source(str(home), _name(given, uri[: len(uri) - len(url) + len(url.without_query)]),
+                      file=str(url))  # fmt: skip
+    uri = _with_slashes(uri, home)
+    if uri.startswith("/"):
+        return Source(str(Path(uri).parent), _name(given, uri), file=uri)
+    return Source(str(home), _name(given, os.path.normpath(uri) if "//" in uri else uri),
+                  file=f"{home}/{uri}")  # fmt: skip
+
+
+def _name(given: Any, where: str) -> str:
+    """What an image's results are called: as the list says, or by where it is."""
+    return _name_of(str(given)) if given else without_empty_parts(_name_of(where))
+
+
+def _with_slashes(path: str, home: Path) -> str:
+    """A path as Windows writes it, unless there is a file of that very name."""
+    if "\\" not in path or os.path.lexists(home / path):
+        return path
+    return path.replace("\\", "/")

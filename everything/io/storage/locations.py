@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import IO, Any, TypeVar
+from urllib.parse import unquote_to_bytes
 
 from everything.core.file_names import printable
 from everything.errors import EverythingError, InputError, reason_of
@@ -26,6 +27,8 @@ _TRIES, _FIRST_WAIT, _LONGEST_WAIT, _SILENCE = 7, 1.0, 30.0, 20.0
 # Raised by clients before any request; a retry would not help.
 _HOPELESS = {"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError",
              "ProfileNotFound", "ParamValidationError"}  # fmt: skip
+_WEB = ("http://", "https://")
+_QUERY = re.compile("[?#]")
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
@@ -39,19 +42,19 @@ class Url(str):
         return Url(f"{self}/{name}")
 
     @property
+    def without_query(self) -> str:
+        """The URL up to the query or fragment of http; other stores may have both in names."""
+        return _QUERY.split(self, maxsplit=1)[0] if self.startswith(_WEB) else str(self)
+
+    @property
     def name(self) -> str:
         """The last part of the path, without a query."""
         return self.without_query.rsplit("/", 1)[-1]
 
     @property
     def parent(self) -> Url:
-        """The URL without a query and the last part of the path."""
+        """The URL without the last part of its path, and without a query."""
         return Url(self.without_query.rsplit("/", 1)[0])
-
-    @property
-    def without_query(self) -> str:
-        """The URL without query and fragment; only http(s) has them."""
-        return re.split("[?#]", self, maxsplit=1)[0] if self.startswith("http") else str(self)
 
 
 Location = Path | Url
@@ -68,13 +71,25 @@ def located(text: str | Path) -> Location:
     if not separator:
         return Path(text)
     if scheme == "file":
-        return Path(rest)
-    if scheme not in SCHEMES or "::" in text:
+        return _path_of(rest)
+    if scheme not in SCHEMES or "::" in Url(text).without_query:
         known = ", ".join(f"{name}://" for name in ("file", *SCHEMES))
         raise InputError(
             f"{printable(text)}: images and results cannot be stored there: use {known}"
         )
-    return Url(text.rstrip("/"))
+    url = Url(text)
+    return url if url.without_query != text else Url(text.rstrip("/"))
+
+
+def _path_of(rest: str) -> Path:
+    """The path in a file URI, whose escapes are those of Path.as_uri; without any where only a file
+    with that very name exists."""
+    written = Path(rest.removeprefix("localhost") if rest.startswith("localhost/") else rest)
+    if "%" not in rest:
+        return written
+    # As bytes: escapes of names that are not UTF-8.
+    path = Path(os.fsdecode(unquote_to_bytes(os.fsencode(written))))
+    return written if not os.path.lexists(path) and os.path.lexists(written) else path
 
 
 def is_file(path: Path) -> bool:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import http.server
 import io
 import json
+import os
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -15,15 +16,17 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from everything.core.file_names import is_inside
 from everything.errors import ImageError, InputError
 from everything.io.images.decode import Limits
 from everything.io.images.fetch import read_source
 from everything.io.images.listing import list_images
 from everything.io.images.sources import Source, list_inputs
 from everything.io.storage.bucket import Bucket
-from everything.io.storage.locations import Location, Url, located
+from everything.io.storage.locations import Location, Url, filesystem, located
 from everything.jobs.label import label
 from tests.fakes import RECIPE, build, save_photo
+from tests.s3 import s3_server
 
 LIMITS = Limits(max_bytes=10_000)
 
@@ -135,8 +138,8 @@ def test_what_a_list_has_twice_is_listed_once(tmp_path: Path) -> None:
         ("a.jsonl", b"{", "not a list"),
         ("a.jsonl", b"{}", "not a list"),
         ("a.jsonl", b'{"uri": 1}', "1 is not a URI"),
-        ("a.csv", b"\xff\xfe", "not a list"),
-        ("a.csv", b"uri\n\n,\n", "not a list"),
+        ("a.csv", b"\xff\xfe\xff", "not a list"),
+        ("a.csv", b"uri\n\n,x\n", "not a list"),
         ("missing.csv", None, "not a list"),
     ],
 )
@@ -272,3 +275,134 @@ def test_a_source_says_where_it_is() -> None:
     assert Source("/a", "b.jpg").location == Path("/a/b.jpg")
     assert Source("s3://a", "b.jpg").location == Url("s3://a/b.jpg")
     assert Source("/a", "b", file="s3://c/d").location == Url("s3://c/d")
+
+
+EXCEL = {
+    "bom.csv": b'\xef\xbb\xbfname,uri\r\nx1.jpg,p/b.jpg\r\nx2.jpg,"p/\xc3\xbc 1.jpg"\r\n',
+    "semi.csv": b"uri;name\r\np/b.jpg;x1.jpg\r\np/\xc3\xbc 1.jpg;x2.jpg\r\n;\r\n",
+    "tab.csv": b"name\turi\nx1.jpg\tp/b.jpg\nx2.jpg\tp/\xc3\xbc 1.jpg\n",
+    "both.csv": b"\xef\xbb\xbfURI;Name\r\np\\b.jpg;x1.jpg\r\np\\\xc3\xbc 1.jpg;x2.jpg\r\n",
+    "sep.csv": b"sep=;\r\nuri;name\r\np/b.jpg;x1.jpg\r\np/\xc3\xbc 1.jpg;x2.jpg\r\n",
+    "comma in it.csv": b"note;uri;name\na,b,c;p/b.jpg;x1.jpg\nd;p/\xc3\xbc 1.jpg;x2.jpg\n",
+    "utf-16.csv": "uri\tname\r\np/b.jpg\tx1.jpg\r\np/ü 1.jpg\tx2.jpg\r\n".encode("utf-16"),
+    "bom.jsonl": b'\xef\xbb\xbf{"uri":"p/b.jpg","name":"x1.jpg"}\n'
+    b'{"uri":"p/\xc3\xbc 1.jpg","name":"x2.jpg"}\n',
+}
+
+
+@pytest.mark.parametrize("kind", EXCEL)
+def test_lists_as_excel_writes_them(tmp_path: Path, bucket: Bucket, kind: str) -> None:
+    for name in ("b.jpg", "ü 1.jpg"):
+        save_photo(tmp_path / "p" / name)
+    (tmp_path / kind).write_bytes(EXCEL[kind])
+    found = contents(tmp_path / kind)
+    assert list(found) == ["x1.jpg", "x2.jpg"]
+    assert found["x1.jpg"] == (tmp_path / "p/b.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["l.txt", "l.csv"])
+def test_lists_without_a_header_lose_no_image(tmp_path: Path, name: str) -> None:
+    lines = "p/b.jpg\r\np/ü 1.jpg\r\nfile:///a%20b.jpg\r\n"
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + lines.encode())
+    assert names(tmp_path / name) == ["p/b.jpg", "p/ü 1.jpg", "a b.jpg"]
+    (tmp_path / name).write_bytes(lines.encode("utf-16"))
+    assert names(tmp_path / name) == ["p/b.jpg", "p/ü 1.jpg", "a b.jpg"]
+
+
+def test_a_row_without_an_image_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "l.csv").write_text("name,uri\nx.jpg,\n")
+    with pytest.raises(InputError, match="is not a URI"):
+        names(tmp_path / "l.csv")
+    (tmp_path / "l.csv").write_text("name,uri\nx.jpg\n")
+    with pytest.raises(InputError, match="is not a URI"):
+        names(tmp_path / "l.csv")
+    (tmp_path / "l.csv").write_bytes("uri\nü.jpg\n".encode("cp1252"))
+    with pytest.raises(InputError, match="save it as UTF-8"):
+        names(tmp_path / "l.csv")
+
+
+@pytest.mark.parametrize("name", ["a b#1.jpg", "a%20b.jpg", "ü?.jpg", "100%.jpg", "plain.jpg"])
+def test_file_uris_as_python_writes_them(tmp_path: Path, name: str) -> None:
+    save_photo(tmp_path / name)
+    uri = (tmp_path / name).as_uri()
+    local = uri.replace("file:///", "file://localhost/")
+    (tmp_path / "l.txt").write_text(f"{uri}\n{local}\n")
+    whole = str(tmp_path / name).lstrip("/")
+    assert contents(tmp_path / "l.txt") == {whole: (tmp_path / name).read_bytes()}
+    assert names(located(uri)) == [name]
+
+
+def test_file_uris_without_escapes_still_work(tmp_path: Path) -> None:
+    save_photo(tmp_path / "100%25.jpg")
+    (tmp_path / "l.txt").write_text(f"file://{tmp_path}/100%25.jpg\n")
+    assert len(contents(tmp_path / "l.txt")) == 1
+    odd = os.fsdecode(b"\xff.jpg")
+    save_photo(tmp_path / odd)
+    assert names(located((tmp_path / odd).as_uri())) == [odd]
+
+
+def test_names_of_presigned_urls_are_of_the_path(tmp_path: Path, web: str) -> None:
+    save_photo(tmp_path / "p/a.jpg")
+    photo = (tmp_path / "p/a.jpg").read_bytes()
+    host = web.removeprefix("http://")
+    token = "a/b" * 300 + "=="
+    signed = f"{web}/p/a.jpg?X-Amz-Security-Token={token}"
+    (tmp_path / "list.csv").write_text(f"url\n{signed}\n")
+    assert contents(tmp_path / "list.csv") == {f"{host}/p/a.jpg": photo}
+    assert contents(located(signed)) == {"a.jpg": photo}
+    assert contents(located(f"{web}/list.csv?sig=x/y")) == {f"{host}/p/a.jpg": photo}
+    assert contents(located(signed), tmp_path / "p") == {"a.jpg/a.jpg": photo, "p/a.jpg": photo}
+    lost = Source(web, "lost.jpg", file=signed.replace("/a.", "/lost."))
+    with pytest.raises(ImageError) as caught:
+        read_source(lost, LIMITS)
+    assert "X-Amz" not in str(caught.value)
+
+
+def test_users_and_passwords_are_no_part_of_names(tmp_path: Path) -> None:
+    (tmp_path / "l.txt").write_text("https://me:secret@host/p//a.jpg#top\n")
+    (source,) = list_images([tmp_path / "l.txt"])
+    assert source.name == "host/p/_/a.jpg"
+    assert source.printable == "https://host/p//a.jpg"
+
+
+def test_a_signature_keeps_its_last_slash() -> None:
+    assert located("https://h/a.jpg?sig=abc/") == "https://h/a.jpg?sig=abc/"
+    assert located("https://h/a/") == "https://h/a"
+
+
+def test_two_images_whose_urls_differ_in_the_query_alone_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "l.txt").write_text("http://h/get.jpg?id=1\nhttp://h/get.jpg?id=2\n")
+    with pytest.raises(InputError, match="give names in a column"):
+        names(tmp_path / "l.txt")
+
+
+KEYS = {
+    "a//b.jpg": "a/_/b.jpg",
+    "a/_/b.jpg": "a/_/b.jpg",
+    "a//c//d.jpg": "a/_/c/_/d.jpg",
+    "a/x.jpg": "a/x.jpg",
+    "/top.jpg": "_/top.jpg",
+    "a///e.jpg": "a/_/_/e.jpg",
+    "f/": "",
+    "f//notes.txt": "",
+}
+
+
+def test_keys_with_an_empty_part(tmp_path: Path) -> None:
+    with s3_server():
+        files_of, _ = filesystem(Url("s3://odd"))
+        files_of.mkdir("odd")
+        for key in KEYS:
+            content = b"" if key.endswith("/") else key.encode()
+            files_of.call_s3("put_object", Bucket="odd", Key=key, Body=content)
+        found = contents(Url("s3://odd"))
+        wanted = {key for key, name in KEYS.items() if name}
+        assert {content.decode() for content in found.values()} == wanted
+        assert len(found) == len(wanted)
+        assert all(is_inside(name) for name in found)
+        for key in wanted - {"a//b.jpg", "a//c//d.jpg", "a///e.jpg"}:
+            assert found[KEYS[key]] == key.encode()
+        globbed = contents(Url("s3://odd/a/**/*.jpg"))
+        assert {content.decode() for content in globbed.values()} >= {"a///e.jpg", "a/_/b.jpg"}
+        (tmp_path / "l.txt").write_text("s3://odd/a//c//d.jpg\n")
+        assert contents(tmp_path / "l.txt") == {"odd/a/_/c/_/d.jpg": b"a//c//d.jpg"}
