@@ -41,6 +41,8 @@ CLICKS = Prompts.clicks(torch.tensor([[30.0, 20.0], [90.0, 60.0], [5.0, 99.0]]))
 BOXES = Prompts.boxes(torch.tensor([[10.0, 10.0, 90.0, 80.0], [0.0, 0.0, 160.0, 106.0]]))
 MIXED = Prompts(torch.cat([BOXES.points, CLICKS.points[:2]], 1), torch.tensor([[2, 3, 0]] * 2))
 ROWS = torch.tensor([4, 0, 1, 4])
+# Launches of an image after its encoder, where all prompts and masks fit one lot.
+BY_TORCH, FUSED = 479, 335
 
 
 @pytest.fixture
@@ -96,7 +98,8 @@ def test_every_family_answers_as_on_a_processor(name: str):
     model = build(name, compute=Compute(device="cpu", precision="fp32", kernels="torch"))
     expected = [answers(model, *question) for question in questions(name)]
     with switched_on() as gpu:
-        model = build(name, compute=Compute(device="cuda:0", precision="fp32"))
+        # Triton's interpreter would take minutes: tests/decoding/test_triton.py has its kernels.
+        model = build(name, compute=Compute(device="cuda:0", precision="fp32", kernels="torch"))
         for question, (candidates, logits) in zip(questions(name), expected, strict=True):
             with gpu.counting() as waits:
                 found, drawn = answers(model, *question)
@@ -139,7 +142,7 @@ def test_the_plain_decoder_does_it_too(name: str):
 def test_a_lower_precision_ends_at_the_encoder(name: str, precision: str):
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     with switched_on() as gpu:
-        model = build(name, compute=Compute(device="cuda:0", precision=precision))
+        model = build(name, compute=Compute(device="cuda:0", precision=precision, kernels="torch"))
         with gpu.counting() as waits:
             embedding = model.encode(VIEW)
         assert not waits
@@ -179,6 +182,31 @@ def test_an_image_and_its_waits(gpu: Gpu, kind: str, monkeypatch: pytest.MonkeyP
     assert_same(found, expected)
     # The scores, the measures, NMS (its result's size, and the result) and the run edges.
     assert waits == {"copy to host": 4} | ({"nms": 1} if kind == "box" else {})
+
+
+# Triton's interpreter takes a minute on a busy machine.
+SLOWLY = pytest.param("fused", (2,), marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("kernels", "sides"), [("torch", (2, 5)), SLOWLY])
+def test_launches_do_not_depend_on_the_number_of_prompts(
+    gpu: Gpu, kernels: str, sides: tuple[int, ...]
+):
+    # Before: 730 for each 64 prompts, and 35 for each 96 masks.
+    small, found = np.ascontiguousarray(photo("chelsea", 64)[:4]), []  # of 32 image tokens
+    for points_per_side in sides:
+        loose = {"pred_iou_thresh": 0, "stability_score_thresh": 0, "kernels": kernels}
+        there = pipeline(device="cuda:0", points_per_side=points_per_side, **loose)
+        gpu.launches.clear()
+        with gpu.counting() as waits:
+            assert len(segment(small, there)) > 0
+        assert waits == {"copy to host": 4}
+        found.append(gpu.launches.total())
+        gpu.launches.clear()
+        with torch.inference_mode():
+            there.model.encode(whole(small))
+        found[-1] -= gpu.launches.total()
+    assert set(found) == {{"torch": BY_TORCH, "fused": FUSED}[kernels]}
 
 
 @pytest.mark.parametrize(
