@@ -158,17 +158,17 @@ def _pixels(embedding: RegionEmbedding, points: Tensor) -> Ints:
     return pixels
 
 
-def blueprint(encoder: str = "none") -> Blueprint[Ucm]:
+def blueprint(backbone: str = "none") -> Blueprint[Ucm]:
     """Return the two networks, their weights named as in the code.
 
     Args:
-        encoder: Of the boundary network: "none" or "lite0".
+        backbone: Encoder of the boundary network: "none" or "lite0".
     """
-    return Blueprint(Ucm(PretrainedBoundaryNet() if encoder == "lite0" else None))
+    return Blueprint(Ucm(PretrainedBoundaryNet() if backbone == "lite0" else None))
 
 
 def architecture(state: State) -> str:
-    """Return the `encoder` that weights are of."""
+    """Return the `backbone` that weights are of."""
     return "lite0" if any(name.startswith("boundary.encoder.") for name in state) else "none"
 
 
@@ -177,16 +177,16 @@ def build(
     path: str,
     compute: Compute = ON_CPU,
     decoding: Decoding = DEFAULT_DECODING,
-    encoder: str = "none",
+    backbone: str = "none",
 ) -> UcmModel:
     """Build the model: see `sam.build`.
 
     Args:
-        state: Tells the encoder: a checkpoint of either architecture is taken.
+        state: Tells the backbone: a checkpoint of either architecture is taken.
         path: For errors.
         compute: See `UcmModel`.
         decoding: Refused where it asks for the plain decoder.
-        encoder: Of the variant's own weights.
+        backbone: Of the variant's own weights.
 
     Raises:
         ConfigError: Also for the plain decoder and for batches of images.

@@ -16,8 +16,9 @@ from everything.core.geometry import whole
 from everything.core.prompts import Prompts
 from everything.errors import WeightsError
 from everything.pipeline.filtering import promising
+from everything.variants import VARIANTS
 from everything.variants.checkpoints.reader import read_state
-from everything.variants.networks.ucm import CANVAS, UcmModel, build
+from everything.variants.networks.ucm import CANVAS, UcmModel, architecture, build
 
 WEIGHTS = Path(str(files("everything.bundled") / "weights" / "ucm.safetensors"))
 EYE = torch.tensor([[173.0, 117.0]])  # the left eye of the cat
@@ -158,3 +159,21 @@ def test_one_colour_is_one_object(model: UcmModel) -> None:
 def test_other_weights_are_refused() -> None:
     with pytest.raises(WeightsError, match="missing"):
         build({}, "empty.safetensors")
+
+
+@pytest.mark.parametrize(("name", "backbone"), [("ucm", "none"), ("ucm-lite0", "lite0")])
+def test_the_network_is_told_from_its_weights(name: str, backbone: str) -> None:
+    path = VARIANTS[name].weights.path()
+    assert path.stat().st_size < 12e6
+    state = read_state(path)
+    assert architecture(state) == backbone
+    regions = build(state, str(path)).encode(whole(data.chelsea())).regions
+    assert len(regions) > 10
+
+
+def test_with_the_encoder_the_cat_is_one_object() -> None:
+    path = VARIANTS["ucm-lite0"].weights.path()
+    found = build(read_state(path), str(path)).encode(whole(data.chelsea()))
+    best = found.regions.mask(int(found.quality.argmax()))
+    # Both eyes, the nose and the forehead.
+    assert all(best[y, x] for x, y in ((173, 117), (353, 150), (275, 250), (280, 60)))
