@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from everything.variants.checkpoints.weights import Weights
 from everything.variants.spec import VariantRecord
 
 # Annotators outline few of an image's regions: .23 keeps about 150 masks per image.
-_UCM_PRESET = {
+_UCM_PRESET: dict[str, dict[str, Any]] = {
     "decoding": {"points_per_batch": 4096},
     "filters": {"pred_iou_thresh": 0.23, "stability_score_thresh": 0.0},
     "nms": {"kind": "mask", "box_nms_thresh": 0.9, "crop_nms_thresh": 0.9},
