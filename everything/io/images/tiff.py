@@ -16,7 +16,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from everything.io.images.bit_depth import to_8_bit
-from everything.io.images.limits import Limits, check_size
+from everything.io.images.limits import Limits, Refused, check_size
 from everything.io.images.tiff_pages import (
     Bands,
     bands_of,
@@ -32,6 +32,7 @@ _OFFSETS, _COUNTS = (273, 324), (279, 325)  # of strips and of tiles
 _SHAPE = {256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 322, 323, 324, 325, 338, 339}
 _TAG = re.compile(r"TiffTag (\d+)")
 _CHUNK = 2**20  # bytes
+_BYTES_A_PIXEL = 16  # of RGBA as floats
 
 
 class _WarningCollector(logging.Handler):
@@ -124,6 +125,7 @@ def decode_tiff(data: bytes, limits: Limits, notes: list[str], stretch: bool) ->
         except IndexError as error:
             raise ValueError("no image in it") from error
         check_size(page.imagewidth, page.imagelength, limits)
+        _check_bands(page, limits)
         _refuse_lost_tags(heard)
         ends = [sum(part) for part in zip(page.dataoffsets, page.databytecounts, strict=True)]
         if max(ends, default=0) > len(data):
@@ -148,6 +150,16 @@ def can_decode(page: Any) -> bool:
         return page.decode is not None
     except (ValueError, KeyError, ImportError):
         return False
+
+
+def _check_bands(page: Any, limits: Limits) -> None:
+    """Refuse bands that need more memory than the largest image of RGBA floats: a small file may
+    declare thousands of them, and leave them out."""
+    size = page.nbytes
+    most = _BYTES_A_PIXEL * limits.max_pixels
+    if size > most:
+        reason = f"{page.samplesperpixel} bands of {size:,} bytes are over the limit of {most:,}"
+        raise Refused(reason, "write fewer bands, or raise reading.max_pixels")
 
 
 def _refuse_lost_tags(heard: list[str]) -> None:

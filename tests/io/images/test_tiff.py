@@ -12,6 +12,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from everything.errors import ImageError
 from everything.io.images.decode import DecodedImage, Limits, decode_image
 from everything.io.images.tiff_regions import open_tiff
 from tests.io.images.test_decode import encoded, swapped_profile
@@ -329,3 +330,11 @@ def test_a_broken_second_page_does_not_matter() -> None:
         second = file.pages[1].offset
     struct.pack_into("<H", data, second, 60_000)
     assert (read(bytes(data)).pixels == COLOUR).all()
+
+
+def test_bands_that_fill_memory_are_refused_by_the_header() -> None:
+    values = np.zeros((64, 64, 20), np.float32)
+    data = tiff(values, photometric="minisblack", planarconfig="contig", compression="deflate")
+    assert decode_image(data, "image", Limits()).width == 64
+    with pytest.raises(ImageError, match="20 bands of 327,680 bytes are over the limit of 65,536"):
+        decode_image(data, "image", Limits(max_pixels=64 * 64))
