@@ -23,7 +23,7 @@ import typer
 from rich.console import Console
 
 from everything.benchmark import bench
-from everything.benchmark.output.report_files import save
+from everything.benchmark.output.report_files import claim, save
 from everything.benchmark.output.report_tables import print_to
 from everything.benchmark.report import Report
 from everything.errors import InputError, JobError, reason_of
@@ -179,6 +179,8 @@ def main(
 ) -> None:
     """Time every variant with every sampler on a Ray cluster."""
     with exit_on_error():
+        if out is not None:
+            claim(out)
         report = compare(
             list(islice(list_images([located(text) for text in inputs]), limit)),
             variants.split(","),

@@ -15,6 +15,7 @@ from everything.benchmark.output.text_tables import Table
 from everything.benchmark.report import SHOWN, Report, Row, Spread
 from everything.benchmark.types import OWN_PROGRAM, Key
 from everything.evaluation.mask_scores import Scores
+from everything.io.storage.output_folder import OutputFolder
 
 REFERENCE = "grid-32"
 
@@ -34,6 +35,9 @@ class SamplerResult:
     prompts: float
     masks: float
     scores: Scores | None
+
+
+NAMES = ("compare.json", "compare.md")
 
 
 @dataclass(frozen=True)
@@ -79,10 +83,16 @@ class Comparison:
         return json.dumps({"photos": self.images, "found": found, "times": times}, indent=1)
 
     def save(self, folder: Path) -> None:
-        """Write compare.json and compare.md into a folder."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "compare.json").write_text(self.to_json(), encoding="utf-8")
-        (folder / "compare.md").write_text(self.markdown(), encoding="utf-8")
+        """Write compare.json and compare.md into a folder.
+
+        Raises:
+            StoreError: It has files of these names that no comparison wrote.
+        """
+        output = OutputFolder(folder, "benchmark")
+        output.claim(*NAMES)
+        output.write("compare.json", self.to_json().encode())
+        output.write("compare.md", self.markdown().encode())
+        output.finish()
 
 
 def _found_table(found: list[SamplerResult], images: int) -> Table:

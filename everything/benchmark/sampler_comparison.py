@@ -11,7 +11,7 @@ from statistics import fmean
 
 from rich.console import Console
 
-from everything.benchmark.comparison_report import Comparison, SamplerResult
+from everything.benchmark.comparison_report import NAMES, Comparison, SamplerResult
 from everything.benchmark.output.contact_sheet import write_sheet
 from everything.benchmark.plan import OnMessage
 from everything.benchmark.run import bench
@@ -22,6 +22,7 @@ from everything.evaluation.mask_scores import MIN_AREA, score
 from everything.io.datasets.ground_truth import GroundTruth, NameMatcher, read_ground_truth
 from everything.io.images.sources import Source
 from everything.io.results.reader import Results
+from everything.io.storage.output_folder import OutputFolder
 from everything.jobs.label import label
 from everything.recipes import resolve
 from everything.recipes.build import build as build_pipeline
@@ -81,6 +82,8 @@ def compare(
     with ExitStack() as stack:
         if out is None:
             out = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="everything-")))
+        # Before hours of labelling.
+        OutputFolder(out, "benchmark").claim(*NAMES, *(f"{variant}.jpg" for variant in variants))
         job = partial(label, threads=thread_count, preview=False, console=console, build=build)
         results, sheets = [], []
         for variant in variants:

@@ -115,9 +115,11 @@ def bench(
         from itertools import islice
 
         from everything.benchmark import bench as measure
-        from everything.benchmark.output.report_files import save, save_tables
+        from everything.benchmark.output.report_files import claim, save, save_tables
         from everything.benchmark.output.report_tables import print_to
 
+        if out is not None:
+            claim(out)
         report = measure(
             list(islice(images_of(inputs, demo, out), limit)),
             split_names(variants),

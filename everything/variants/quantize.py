@@ -7,11 +7,13 @@ convolutions. See everything/variants/networks/int8.py.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,9 +22,10 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from everything.core.file_names import printable
 from everything.core.geometry import View, whole
 from everything.core.prompts import Prompts, lattice
-from everything.errors import ConfigError, InputError
+from everything.errors import ConfigError, InputError, StoreError
 from everything.variants import VARIANTS
 from everything.variants.checkpoints.reader import read_state
 from everything.variants.networks import q_tinysam, tinyvit
@@ -89,10 +92,12 @@ def quantize_tinysam(
         InputError: There are no images.
         ConfigError: The variant cannot be quantised, or torchao is not installed.
         WeightsError: The checkpoint cannot be read.
+        StoreError: The file exists, or cannot be written.
     """
     record = VARIANTS.get(variant)
     if record is None or record.module != tinyvit.__name__:
         raise ConfigError(f"variant {variant!r}: tinysam and mobilesam can be quantised")
+    _check_new(out)
     path = checkpoint or record.weights.path()
     views = [whole(image) for image in islice(images, limit + COMPARE)]
     if not views:
@@ -104,8 +109,7 @@ def quantize_tinysam(
     q_tinysam.reduced(after.network.image_encoder)
     quantize_encoder(after, views[:limit])
     state = {name: value.contiguous() for name, value in after.network.state_dict().items()}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save_file(state, out, {"from": variant, "photos": str(len(views[:limit]))})
+    _save(state, out, {"from": variant, "photos": str(len(views[:limit]))})
     compared = views[limit:] or views
     return Quantised(
         out,
@@ -114,6 +118,25 @@ def quantize_tinysam(
         (seconds(before, compared), seconds(after, compared)),
         (path.stat().st_size, out.stat().st_size),
     )
+
+
+def _check_new(out: Path) -> None:
+    if os.path.lexists(out):
+        raise StoreError(f"{printable(out)}: exists, and is not replaced: give another --out")
+
+
+def _save(state: dict[str, Tensor], out: Path, about: dict[str, str]) -> None:
+    """Write the weights, whole or not at all; a file that has appeared meanwhile is kept."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+            whole_file = Path(folder, "weights")
+            save_file(state, whole_file, about)
+            _check_new(out)
+            whole_file.rename(out)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise StoreError(f"{printable(out)}: {reason}: give another --out") from error
 
 
 @torch.no_grad()

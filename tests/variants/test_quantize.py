@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from everything.cli.main import app
 from everything.config import Compute
 from everything.core.geometry import whole
-from everything.errors import ConfigError, InputError, WeightsError
+from everything.errors import ConfigError, InputError, StoreError, WeightsError
 from everything.recipes.build import build
 from everything.recipes.resolve import resolve
 from everything.variants.checkpoints.reader import read_state
@@ -79,6 +79,17 @@ def test_what_cannot_be_quantised_says_so(
     with pytest.raises(ConfigError, match="pip install torchao"):
         quantize_tinysam(photos, out, checkpoint=floats, side=SIDE)
     assert not out.exists()
+
+
+def test_no_file_is_replaced(floats: Path, photos: list, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_bytes(b"mine")
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    before = floats.read_bytes()
+    for out in (tmp_path / "mine", tmp_path / "link", floats):
+        with pytest.raises(StoreError, match="exists, and is not replaced: give another --out"):
+            quantize_tinysam(photos, out, checkpoint=floats, side=SIDE)
+    assert (tmp_path / "mine").read_bytes() == b"mine"
+    assert floats.read_bytes() == before
 
 
 @pytest.mark.slow

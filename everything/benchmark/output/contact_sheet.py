@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from everything.io.images.decode import read_image
 from everything.io.images.sources import Source
 from everything.io.results.reader import Results
+from everything.io.storage.output_folder import OutputFolder
 from everything.masks.drawing import Pixels, overlay
 
 PHOTOS = 4  # at most
@@ -45,8 +47,12 @@ def write_sheet(labels: Mapping[str, Path], photos: Sequence[Source], to: Path) 
             drawn = overlay(_pixels(image), results.read(photo.name).annotations)
             sheet.paste(Image.fromarray(drawn), (x + (CELL[0] - image.width) // 2, y))
             y += height
-    to.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(to, quality=QUALITY, optimize=True)
+    buffer = BytesIO()
+    sheet.save(buffer, "JPEG", quality=QUALITY, optimize=True)
+    output = OutputFolder(to.parent, "benchmark")
+    output.claim(to.name)
+    output.write(to.name, buffer.getvalue())
+    output.finish()
     return to
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
+from io import BytesIO
 from typing import Any
 
 from everything.benchmark.interleaved_runs import READ
@@ -14,22 +15,21 @@ _BETWEEN = 1.6  # bars
 _NAME = (80.0, 14.0)  # dots that a name takes, across and down
 
 
-def save_plots(report: Report, folder: Path) -> list[Path]:
-    """Write the plots that the report has something for into a folder and return their paths."""
+def plots_of(report: Report) -> Iterator[tuple[str, bytes]]:
+    """Yield the file name and the PNG of each plot that the report has something for."""
     done = [row for row in report.rows() if not row.failure]
-    paths = []
     if done:
-        paths.append(_saved(_stage_bars(done), folder / "stages.png"))
+        yield "stages.png", _png(_stage_bars(done))
     if len({row.key.sampler for row in done if row.key.sampler.startswith(BOXES)}) > 1:
-        paths.append(_saved(_against_prompts(done), folder / "prompts.png"))
+        yield "prompts.png", _png(_against_prompts(done))
     if any(row.key in report.recall for row in done):
-        paths.append(_saved(_against_recall(done, report.recall), folder / "recall.png"))
-    return paths
+        yield "recall.png", _png(_against_recall(done, report.recall))
 
 
-def _saved(figure: Any, path: Path) -> Path:
-    figure.savefig(path, dpi=150)
-    return path
+def _png(figure: Any) -> bytes:
+    buffer = BytesIO()
+    figure.savefig(buffer, dpi=150, format="png")
+    return buffer.getvalue()
 
 
 def _figure(height: float) -> tuple[Any, Any]:
