@@ -10,13 +10,14 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow.compute as pc
 from rich.console import Console
 
 from everything.config import Recipe
 from everything.core.file_names import as_text, is_inside
+from everything.core.sa1b import check_annotations, size_of
 from everything.core.threads import torch_threads, usable_cores
 from everything.errors import ConfigError, ImageError, InputError, JobError
 from everything.io.images.decode import Limits
@@ -247,7 +248,7 @@ class LabelJob:
                 continue
             # An existing result is of another image or recipe, or broken.
             if self._store.stamp(source.name) is not None:
-                self._store.discard(source.name)
+                self._store.discard(source.name, prior and prior.stamp)
             yield Task(source, attempt=1 if prior is None else prior.attempt + 1)
 
     def count(self, *rows: Row) -> None:
@@ -286,7 +287,7 @@ class LabelJob:
         if self._sharded or self._store.stamp(source.name) is None:
             return False
         document = self._store.get(source.name)
-        if document is None:
+        if document is None or not _is_readable(document):
             return False
         # A kill lost its row, or the results have been copied.
         self.manifest.append(row_of(document, source, source_bytes, self._store))
@@ -308,6 +309,15 @@ class LabelJob:
             return source_hash(read_source(source, Limits())) != prior.source_hash
         except ImageError:
             return True
+
+
+def _is_readable(document: dict[str, Any]) -> bool:
+    """Tell whether others can read a result, which may have been edited by hand."""
+    try:
+        check_annotations(document["annotations"], size_of(document["image"]))
+        return True
+    except (ValueError, TypeError, LookupError, AttributeError):
+        return False
 
 
 def _size(source: Source) -> int | None:

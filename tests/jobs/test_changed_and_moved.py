@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 from functools import partial
@@ -64,6 +65,30 @@ def test_listed_images_are_skipped_and_noticed_when_changed(images: Path, tmp_pa
     assert run(place, tmp_path / "out").skipped == 3
     save_photo(images / "1.bmp", 17)
     assert run(place, tmp_path / "out").done == 1
+
+
+@pytest.mark.parametrize("edit", ["torn", "other boxes", "no masks"])
+def test_an_annotation_that_was_edited_counts_or_is_set_aside(
+    images: Path, tmp_path: Path, edit: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(images, tmp_path / "out")
+    file = tmp_path / "out/annotations/1.bmp.json"
+    document = json.loads(file.read_bytes())
+    for annotation in document["annotations"]:
+        if edit == "other boxes":
+            annotation["bbox"] = [1, 2, 3, 4]
+        else:
+            del annotation["segmentation"]
+    file.write_text(json.dumps(document)[: -1 if edit == "torn" else None])
+    edited = file.read_bytes()
+    summary = run(images, tmp_path / "out")
+    if edit == "other boxes":  # can be read: it counts
+        assert (summary.skipped, file.read_bytes()) == (3, edited)
+        return
+    assert (summary.skipped, summary.done) == (2, 1)
+    assert (tmp_path / "out/set-aside/annotations/1.bmp.json").read_bytes() == edited
+    assert "1.bmp.json: not as this program wrote it: set aside" in caplog.text
+    assert len(list(Results(tmp_path / "out"))) == 3
 
 
 def found(results: Path) -> list[Path | None]:

@@ -200,9 +200,26 @@ class Store:
         """List the folder once for `stamp` and `is_untouched`, if that is faster."""
         self.folder.cache_listing("annotations", "label_maps")
 
-    def discard(self, name: str) -> None:
-        """Delete the result of an image that is to be processed again, if there is one."""
-        self.folder.delete(_annotations(name))
+    def discard(self, name: str, written: Stamp | None) -> None:
+        """Remove the result of an image that is to be processed again, if there is one.
+
+        It is deleted if it is as the program wrote it; if it was edited, or is somebody else's, it
+        is set aside.
+
+        Args:
+            name: Name of the image.
+            written: The stamp of the result by the manifest; None if it has none.
+        """
+        file = _annotations(name)
+        document = None if written else read_document(self.folder.read(file) or b"")
+        if self.folder.stamp(file) == written or (document and "digest" in document["recipe"]):
+            self.folder.delete(file)
+        elif self.folder.stamp(file) is not None:
+            aside = self.folder.set_aside(file)
+            _log.warning(
+                "%s: not as this program wrote it: set aside as %s",
+                printable(file), printable(aside),
+            )  # fmt: skip
 
     def stamp(self, name: str) -> Stamp | None:
         """Return the stamp of an image's result, or None if there is none."""
