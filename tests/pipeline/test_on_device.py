@@ -184,11 +184,7 @@ def test_an_image_and_its_waits(gpu: Gpu, kind: str, monkeypatch: pytest.MonkeyP
     assert waits == {"copy to host": 4} | ({"nms": 1} if kind == "box" else {})
 
 
-# Triton's interpreter takes a minute on a busy machine.
-SLOWLY = pytest.param("fused", (2,), marks=pytest.mark.slow)
-
-
-@pytest.mark.parametrize(("kernels", "sides"), [("torch", (2, 5)), SLOWLY])
+@pytest.mark.parametrize(("kernels", "sides"), [("torch", (2, 5)), ("fused", (2,))])
 def test_launches_do_not_depend_on_the_number_of_prompts(
     gpu: Gpu, kernels: str, sides: tuple[int, ...]
 ):
