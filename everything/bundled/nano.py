@@ -1,7 +1,7 @@
 """The networks of `nano`: a tiny SAM that grew on the boundary network of `ucm`.
 
-As in SAM a image is encoded once and prompts are answered from the embedding by a two-way
-transformer. Two things are added, both on the side that all prompts of a image share or among a
+As in SAM an image is encoded once and prompts are answered from the embedding by a two-way
+transformer. Two things are added, both on the side that all prompts of an image share or among a
 prompt's own tokens, so that decoders which compute the image side once stay exact:
 
 - a prompt brings what the image looks like where it points, as a token of its own (`NanoPrompts`);
@@ -36,7 +36,7 @@ QUIET = 0.3  # size of all content at the start, beside a positional code of siz
 
 
 class Seen(NamedTuple):
-    """What nano knows of a image.
+    """What nano knows of an image.
 
     embedding: float32 (1, 128, 32, 32) over the canvas, zero on padding. detail: float32 (1, 40,
     h / 4, w / 4) over the content, whose h and w are multiples of 32 px.

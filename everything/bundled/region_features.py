@@ -169,7 +169,7 @@ def _split(part: Partition, values: Floats) -> tuple[Floats, Floats]:
 
 
 def _frame(shape: tuple[int, ...]) -> Floats:
-    """How many of a pixel's sides lie on the photo's edge."""
+    """How many of a pixel's sides lie on the image's edge."""
     sides = np.zeros(shape)
     sides[0] += 1
     sides[-1] += 1

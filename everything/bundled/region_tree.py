@@ -1,4 +1,4 @@
-"""The region tree of a image: its ultrametric contour map, with what is known of every region.
+"""The region tree of an image: its ultrametric contour map, with what is known of every region.
 
 Basins of the boundary map are merged two by two, the pair with the weakest mean boundary first
 (Arbeláez, Maire, Fowlkes and Malik, PAMI 2011, section 3). Every region that ever existed is a

@@ -60,12 +60,12 @@ def understand(
 
 
 def score(match: NDArray[np.float32], expected: Floats) -> NDArray[np.float32]:
-    """Return scores in [0, 1], float32, which rank the regions of a image and a click's answers.
+    """Return scores in [0, 1], float32, which rank the regions of an image and a click's answers.
 
     match: how well regions match what people mark anywhere, as Understood has it. expected: their
     IoU with what is meant, of regions that exclude each other
     (everything/bundled/region_selection.py). Their geometric mean, in which the latter counts
-    twice: half way it ranks a image's regions as well, but a click's answers worse.
+    twice: half way it ranks an image's regions as well, but a click's answers worse.
     """
     return np.cbrt(match * expected**2).astype(np.float32)
 

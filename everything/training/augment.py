@@ -1,4 +1,4 @@
-"""Augmentation: one random look at a photo and its regions."""
+"""Augmentation: one random look at an image and its regions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Look(NamedTuple):
     """What the network sees and should know.
 
     rgb: float32 (1, 3, h, w) in [0, 1]. labels: int64 (K, h/2, w/2) at the centres of 2 x 2 px,
-    0 where unknown or outside the photo.
+    0 where unknown or outside the image.
     """
 
     rgb: Tensor
@@ -26,7 +26,7 @@ class Look(NamedTuple):
 
 @dataclass(frozen=True)
 class Looks:
-    """How random looks are drawn. sides: long and short side of a look, px; scale: of the photo,
+    """How random looks are drawn. sides: long and short side of a look, px; scale: of the image,
     log-uniform; turn: standard deviation of a turn, radians, given to two looks in five."""
 
     sides: tuple[int, int] = (448, 320)
@@ -35,7 +35,7 @@ class Looks:
     whole: float = 0.3  # share of looks at natural scale
 
     def __call__(self, truth: LabelledImage, random: torch.Generator) -> Look:
-        """Return a random look at a photo."""
+        """Return a random look at an image."""
         height, width = truth.pixels.shape[:2]
         long, short = self.sides
         h, w = (short, long) if width >= height else (long, short)
@@ -48,7 +48,7 @@ class Looks:
     def _grid(
         self, size: tuple[int, int], look: tuple[int, int], random: torch.Generator
     ) -> Tensor:
-        """Places in the photo, float32 (1, h, w, 2) xy in [-1, 1], of the look's pixels."""
+        """Places in the image, float32 (1, h, w, 2) xy in [-1, 1], of the look's pixels."""
         (height, width), (h, w) = size, look
         low, high = self.scale
         natural = _uniform(random) < self.whole
@@ -57,7 +57,7 @@ class Looks:
         turned = _uniform(random) < 0.4
         angle = self.turn * float(torch.randn((), generator=random)) if turned else 0.0
         flip = -1.0 if _uniform(random) < 0.5 else 1.0
-        # Photo px per look px, on both axes; the look's centre stays where it covers the photo.
+        # Image px per look px, on both axes; the look's centre stays where it covers the image.
         step_x, step_y = 1 / (scale * aspect), aspect / scale
         spare_x, spare_y = max(0.0, width - w * step_x), max(0.0, height - h * step_y)
         centre_x = width / 2 + spare_x * _uniform(random, -0.5, 0.5)
@@ -75,7 +75,7 @@ def _uniform(random: torch.Generator, low: float = 0.0, high: float = 1.0) -> fl
 
 
 def _labels_at(truth: LabelledImage, places: Tensor) -> Tensor:
-    """Labels int64 (K, h, w) at places (2, h, w) xy in [-1, 1]; 0 outside of the photo."""
+    """Labels int64 (K, h, w) at places (2, h, w) xy in [-1, 1]; 0 outside of the image."""
     _, height, width = truth.labels.shape
     x = ((places[0] + 1) * (width / 2)).floor().long()
     y = ((places[1] + 1) * (height / 2)).floor().long()

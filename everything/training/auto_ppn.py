@@ -1,4 +1,4 @@
-"""Training of AutoPPN's head: which places of a photo are the middle of an object."""
+"""Training of AutoPPN's head: which places of an image are the middle of an object."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from everything.training.output_folder import check_output, write_card
 
 OUTSIDE = ("enter", "leave")  # not hidden matrices: AdamW's
 RATE = 0.5  # of the boundary network's: a small head on features that stand still
-MEASURED = 8  # photos that the features' mean and deviation are taken from
+MEASURED = 8  # images that the features' mean and deviation are taken from
 REMEMBERED = 1000  # looks whose lessons are kept, about a megabyte each
 CARD = """# AutoPPN head for {variant}
 
@@ -55,7 +55,7 @@ class Lesson:
 class AutoPpnTraining(Loop[PromptHead]):
     """Learns on the feature maps of a model that does not change, plain and mirrored.
 
-    Each photo is encoded once for either look, so that all later steps take milliseconds.
+    Each image is encoded once for either look, so that all later steps take milliseconds.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class AutoPpnTraining(Loop[PromptHead]):
         super().__init__(head, {"head": Optimisers(head, OUTSIDE, RATE)}, truths, budget, seed)
 
     def losses(self, truth: LabelledImage) -> dict[str, Tensor]:
-        """Return the losses of confidences and of boxes for one look at a photo."""
+        """Return the losses of confidences and of boxes for one look at an image."""
         lesson = self.lesson(truth, bool(torch.rand((), generator=self.random) < 0.5))
         answer = self.net(lesson.features)
         known = ~lesson.heat.isnan()
@@ -90,7 +90,7 @@ class AutoPpnTraining(Loop[PromptHead]):
         return {"points": points, "boxes": boxes}
 
     def lesson(self, truth: LabelledImage, mirrored: bool) -> Lesson:
-        """Return the lesson of a photo, from memory if it is there."""
+        """Return the lesson of an image, from memory if it is there."""
         key = (truth.name, mirrored)
         if key not in self.lessons:
             lesson = make_lesson(self.model, truth, mirrored)
@@ -150,7 +150,7 @@ def train_auto_ppn(
 
 @torch.no_grad()
 def make_lesson(model: Model, truth: LabelledImage, mirrored: bool) -> Lesson:
-    """Return what a model sees of a photo, or of its mirror image, and what is to be learnt."""
+    """Return what a model sees of an image, or of its mirror image, and what is to be learnt."""
     photo, labels = truth.pixels, truth.labels
     if mirrored:
         photo, labels = np.ascontiguousarray(photo[:, ::-1]), labels[:, :, ::-1]

@@ -122,7 +122,7 @@ def train_lite_sam(
     came about.
 
     split: of data packs that have splits. resume: continue from what an earlier run left in `out`.
-    Photos that are marked only in part are left out. Raises ValueError if none remain, and what
+    Images that are marked only in part are left out. Raises ValueError if none remain, and what
     `read_training_images` raises.
     """
     check_output(out, ("lite_sam.safetensors", "lite_sam.md"), resume=resume, overwrite=overwrite)

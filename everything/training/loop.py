@@ -1,4 +1,4 @@
-"""The loop of every training on one photo a step: budget, checkpoints, progress, resume."""
+"""The loop of every training on one image a step: budget, checkpoints, progress, resume."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Net = TypeVar("Net", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Budget:
-    """When a training ends: after minutes of work or after steps, of one photo each."""
+    """When a training ends: after minutes of work or after steps, of one image each."""
 
     minutes: float | None = None
     steps: int | None = None
@@ -43,7 +43,7 @@ class Loop(ABC, Generic[Net]):
     """A training that can be stopped and continued at any step.
 
     Its state is the network, its running average (which is what ships), the optimisers, the
-    random numbers and the time and steps spent. Raises ValueError if there are no photos.
+    random numbers and the time and steps spent. Raises ValueError if there are no images.
     """
 
     decay = 0.999  # of the running average
@@ -60,7 +60,7 @@ class Loop(ABC, Generic[Net]):
             raise ValueError("there are no photos to train on")
         self.random = torch.Generator().manual_seed(seed)
         self.truths, self.budget = truths, budget
-        # A photo that five people marked says more than one that was marked once.
+        # An image that five people marked says more than one that was marked once.
         self.shares = torch.tensor([float(len(truth.labels)) for truth in truths])
         self.net, self.optimisers = net, optimisers
         self.mean = copy.deepcopy(net).eval()
@@ -68,7 +68,7 @@ class Loop(ABC, Generic[Net]):
 
     @abstractmethod
     def losses(self, truth: LabelledImage) -> dict[str, Tensor]:
-        """Return what is to fall, scalars by name, for one random look at a photo."""
+        """Return what is to fall, scalars by name, for one random look at an image."""
 
     @property
     def progress(self) -> float:
@@ -76,7 +76,7 @@ class Loop(ABC, Generic[Net]):
         return self.budget.progress(self.seconds, self.steps)
 
     def step(self) -> dict[str, float]:
-        """Learn from one look at one photo; return the losses."""
+        """Learn from one look at one image; return the losses."""
         start = time.monotonic()
         chosen = int(torch.multinomial(self.shares, 1, generator=self.random))
         losses = self.losses(self.truths[chosen])

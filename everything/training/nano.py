@@ -129,7 +129,7 @@ def train_nano(
     for `--variant nano --checkpoint`; DIR/nano.md says how it came about.
 
     init: weights of `ucm` to start from. split: of data packs that have splits. resume: continue
-    from what an earlier run left in `out`. Photos that are marked only in part are left out.
+    from what an earlier run left in `out`. Images that are marked only in part are left out.
     Raises ValueError if none remain, and what `read_training_images` raises.
     """
     check_output(out, ("nano.safetensors", "nano.md"), resume=resume, overwrite=overwrite)

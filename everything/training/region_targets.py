@@ -19,7 +19,7 @@ SMALLEST = 100  # px; smaller segments are left out, as in the goals
 
 @dataclass(frozen=True)
 class Judged:
-    """The N regions of a photo held against its G segments of all annotators.
+    """The N regions of an image held against its G segments of all annotators.
 
     features: float32 (N, F). overlap: float64 (N, G), IoU. areas: int64 (G,), of the segments, px.
     clicks: C of them. meant: int64 (C,), the segment that each means; the first G clicks
@@ -40,7 +40,7 @@ def judge(
     random: np.random.Generator,
     extra_clicks: int = 2,
 ) -> Judged:
-    """Return how right the regions of a photo are. Raises ValueError if nothing is marked.
+    """Return how right the regions of an image are. Raises ValueError if nothing is marked.
 
     extra_clicks: random ones into each segment, beside the one in its middle.
     """

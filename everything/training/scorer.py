@@ -1,4 +1,4 @@
-"""Fitting of the scorer to photos whose regions are known."""
+"""Fitting of the scorer to images whose regions are known."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from torch.nn import functional as F
 from everything.bundled.region_scorer import Scorer
 from everything.training.region_targets import Judged
 
-EPOCHS, STEPS = 50, 3000  # of one photo; whichever ends first
+EPOCHS, STEPS = 50, 3000  # of one image; whichever ends first
 RATE = 4e-3
 NEVER = -1e4  # vote for what is not there
 SHARPNESS = 0.05  # a region that overlaps what was meant by so much less is 1/e as likely it
 
 
 def fit_scorer(judged: Sequence[Judged], seed: int) -> Scorer:
-    """Return a scorer fitted to photos, one step for each at a time.
+    """Return a scorer fitted to images, one step for each at a time.
 
     Quality is fitted to the IoU with the best segment of any annotator (cross-entropy, which
     calibrates). Votes are fitted so that the softmax over the regions around a click is that of
-    their IoU with the segment that was meant. Raises ValueError if there are no photos.
+    their IoU with the segment that was meant. Raises ValueError if there are no images.
     """
     if not judged:
         raise ValueError("there are no photos to fit the scorer to")
@@ -50,7 +50,7 @@ def fit_scorer(judged: Sequence[Judged], seed: int) -> Scorer:
 
 @dataclass(frozen=True)
 class _Lesson:
-    """One photo: features float32 (N, F), best IoU float32 (N,), clicks as in Clicks, and which
+    """One image: features float32 (N, F), best IoU float32 (N,), clicks as in Clicks, and which
     of the regions around each is meant, float32 (C, D), rows that sum to 1."""
 
     features: Tensor

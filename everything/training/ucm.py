@@ -41,7 +41,7 @@ FIT_SECONDS = 12.0  # that fitting the scorer takes after its images have been j
 SLOW_FIT = 60  # images from which on it takes that long
 LATEST = 1.03  # of the minutes: when the scorer gets no more images
 SAY_EVERY = 30.0  # seconds
-HELD_OUT = 30  # photos for the scorer alone
+HELD_OUT = 30  # images for the scorer alone
 LICENCE_NOTE = (
     "Weights inherit the licence of the photos and regions that they were trained on. Those that "
     "come with this program are for non-commercial research (BSDS500); for production there are "
@@ -50,7 +50,7 @@ LICENCE_NOTE = (
 
 
 class BoundaryTraining(Loop[BoundaryNetwork]):
-    """Training of the boundary network on random looks at photos."""
+    """Training of the boundary network on random looks at images."""
 
     def __init__(
         self,
@@ -163,7 +163,7 @@ def train_scorer(
 ) -> Path:
     """Fit a new scorer to the boundary network in `weights`, a file of `ucm`'s, which stays as it
     is; else as `train_ucm`, and raises WeightsError if the file does not fit. truth and seed must
-    be those of the network's training, so that the photos held out are those it never saw.
+    be those of the network's training, so that the images held out are those it never saw.
     """
     check_output(out, RESULTS, overwrite=overwrite)
     say(LICENCE_NOTE)
@@ -177,7 +177,7 @@ def train_scorer(
 
 
 class Parts(NamedTuple):
-    """What photos are for. learned: for boundaries. held_out: never seen by the boundary network,
+    """What images are for. learned: for boundaries. held_out: never seen by the boundary network,
     for the scorer. alike: those of `learned` that come from the folder of `held_out`, whose regions
     were marked in the same way, for the scorer too."""
 
@@ -189,7 +189,7 @@ class Parts(NamedTuple):
 def divided(
     folders: Sequence[Sequence[LabelledImage]], seed: int, say: Callable[[str], None] = print
 ) -> Parts:
-    """Return what photos are for; a random fifth, at most 30, of the first folder's complete ones
+    """Return what images are for; a random fifth, at most 30, of the first folder's complete ones
     are held out. Partly annotated ones are left out, unless the first folder has fewer than two
     others. Raises EverythingError if it has fewer than two images."""
     complete = [[truth for truth in folder if truth.complete] for folder in folders]
@@ -274,10 +274,10 @@ def _scorer_seconds(training: BoundaryTraining, parts: Parts, minutes: float) ->
 
 
 def lessons(parts: Parts) -> Iterator[LabelledImage]:
-    """Yield the photos for the scorer: those held out, plain and mirrored, and those alike.
+    """Yield the images for the scorer: those held out, plain and mirrored, and those alike.
 
     The boundary network knows the latter by heart, so their boundaries are too good; but there are
-    so many more of them that scores of other photos become better all the same.
+    so many more of them that scores of other images become better all the same.
     """
     for truth in parts.held_out:
         yield truth
