@@ -38,7 +38,7 @@ def annotate(
         str | None, typer.Option(help="A recipe: a path or a bundled name.", show_default="none")
     ] = None,
     variant: Annotated[
-        str | None, typer.Option(help="Model that finds the masks.", show_default="ucm")
+        str | None, typer.Option(help="Model that finds the masks.", show_default="ucm-lite0")
     ] = None,
     checkpoint: Annotated[
         str | None,

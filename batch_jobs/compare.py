@@ -152,7 +152,7 @@ def main(
         list[str],
         typer.Option("--input", help="An input of everything label; repeatable."),
     ],
-    variants: Annotated[str, typer.Option(metavar="A,B", help="Models to time.")] = "ucm",
+    variants: Annotated[str, typer.Option(metavar="A,B", help="Models to time.")] = "ucm-lite0",
     samplers: Annotated[str, typer.Option(metavar="A,B", help="Samplers to time.")] = (
         "grid-16,grid-32,hierarchical"
     ),

@@ -52,7 +52,7 @@ def main(out: Path) -> None:
         everything("label", "--demo", "--no-preview", "--out", labels)
         everything("label", "--demo", "--no-preview", "--sampler", "all-instance", "--out", others)
         everything(
-            "compare", "--demo", "--limit", 4, "--variants", "ucm", "--out", work / "compare"
+            "compare", "--demo", "--limit", 4, "--variants", "ucm-lite0", "--out", work / "compare"
         )
         results = Results(labels)
         saved(objects(results), out / "objects.jpg")
@@ -60,7 +60,7 @@ def main(out: Path) -> None:
         saved(levels(results), out / "levels.jpg")
         saved(exported(results, work), out / "export.jpg")
         saved(report([labels, others], work / "page"), out / "report.jpg")
-        shutil.copy(work / "compare" / "ucm.jpg", out / "samplers.jpg")
+        shutil.copy(work / "compare" / "ucm-lite0.jpg", out / "samplers.jpg")
 
 
 def everything(*arguments: object) -> None:

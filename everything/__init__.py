@@ -4,7 +4,7 @@ One image, with the bundled model or any SAM variant, and any sampler:
 
     import everything
 
-    pipeline = everything.load("ucm", "grid-32")
+    pipeline = everything.load("ucm-lite0", "grid-32")
     segments = everything.segment(image, pipeline)  # image: uint8 (H, W, 3) RGB
     annotations = segments.to_sa1b()
 

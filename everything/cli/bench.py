@@ -33,7 +33,7 @@ def bench(
         typer.Option(
             "--variants", metavar="A,B", help="Models to time; NAME=CHECKPOINT for other weights."
         ),
-    ] = "ucm",
+    ] = "ucm-lite0",
     samplers: Annotated[
         str,
         typer.Option(

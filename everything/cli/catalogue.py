@@ -54,7 +54,7 @@ def configs(as_json: Json = False) -> None:
 
 def settings(
     variant: Annotated[
-        str | None, typer.Option(help="Include this model's presets.", show_default="ucm")
+        str | None, typer.Option(help="Include this model's presets.", show_default="ucm-lite0")
     ] = None,
     sampler: Annotated[
         str | None,

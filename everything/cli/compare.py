@@ -39,7 +39,7 @@ def compare(
     split: Split = None,
     variants: Annotated[
         str, typer.Option("--variants", metavar="A,B", help="Models to compare the samplers with.")
-    ] = "ucm",
+    ] = "ucm-lite0",
     samplers: Annotated[
         str,
         typer.Option(

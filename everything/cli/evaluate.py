@@ -50,7 +50,7 @@ def evaluate(
         ),
     ] = False,
     variant: Annotated[
-        str | None, typer.Option(help="With --prompts: the model.", show_default="ucm")
+        str | None, typer.Option(help="With --prompts: the model.", show_default="ucm-lite0")
     ] = None,
     checkpoint: Annotated[
         str | None,

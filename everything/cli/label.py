@@ -91,7 +91,7 @@ Json = Annotated[bool, _option(_FILES, "--json", default="off", help="Print the 
 Variant = Annotated[
     _Text,
     _option(
-        _MODEL, default="ucm, a small bundled model",
+        _MODEL, default="ucm-lite0, a small bundled model",
         help="Model that finds the masks: a name from `everything variants`.",
     ),
 ]  # fmt: skip

@@ -27,7 +27,7 @@ Tree = dict[str, Any]
 _Settings = TypeVar("_Settings", bound=BaseModel)
 _Entry = TypeVar("_Entry")
 _SHOWN = 200  # characters of a value that is wrong
-DEFAULT_VARIANT, DEFAULT_SAMPLER = "ucm", "grid-32"
+DEFAULT_VARIANT, DEFAULT_SAMPLER = "ucm-lite0", "grid-32"
 
 
 def resolve(

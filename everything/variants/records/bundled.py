@@ -17,7 +17,7 @@ BUNDLED: dict[str, VariantRecord] = {
     "ucm": VariantRecord(
         module="everything.variants.networks.ucm",
         family="embedded",
-        summary="bundled: boundary network and region tree; needs no download",
+        summary="bundled: boundary network and region tree, trained from scratch; the former default",
         parameters=2_306_688,
         input_rule="longest side to at most 640 px",
         licence="weights: non-commercial research (BSDS500)",
@@ -29,7 +29,7 @@ BUNDLED: dict[str, VariantRecord] = {
     "ucm-lite0": VariantRecord(
         module="everything.variants.networks.ucm",
         family="embedded",
-        summary="bundled: ucm on an encoder trained on ImageNet; better and faster, newer",
+        summary="bundled: boundary network on an ImageNet encoder, and region tree; no download",
         parameters=4_187_896,
         input_rule="longest side to at most 640 px",
         licence="weights: non-commercial research (BSDS500)",
