@@ -17,10 +17,14 @@ ROOT = Path(__file__).parent.parent
 FILE = ROOT / "pyproject.toml"
 PROJECT = tomllib.loads(FILE.read_text(encoding="utf-8"))["project"]
 PACKAGES = ("everything", "samplers", "batch_jobs", "configs")
-# Nobody imports them by name: fsspec loads them when it meets their URLs.
-LOADED_BY_OTHERS = {"aiohttp", "s3fs"}
+EXTRAS = ("s3", "quantize", "convert", "train")
+# Nobody imports them by name: fsspec loads them when it meets their URLs, tifffile to decompress.
+LOADED_BY_OTHERS = {"aiohttp", "s3fs", "imagecodecs"}
+# Triton comes with torch's wheels for GPUs; without it, PyTorch's operations are used.
+COME_ALONG = {"triton"}
 # Commands, plugins, and what a test looks for by its name.
 TOOLS = {
+    "efficientnet-lite-pytorch",
     "mypy",
     "ruff",
     "pytest-timeout",
@@ -61,19 +65,17 @@ def imported(*folders: str) -> dict[str, str]:
 
 
 def test_every_import_is_declared() -> None:
-    known = declared("s3", "quantize", "convert")
+    known = {*declared(*EXTRAS), *COME_ALONG}
     assert {name: file for name, file in imported(*PACKAGES).items() if name not in known} == {}
 
 
 def test_every_import_of_the_tests_is_declared() -> None:
-    known = declared(*PROJECT["optional-dependencies"])
+    known = {*declared(*PROJECT["optional-dependencies"]), *COME_ALONG}
     assert {name: file for name, file in imported("tests").items() if name not in known} == {}
 
 
 def test_every_dependency_is_used() -> None:
-    unused = (
-        set(declared("s3", "quantize", "convert")) - set(imported(*PACKAGES)) - LOADED_BY_OTHERS
-    )
+    unused = set(declared(*EXTRAS)) - set(imported(*PACKAGES)) - LOADED_BY_OTHERS
     assert unused == set()
     tools = set(declared("dev")) - set(imported(*PACKAGES, "tests")) - LOADED_BY_OTHERS
     assert tools <= TOOLS

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import filecmp
+import json
 import logging
 import os
-import pickle
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -43,7 +43,7 @@ class ImageList:
         pending, chunks, keys = iter(sources), list[bytes](), bytearray()
         while chunk := list(islice(pending, _CHUNK)):
             keys += hashed(as_text(source.name) for source in chunk).tobytes()
-            chunks.append(zlib.compress(pickle.dumps(chunk), 1))
+            chunks.append(zlib.compress(json.dumps(chunk).encode("ascii"), 1))
         self._chunks = chunks
         listed = np.frombuffer(keys, hashed(()).dtype)
         self.keys, first = np.unique(listed, return_index=True)
@@ -71,7 +71,7 @@ class ImageList:
 
     def _all(self) -> Iterator[Source]:
         for chunk in self._chunks:
-            yield from pickle.loads(zlib.decompress(chunk))
+            yield from (Source(*row) for row in json.loads(zlib.decompress(chunk)))
 
 
 def check_earlier_images(images: Iterable[Source], earlier: pa.Table) -> None:

@@ -17,7 +17,7 @@ BUNDLED: dict[str, VariantRecord] = {
     "ucm": VariantRecord(
         module="everything.variants.networks.ucm",
         family="embedded",
-        summary="bundled: boundary network and region tree, trained from scratch; the former default",
+        summary="bundled: boundary network and region tree, the former default",
         parameters=2_306_688,
         input_rule="longest side to at most 640 px",
         licence="weights: non-commercial research (BSDS500)",
