@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -94,7 +94,7 @@ def one_line(error: StoreError, reason: str, out: Path) -> None:
 
 
 @needs_mounts
-@pytest.mark.parametrize(("scarce", "step"), [("size", 12 * 1024), ("nr_inodes", 4)])
+@pytest.mark.parametrize(("scarce", "step"), [("size", 12 * 1024), ("nr_inodes", 3)])
 def test_a_full_disk(
     photos: Path, undisturbed: Path, tmp_path: Path, scarce: str, step: int
 ) -> None:
@@ -208,6 +208,10 @@ def test_a_folder_that_is_deleted(
 
     if what == "annotations":  # is made again: its results are missing, and had by the next run
         run(photos, out, delete)
+    elif what == ".partial":  # is made again, too; a file that was in it is lost with an error
+        with suppress(StoreError):
+            run(photos, out, delete)
+        assert deleted.wait(60)
     else:
         with pytest.raises(StoreError) as caught:
             run(photos, out, delete)

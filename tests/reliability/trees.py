@@ -1,7 +1,7 @@
 """What two runs of a job must have in common, whatever happened to one of them.
 
 Compared byte for byte: recipe.yaml, label maps, annotations up to their `timing`; of the manifest
-every column but the times, the attempts, and the size and date of files with times in them; of
+every column but the times, the attempts, where the results are, and the size and date of files with times in them; of
 errors.jsonl the names and reasons. Nothing else may be there but the lock.
 """
 
@@ -19,6 +19,9 @@ from PIL import Image
 from everything.io.results.documents import read_document
 
 _TIMES = {"started", "finished", "attempt", "bytes", "mtime_ns", "host"}
+# The way from the results folder to the images, and what is not known where a row was lost and
+# restored from the result.
+_PLACES = {"relative", "source_hash"}
 Tree = dict[str, Any]
 
 
@@ -41,7 +44,7 @@ def tree(out: Path) -> Tree:
 
 
 def _timeless(row: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in row.items() if k not in _TIMES and not k.endswith("_seconds")}
+    return {k: v for k, v in row.items() if k not in _TIMES | _PLACES and not k.endswith("_seconds")}
 
 
 def files(out: Path) -> Iterator[tuple[str, bytes]]:
