@@ -248,7 +248,8 @@ def resume(images: int = 1_000_000) -> None:
 
 def _as_if_done(photos: Path, store: Store, images: int) -> None:
     """Make a folder of images and its results: few files, under many names each."""
-    store.folder.create()
+    with store.opened():  # marks the folder as one with results
+        pass
     annotations = Path(store.folder.root, "annotations")
     rows, manifest = list[Row](), Manifest(store.folder)
     for number in range(images):

@@ -164,6 +164,7 @@ def test_files_and_plots_are_saved(report: Report, tmp_path: Path):
     saved = tmp_path / "new" / "folder"
     assert {p.name for p in saved.iterdir()} == {
         "bench.json", "bench.csv", "bench.md", "stages.png", "prompts.png",
+        ".everything.jsonl",
     }  # fmt: skip
     assert Report.from_json((saved / "bench.json").read_text()) == report
     for name in ("stages.png", "prompts.png"):

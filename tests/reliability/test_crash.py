@@ -18,6 +18,7 @@ from everything.errors import ConfigError
 from everything.io.images.sources import list_inputs
 from everything.io.storage.bucket import Bucket
 from everything.io.storage.locations import Url
+from everything.io.storage.ownership import MARKER, header
 from everything.jobs.label import label
 from everything.jobs.ray_cluster import Cluster
 from everything.jobs.status import has_crashed
@@ -66,6 +67,7 @@ def test_the_same_command_again_gets_over_it(tmp_path: Path) -> None:
 def test_a_store_in_memory_has_no_other_processes(tmp_path: Path) -> None:
     root = Url(f"memory://{uuid4().hex}")
     save_photo(tmp_path / "0.png")
+    Bucket(root).write(MARKER, [header("results")])
     Bucket(root).write("manifest/_job.json", [b'{"images": 1, "began": 1.0}'])
     assert has_crashed(Bucket(root))
     quiet = Console(file=StringIO())

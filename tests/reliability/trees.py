@@ -44,7 +44,9 @@ def tree(out: Path) -> Tree:
 
 
 def _timeless(row: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in row.items() if k not in _TIMES | _PLACES and not k.endswith("_seconds")}
+    return {
+        k: v for k, v in row.items() if k not in _TIMES | _PLACES and not k.endswith("_seconds")
+    }
 
 
 def files(out: Path) -> Iterator[tuple[str, bytes]]:

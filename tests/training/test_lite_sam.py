@@ -74,7 +74,7 @@ def test_a_folder_becomes_weights_that_load(tmp_path: Path) -> None:
     np.save(tmp_path / "labels" / "a.npy", truth().labels)
     lines: list[str] = []
     file = train_lite_sam([tmp_path], tmp_path / "out", Budget(steps=1), say=lines.append)
-    assert lines[0] == "1 photos"
+    assert lines[0] == "1 images"
     assert "1 steps" in file.with_suffix(".md").read_text()
     assert read_state(file).keys() == blueprint().shapes().keys()
     build(read_state(file), str(file))
