@@ -65,7 +65,8 @@ def test_names_that_are_not_utf_8_go_through_a_block() -> None:
 def test_rows_go_through_a_block_with_their_types() -> None:
     full = Row(
         "\udcff.jpg", "done", 2**53 - 1, "d", "host", 2, 1.5, 2.5, "/a", "s3://b/x.tar", 512, 64,
-        48, {"read": 0.25}, {"masks": 3}, 100, 7, 8, 200, 2**60, "s.tar", None, ["a note", "\udcff"],
+        48, {"read": 0.25}, {"masks": 3}, 100, 7, 8, 200, 2**60, "s.tar", None,
+        ["a note", "\udcff"],
     )  # fmt: skip
     failed = Row("b", "failed", 1, "d", "host", 1, 0.0, 0.0, error="b: broken")
     block = block_of_rows([full, failed])

@@ -1,8 +1,8 @@
 """What two runs of a job must have in common, whatever happened to one of them.
 
 Compared byte for byte: recipe.yaml, label maps, annotations up to their `timing`; of the manifest
-every column but the times, the attempts, where the results are, and the size and date of files with times in them; of
-errors.jsonl the names and reasons. Nothing else may be there but the lock.
+every column but the times, the attempts, where the results are, and the size and date of files
+with times in them; of errors.jsonl the names and reasons. Nothing else may be there but the lock.
 """
 
 from __future__ import annotations
