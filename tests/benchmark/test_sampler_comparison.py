@@ -136,7 +136,7 @@ def test_some_of_many_are_spread_evenly():
 def test_the_command_prints_the_tables(folder: Path, out: Path):
     options = ["--truth", folder, "--samplers", "all-instance", "--out", out]
     text = everything("compare", folder / "photos", *options)
-    assert "ucm, all-instance" in text
+    assert "ucm-lite0, all-instance" in text
     assert "AR@1000" in text
     text = everything("compare", folder / "photos", *options, "--json")
     tree = json.loads(text[text.index("{") :])  # what goes to stderr comes first
