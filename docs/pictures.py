@@ -34,11 +34,11 @@ from everything.report.build import write_report
 Pixels = NDArray[np.uint8]
 GAP = 6  # px
 SMALL = 0.004  # share of the image; smaller objects are left out of the README's picture
-ASTRONAUT, COFFEE, CAT, COINS, ROCKET, ZIDANE = (
+ASTRONAUT, COFFEE, CAT, MOTORCYCLE, ROCKET, ZIDANE = (
     "skimage/data/astronaut.png",
     "skimage/data/coffee.png",
     "skimage/data/chelsea.png",
-    "skimage/data/coins.png",
+    "skimage/data/motorcycle_left.png",
     "skimage/data/rocket.jpg",
     "ultralytics/assets/zidane.jpg",
 )
@@ -46,6 +46,7 @@ ASTRONAUT, COFFEE, CAT, COINS, ROCKET, ZIDANE = (
 
 def main(out: Path) -> None:
     """Write all pictures into a folder, as JPEGs of 80 to 350 kB."""
+    out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as folder:
         work = Path(folder)
         labels, others = work / "labels", work / "others"
@@ -72,7 +73,7 @@ def everything(*arguments: object) -> None:
 def objects(results: Results) -> Pixels:
     """Draw three images in a row, each followed by the same image with its whole objects."""
     row = []
-    for key in (ASTRONAUT, COINS, ROCKET):
+    for key in (CAT, ASTRONAUT, MOTORCYCLE):
         result = results.read(key)
         image = original_image(results, key, result)
         wholes = [
