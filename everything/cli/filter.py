@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -66,8 +67,8 @@ def filter_(
                 images=located(photos) if photos else None, overwrite=overwrite, progress=show,
             )  # fmt: skip
     if as_json:
-        about = {"photos": done.photos, "masks": done.masks, "filtered_out": done.filtered_out}
-        typer.echo(json.dumps(about, indent=2))
+        typer.echo(json.dumps(asdict(done), indent=2))
     else:
         kept = f"{done.masks:,} of {done.masks + done.filtered_out:,} masks"
-        typer.echo(f"{out}: {done.photos:,} images, {kept}")
+        failed = f", {done.failed:,} images without result: they failed" if done.failed else ""
+        typer.echo(f"{out}: {done.photos:,} images, {kept}{failed}")

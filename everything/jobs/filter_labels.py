@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -36,11 +37,13 @@ class Filtered:
         photos: Number of images, those without a mask left included.
         masks: Number of masks that were kept.
         filtered_out: Number of masks that were not.
+        failed: Number of images that have no result, since they failed when they were labelled.
     """
 
     photos: int = 0
     masks: int = 0
     filtered_out: int = 0
+    failed: int = 0
 
 
 def filter_labels(
@@ -54,8 +57,8 @@ def filter_labels(
 ) -> Filtered:
     """Write the masks of a results folder that a filter keeps into another results folder.
 
-    Masks keep their ids, scores and timing. The recipe of the new folder is that of the old one,
-    with the filter beside the sampler's settings.
+    Masks keep their ids, scores, timing and notes, and images that failed their reasons. The
+    recipe of the new folder is that of the old one, with the filter beside the sampler's settings.
 
     Args:
         labels: A results folder of `everything label`, or a folder of SA-1B JSON files.
@@ -66,10 +69,10 @@ def filter_labels(
         progress: Called with the number of images done and of all images.
 
     Raises:
-        InputError: There are no results, or one of them cannot be read.
+        InputError: There are no results, one of them cannot be read, or `out` is `labels`.
         StoreError: `out` cannot be written, or holds something else.
     """
-    if str(labels) == str(out):
+    if _is_same(labels, out):
         raise InputError(f"{printable(str(out))}: the labels themselves: give another --out")
     results = Results(labels, images, keep)
     results.load()
@@ -86,9 +89,19 @@ def filter_labels(
             done.filtered_out += result.filtered_out
             if progress is not None:
                 progress(number, len(results))
+        for name, reason in results.failures.items():
+            manifest.append(_failed(name, reason, store.digest))
+            done.failed += 1
         manifest.compact()
-        write_state(store.folder, JobState(done.photos, began, time.time()))
+        write_state(store.folder, JobState(done.photos + done.failed, began, time.time()))
     return done
+
+
+def _is_same(labels: Location, out: Location) -> bool:
+    """Whether both are one folder, however they are written."""
+    if isinstance(labels, Path) and isinstance(out, Path):
+        return out.exists() and labels.samefile(out)
+    return labels == out
 
 
 def _recipe(results: Results, keep: MaskFilter) -> Recipe:
@@ -115,7 +128,7 @@ def _written(results: Results, key: str, result: Result, store: Store) -> Row:
     if store.recipe.output.label_map:
         segments = Segments.from_sa1b(records, result.size)
         store.put_label_map(result.name, segments.label_map(store.recipe.output.label_map_full))
-    stamp = store.put(result.name, result.size, records, lambda: result.timing)
+    stamp = store.put(result.name, result.size, records, lambda: result.timing, result.notes)
     return Row(
         name=result.name,
         status="done",
@@ -134,7 +147,13 @@ def _written(results: Results, key: str, result: Result, store: Store) -> Row:
         counts={"masks": len(records)},
         bytes=stamp.size,
         mtime_ns=stamp.mtime_ns,
+        notes=list(result.notes),
     )
+
+
+def _failed(name: str, reason: str, digest: str) -> Row:
+    now, host = time.time(), socket.gethostname()
+    return Row(name, "failed", image_id(name), digest, host, 1, now, now, error=reason)
 
 
 def _with_parents(annotations: Sequence[Annotation]) -> Sequence[Annotation]:

@@ -99,15 +99,45 @@ def test_impossible_thresholds_are_refused(settings: dict) -> None:
         MaskFilter(**settings)
 
 
-def test_the_labels_are_not_filtered_in_place(labels: Path) -> None:
+@pytest.mark.parametrize("other", ["as it is", "relative", "dots", "link"])
+def test_the_labels_are_not_filtered_in_place(
+    labels: Path, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would be deleted before they are read."""
+    monkeypatch.chdir(labels.parent)
+    (labels.parent / "link").symlink_to(labels)
+    out = {
+        "as it is": labels,
+        "relative": Path("labels"),
+        "dots": labels / ".." / "labels",
+        "link": Path("link"),
+    }[other]
+    before = sorted(path for path in labels.rglob("*"))
     with pytest.raises(InputError, match="another --out"):
-        filter_labels(labels, labels, MaskFilter(level="whole"))
+        filter_labels(labels, out, MaskFilter(level="whole"), overwrite=True)
+    assert sorted(path for path in labels.rglob("*")) == before
+
+
+def test_notes_and_failures_are_kept(tmp_path: Path) -> None:
+    labels = write_labels(
+        tmp_path / "labels", tmp_path / "p", {"x.png": [PART]}, failures={"bad.jpg": "it is empty"}
+    )
+    file = labels / "annotations" / "x.png.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"notes": ["very dark"]}))
+    done = filter_labels(labels, tmp_path / "out", MaskFilter(min_mask_area=5))
+    assert (done.photos, done.failed) == (1, 1)
+    again = Results(tmp_path / "out")
+    assert again.read("x.png").notes == ("very dark",)
+    assert again.failures == {"bad.jpg": "it is empty"}
+    assert "it is empty" in (tmp_path / "out" / "errors.jsonl").read_text()
 
 
 def test_the_command_and_the_options_of_others(labels: Path, tmp_path: Path) -> None:
     args = [str(labels), "--level", "whole", "--json"]
     done = RUNNER.invoke(app, ["filter", *args, "--out", str(tmp_path / "out")])
-    assert json.loads(done.stdout) == {"photos": 3, "masks": 4, "filtered_out": 1}
+    assert json.loads(done.stdout) == {
+        "photos": 3, "masks": 4, "filtered_out": 1, "failed": 0,
+    }  # fmt: skip
     report = RUNNER.invoke(app, ["report", *args, "--overlays", "--out", str(tmp_path / "page")])
     assert json.loads(report.stdout)["folders"][0]["masks"] == 4
     drawn = np.asarray(Image.open(labels / "overlays" / "a" / "x.png.png"))

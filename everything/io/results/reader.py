@@ -44,6 +44,7 @@ class Result:
         annotations: SA-1B's records.
         timing: Seconds per stage, and counts; empty if another program wrote the file.
         recipe: The recipe that was used; empty if another program wrote the file.
+        notes: What reading the image had to assume.
         filtered_out: Number of annotations that a filter of the reader left out.
     """
 
@@ -52,6 +53,7 @@ class Result:
     annotations: list[Annotation]
     timing: dict[str, float] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     filtered_out: int = 0
 
     def seconds(self) -> list[float]:
@@ -288,4 +290,5 @@ def _parsed(content: dict[str, Any]) -> Result:
     check_timing(timing, (*STAGES, "total"))
     if not isinstance(recipe, dict) or not isinstance(recipe.get("sampler", {}), dict):
         raise TypeError("recipe must be a mapping")
-    return Result(str(content["image"]["file_name"]), size, annotations, timing, recipe)
+    notes = tuple(str(note) for note in content.get("notes") or ())
+    return Result(str(content["image"]["file_name"]), size, annotations, timing, recipe, notes)
