@@ -22,9 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools.coco import COCO
 
-from everything.config import Level
-from everything.core.mask_hierarchy import LEVELS, levels_of
-from everything.core.sa1b import Annotation
+from everything.core.mask_hierarchy import LEVELS, at_level
 from everything.export.run import export
 from everything.io.results.original_image import original_image
 from everything.io.results.reader import Results
@@ -83,13 +81,6 @@ def objects(results: Results) -> Pixels:
         ]
         row += [image, overlay(image, wholes, fill=0.6)]
     return stacked([row], 1800)
-
-
-def at_level(annotations: Sequence[Annotation], level: Level) -> list[Annotation]:
-    """Return the annotations of one level of the image's mask hierarchy."""
-    scores = [float(annotation["predicted_iou"]) for annotation in annotations]
-    levels = levels_of([annotation["segmentation"] for annotation in annotations], scores)
-    return [a for a, its in zip(annotations, levels, strict=True) if its == level]
 
 
 def demo(results: Results) -> Pixels:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from everything.config import Level
 from everything.core import rle
 from everything.core.rle import Rle
+from everything.core.sa1b import Annotation
 
 LEVELS: tuple[Level, ...] = ("whole", "part", "subpart")
 INSIDE = 0.9  # share of a part's area inside its parent; with an IoU this high it is a duplicate
@@ -77,3 +78,17 @@ def levels_of(masks: Sequence[Rle], scores: Sequence[float]) -> list[Level | Non
         else:
             levels[row] = "part" if above == "whole" else "subpart"
     return levels
+
+
+def annotation_levels(annotations: Sequence[Annotation]) -> list[Level | None]:
+    """Return the level of each annotation of one image; one without predicted IoU has 1."""
+    scores = [float(one.get("predicted_iou", 1)) for one in annotations]
+    return levels_of([one["segmentation"] for one in annotations], scores)
+
+
+def at_level(annotations: Sequence[Annotation], level: Level) -> list[Annotation]:
+    """Return the annotations of one image that are of a level."""
+    if level == "all":
+        return list(annotations)
+    levels = annotation_levels(annotations)
+    return [one for one, its in zip(annotations, levels, strict=True) if its == level]

@@ -51,7 +51,8 @@ def export(
         photos: Whether the images are placed in `out`; None: as the format needs.
         home: Folder of the images, if they have moved.
         level: Export only masks of this level (everything/core/mask_hierarchy.py).
-        keep: Thresholds of the masks that are exported; its own level is not used.
+        keep: Thresholds of the masks that are exported; a level of its own counts if `level` is
+            "all".
         polygons: COCO only: polygons instead of run-length codes.
         tolerance: How far polygons may deviate from the outline to have fewer corners, px.
         url: Label Studio only: URL prefix of the images.
@@ -74,7 +75,8 @@ def export(
     if polygons and to != "coco":
         raise ConfigError(f"--polygons: applies to coco only, not to {to}: drop it")
     exporter = EXPORTERS[to]
-    keep = replace(keep or MaskFilter(), level="all")
+    keep = keep or MaskFilter()
+    keep = keep if level == "all" else replace(keep, level=level)
     results = Results(labels, home, keep)
     out = out.absolute()
     folder = OutputFolder(out, "export")
@@ -85,7 +87,7 @@ def export(
                 partial, photos or exporter.images, polygons, tolerance, url,
                 classes=Classes(results.categories),
             )  # fmt: skip
-            images = labelled_images(results, job.fidelity, level)
+            images = labelled_images(results, job.fidelity)
             if not exporter.crowds:
                 images = _count_crowds(images, job.fidelity)
             exporter.load()(_with_progress(images, len(results), progress), job)

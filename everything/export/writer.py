@@ -15,11 +15,9 @@ from typing import Any, Literal, NamedTuple, Protocol, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from everything.config import Level
 from everything.core import rle
 from everything.core.file_names import is_inside, printable
 from everything.core.geometry import Size
-from everything.core.mask_hierarchy import levels_of
 from everything.core.sa1b import Annotation
 from everything.errors import ImageError, InputError
 from everything.export.classes import Classes
@@ -139,15 +137,12 @@ class Write(Protocol):
         """Write all images below `job.out`, and count every mask in `job.fidelity`."""
 
 
-def labelled_images(
-    results: Results, fidelity: Fidelity, level: Level = "all"
-) -> Iterator[LabelledImage]:
+def labelled_images(results: Results, fidelity: Fidelity) -> Iterator[LabelledImage]:
     """Yield the images of a results folder.
 
     Args:
         results: The folder.
         fidelity: Counts the images, and the masks that are left out.
-        level: Only masks of this level.
 
     Raises:
         InputError: If annotations cannot be read.
@@ -159,10 +154,6 @@ def labelled_images(
             where = results.where(key)
             raise InputError(f"{where}: the image's name leads out of the folder: rename it")
         found = _with_pixels(result)
-        if level != "all":
-            scores = [float(one.get("predicted_iou", 1.0)) for one in found]
-            levels = levels_of([one["segmentation"] for one in found], scores)
-            found = [one for one, its in zip(found, levels, strict=True) if its == level]
         fidelity.left_out += result.filtered_out + len(result.annotations) - len(found)
         fidelity.images += 1
         find = partial(results.image, key, result.name)

@@ -2,7 +2,8 @@
 
 OUT/index.html      the page: styles, script and one line per image
 OUT/report.json     its tables as JSON
-OUT/thumbs/N.jpg    image N with its whole objects, small; N.all.jpg: with all masks
+OUT/thumbs/N.jpg    image N with its whole objects (or the level that the results were limited to),
+                    small; N.all.jpg: with all masks
 OUT/photos/N.jpg    image N, at most PREVIEW px
 OUT/data/N.js       the masks of image N as COCO run-length codes; a script, since pages opened from
                     disk may not fetch files
@@ -21,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
 from io import BytesIO
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
+from everything.config import Level
 from everything.core.file_names import as_text, printable
 from everything.core.stage_timer import STAGES
 from everything.errors import ImageError, InputError, StoreError
@@ -40,7 +42,7 @@ from everything.io.results.reader import Result, Results
 from everything.io.storage.locations import Location, Url, located
 from everything.io.storage.output_folder import OutputFolder
 from everything.masks.drawing import PALETTE, overlay, palette
-from everything.report.mask_data import levels_in, script_rows
+from everything.report.mask_data import level_of_all, levels_in, script_rows
 
 PREVIEW, THUMB = 1280, 360  # longest side, px
 _MARKER = '<meta name="generator" content="everything report">'
@@ -94,14 +96,15 @@ def write_report(
     keys = sorted({key for result in results for key in result.files}, key=os.fsencode)
     folder = _prepare(home)
     some = keys[:limit]
-    entries = list(_entries(results, some, folder, progress))
+    level = _opening_level(results)
+    entries = list(_entries(results, some, level, folder, progress))
     names = _names(folders)
     about = {
         "folders": [_folder(*item, entries) for item in zip(names, results, count())],
         "failures": _failures(names, results),
     }
     folder.write(REPORT, json.dumps(about, indent=2).encode("ascii") + b"\n")
-    folder.write("index.html", _page(about, entries, len(keys)).encode())
+    folder.write("index.html", _page(about, entries, len(keys), level).encode())
     folder.finish()
     return home / "index.html"
 
@@ -147,20 +150,32 @@ def _prepare(home: Path) -> OutputFolder:
     return folder
 
 
+def _opening_level(results: list[Results]) -> Level:
+    """The level that the page opens with: whole objects, or what all results were limited to."""
+    limits = {
+        level_of_all(result, folder.keep) for folder in results for result in islice(folder, 1)
+    }
+    return limits.pop() if len(limits) == 1 and "all" not in limits else "whole"
+
+
 def _entries(
-    results: list[Results], keys: list[str], to: OutputFolder, progress: Progress | None
+    results: list[Results],
+    keys: list[str],
+    level: Level,
+    to: OutputFolder,
+    progress: Progress | None,
 ) -> Iterator[_Entry]:
     for folder in results:  # once, before the threads
         folder.load()
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        made = pool.map(lambda job: _one(results, job[0], job[1], to), enumerate(keys))
+        made = pool.map(lambda job: _one(results, job[0], job[1], level, to), enumerate(keys))
         for done, entry in enumerate(made, 1):
             if progress is not None:
                 progress(done, len(keys))
             yield entry
 
 
-def _one(results: list[Results], number: int, key: str, to: OutputFolder) -> _Entry:
+def _one(results: list[Results], number: int, key: str, level: Level, to: OutputFolder) -> _Entry:
     """Write the files of an image and return its entry."""
     found = [folder.read(key) if key in folder.files else None for folder in results]
     first = next(result for result in found if result is not None)
@@ -169,11 +184,14 @@ def _one(results: list[Results], number: int, key: str, to: OutputFolder) -> _En
     name = f"{number:06d}"
     if not missing:
         to.write(f"photos/{name}.jpg", _jpeg(small, quality=85))
-    levels = [[] if result is None else levels_in(result) for result in found]
+    levels = [
+        [] if result is None else levels_in(result, folder.keep)
+        for folder, result in zip(results, found, strict=True)
+    ]
     thumb = _shrunk(small, THUMB)
     of_first = zip(first.annotations, levels[found.index(first)], strict=True)
-    whole = [mask for mask, level in of_first if level == "whole"]
-    for ending, masks in (("", whole), (".all", first.annotations)):
+    opening = [mask for mask, its in of_first if its == level]
+    for ending, masks in (("", opening), (".all", first.annotations)):
         drawn = overlay(thumb, masks)
         to.write(f"thumbs/{name}{ending}.jpg", _jpeg(drawn, quality=80))
     rows = script_rows(found, levels)
@@ -244,7 +262,7 @@ def _names(folders: Sequence[Location]) -> list[str]:
     return [printable(n if last.count(n) == 1 else f) for n, f in zip(last, folders, strict=True)]
 
 
-def _page(about: dict[str, Any], entries: list[_Entry], total: int) -> str:
+def _page(about: dict[str, Any], entries: list[_Entry], total: int, level: Level) -> str:
     script = (
         f'"use strict";\n(() => {{\n{"".join(_asset(f"{name}.js") for name in _SCRIPTS)}}})();\n'
     )
@@ -261,7 +279,8 @@ def _page(about: dict[str, Any], entries: list[_Entry], total: int) -> str:
         title="Masks in " + " and ".join(folder["label"] for folder in about["folders"]),
         summary=f"{len(entries):,} image{'' if len(entries) == 1 else 's'}, {masks:,} masks",
         limit_note=note,
-        index=_index(about["folders"], entries),
+        index=_index(about["folders"], entries) | {"level": level},
+        level=level,
         script=Markup(script),
         script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         style=Markup(_asset("report.css")),

@@ -1,5 +1,8 @@
 """What the report's script is told of masks."""
 
+from dataclasses import replace
+
+from everything.io.results.mask_filter import MaskFilter
 from everything.io.results.reader import Result
 from everything.report.mask_data import levels_in, script_rows
 from tests.labelled import disc, records
@@ -8,8 +11,8 @@ SIZE = (40, 60)
 LEFT, RIGHT = disc(SIZE, (15, 20), 12), disc(SIZE, (45, 20), 12)
 
 
-def rows_of(*found: Result | None) -> list:
-    return script_rows(list(found), [[] if one is None else levels_in(one) for one in found])
+def rows_of(*found: Result | None, keep: MaskFilter = MaskFilter()) -> list:  # noqa: B008
+    return script_rows(list(found), [[] if one is None else levels_in(one, keep) for one in found])
 
 
 def test_the_same_mask_has_its_colour_its_row_and_their_iou():
@@ -40,3 +43,13 @@ def test_each_mask_has_its_level():
     whole, part = disc(SIZE, (30, 20), 15), disc(SIZE, (30, 20), 6)
     (rows,) = rows_of(Result("x", SIZE, records([part, whole])))
     assert [row[10] for row in rows] == ["part", "whole"]
+
+
+def test_parts_without_their_wholes_stay_parts():
+    parts = Result("x", SIZE, records([LEFT]))
+    (rows,) = rows_of(parts, keep=MaskFilter(level="part"))
+    assert rows[0][10] == "part"
+    (rows,) = rows_of(replace(parts, recipe={"output": {"level": "subpart"}}))
+    assert rows[0][10] == "subpart"
+    (rows,) = rows_of(replace(parts, recipe={"output": {"level": "nonsense"}}))
+    assert rows[0][10] == "whole"

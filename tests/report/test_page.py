@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from everything.io.results.mask_filter import MaskFilter
 from everything.report.build import write_report
 from tests.labelled import disc, records, write_labels
 
@@ -188,6 +189,20 @@ def test_filters_and_the_selected_mask_are_in_the_address(page, report: Path):
     see(page, "#shown", "1 of 1 masks shown")
     page.keyboard.press("Escape")
     playwright.expect(page.locator("#viewer")).to_be_hidden()
+    page.locator("#grid a").last.click()
+    see(page, "#shown", "2 of 3 masks shown")
+    assert page.url == f"{address}#2?level=all&iou=80", "and when the next one is opened"
+
+
+def test_a_report_of_parts_opens_on_parts(page, report: Path, tmp_path: Path):
+    write_report(report / "one", tmp_path / "parts", keep=MaskFilter(level="part"))
+    page.goto((tmp_path / "parts" / "index.html").as_uri())
+    playwright.expect(page.locator("#thumbs option").first).to_have_text("parts")
+    page.locator("#grid a").filter(has=page.get_by_text("b.png", exact=True)).last.click()
+    see(page, "#shown", "1 of 1 masks shown")
+    assert (drawn(page) == SMALL).all()
+    point(page, 40, 45)
+    assert "whole object" not in described(page)
 
 
 def test_a_telephone_shows_image_and_list_without_scrolling_sideways(browser, report: Path):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from everything.config import Level
 from everything.core import rle
-from everything.core.mask_hierarchy import levels_of
+from everything.core.mask_hierarchy import at_level
 from everything.core.sa1b import Annotation
 from everything.errors import ConfigError
 
@@ -57,11 +57,7 @@ class MaskFilter:
         kept = [
             one for one, area in zip(annotations, areas, strict=True) if self._passes(one, area)
         ]
-        if self.level == "all":
-            return kept
-        scores = [float(one.get("predicted_iou", 1)) for one in kept]
-        levels = levels_of([one["segmentation"] for one in kept], scores)
-        return [one for one, level in zip(kept, levels, strict=True) if level == self.level]
+        return at_level(kept, self.level)
 
     def _passes(self, annotation: Annotation, area: int) -> bool:
         iou = annotation.get("predicted_iou", 1)

@@ -19,7 +19,7 @@ function paint(context, photo, picture) {
 function draw() {
   for (const p of panes) drawPane(p);
   fillList();
-  light(null, null);
+  light(panes.find((p) => p.masks.includes(pinned)) || null, pinned);
 }
 
 function drawPane(p) {

@@ -18,8 +18,7 @@ for (const head of $("list").tHead.rows[0].cells) {
     sorted.down = sorted.column !== head.dataset.column || !sorted.down;
     sorted.column = head.dataset.column;
     markSorted();
-    fillList();
-    light(panes.find((p) => p.masks.includes(pinned)) || null, pinned);
+    draw();
   });
 }
 markSorted();

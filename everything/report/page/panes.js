@@ -1,12 +1,13 @@
 // One pane per results folder: the image, its masks, and the highlighted mask on top.
 
 const settings = {
-  level: "whole", iou: 0, stability: 0, smallest: 0, largest: Infinity, opacity: 0.35, alone: false,
+  level: index.level, iou: 0, stability: 0, smallest: 0, largest: Infinity, opacity: 0.35, alone: false,
 };
 let panes = [];
 let pinned = null;
 
-const passes = (mask) => (settings.level === "all" || mask.level === settings.level) && mask.iou >= settings.iou && mask.stability >= settings.stability &&
+const passes = (mask) => (settings.level === "all" || mask.level === settings.level) &&
+  mask.iou >= settings.iou && mask.stability >= settings.stability &&
   mask.area >= settings.smallest && mask.area <= settings.largest &&
   !(settings.alone && mask.twins.length);
 

@@ -20,9 +20,10 @@ function read() {
 let due = false;
 function changed() {
   read();
+  pinned = null;
   if (due) return;
   due = true;
-  requestAnimationFrame(() => { due = false; pinned = null; remember(); draw(); });
+  requestAnimationFrame(() => { due = false; remember(); draw(); });
 }
 function setLevel(level) {
   levels.find((one) => one.value === level).checked = true;
@@ -37,12 +38,12 @@ for (const one of levels) {
 // What differs from the page as it opens, by the names of the controls; and back again.
 const FILTERS = { iou: "0", stability: "0", smallest: "0", largest: "100" };
 function chosen() {
-  const found = settings.level === "whole" ? {} : { level: settings.level };
+  const found = settings.level === index.level ? {} : { level: settings.level };
   for (const [id, usual] of Object.entries(FILTERS)) if ($(id).value !== usual) found[id] = $(id).value;
   return found;
 }
 function choose(wanted) {
-  const level = levels.find((one) => one.value === (wanted.get("level") || "whole"));
+  const level = levels.find((one) => one.value === (wanted.get("level") || index.level));
   if (level) level.checked = true;
   for (const [id, usual] of Object.entries(FILTERS)) $(id).value = wanted.get(id) ?? usual;
   read();

@@ -48,30 +48,28 @@ function show(i, found) {
 
 function step(by) {
   const place = listed.indexOf(current) + by;
-  if (place < 0 || place >= listed.length) return;
-  const wanted = address();
-  wanted.delete("mask");
-  wanted.delete("pane");
-  location.replace(`#${listed[place]}${wanted.size ? `?${wanted}` : ""}`);
+  if (place >= 0 && place < listed.length) location.replace(`#${listed[place]}`);
 }
 
 // The open image, the filters and the selected mask are in the address, so that Back works and
 // what is seen can be linked to: #12?level=part&iou=50&mask=3&pane=0.
 const address = () => new URLSearchParams(location.hash.split("?")[1] || "");
+const query = (wanted) => (String(wanted) ? `?${wanted}` : "");
 function remember() {
   if (current < 0) return;
   const wanted = new URLSearchParams(chosen());
   panes.forEach((p, f) => {
     if (p.masks.includes(pinned)) { wanted.set("mask", pinned.id); wanted.set("pane", f); }
   });
-  history.replaceState(null, "", `#${current}${wanted.size ? `?${wanted}` : ""}`);
+  history.replaceState(null, "", `#${current}${query(wanted)}`);
 }
 
 function route() {
   const found = /^#(\d+)(\?|$)/.exec(location.hash);
   const i = found ? Number(found[1]) : -1;
-  if (found) choose(address());
-  if (photos[i]) open(i);
+  // Without a query, as from the grid, the filters stay as they are.
+  if (found && found[2]) choose(address());
+  if (photos[i]) { open(i); if (!found[2]) remember(); }
   else if ($("viewer").open) $("viewer").close();
 }
 window.addEventListener("hashchange", route);
