@@ -176,22 +176,22 @@ def test_filters_and_the_selected_mask_are_in_the_address(page, report: Path):
     opened(page, report / "one" / "report" / "index.html")
     move(page, "iou", 80)
     point(page, 40, 45, click=True)
-    assert page.url == f"{address}#2?level=all&iou=80&mask=1&pane=0"
+    playwright.expect(page).to_have_url(f"{address}#2?level=all&iou=80&mask=1&pane=0")
     page.goto("about:blank")
     page.goto(f"{address}#2?level=all&iou=80&mask=1&pane=0")
     see(page, "#shown", "2 of 3 masks shown")
     playwright.expect(page.locator("#mask")).to_contain_text("1 (selected)")
     page.keyboard.press("Escape")
-    assert page.url == f"{address}#2?level=all&iou=80"
+    playwright.expect(page).to_have_url(f"{address}#2?level=all&iou=80")
     page.keyboard.press("ArrowLeft")
     see(page, "#viewer-name", "a/b.png")
-    assert page.url == f"{address}#1?level=all&iou=80", "filters stay from image to image"
+    playwright.expect(page).to_have_url(f"{address}#1?level=all&iou=80")  # filters stay
     see(page, "#shown", "1 of 1 masks shown")
     page.keyboard.press("Escape")
     playwright.expect(page.locator("#viewer")).to_be_hidden()
     page.locator("#grid a").last.click()
     see(page, "#shown", "2 of 3 masks shown")
-    assert page.url == f"{address}#2?level=all&iou=80", "and when the next one is opened"
+    playwright.expect(page).to_have_url(f"{address}#2?level=all&iou=80")
 
 
 def test_a_report_of_parts_opens_on_parts(page, report: Path, tmp_path: Path):
