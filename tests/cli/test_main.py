@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from everything.cli.main import app
@@ -32,12 +34,22 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def everything(*arguments: object, code: int = 0) -> str:
+    """What a command prints, stdout and stderr together."""
+    return invoked(*arguments, code=code).output
+
+
+def printed_json(*arguments: object, code: int = 0) -> Any:
+    """The JSON that a command prints; stderr, where progress and the log go, is no part of it."""
+    return json.loads(invoked(*arguments, "--json", code=code).stdout)
+
+
+def invoked(*arguments: object, code: int = 0) -> Result:
     terminal = {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
     result = CliRunner().invoke(app, [str(argument) for argument in arguments], env=terminal)
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == code, result.output
-    return result.output
+    return result
 
 
 def label(*arguments: object, code: int = 0) -> str:
@@ -182,14 +194,14 @@ def test_missing_weights(photos: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("what", ["variants", "samplers", "configs"])
 def test_lists(what: str) -> None:
-    records = json.loads(everything(what, "--json"))
+    records = printed_json(what)
     assert len({record["name"] for record in records}) == len(records) > 0
     table = everything(what)
     assert all(record["name"] in table for record in records)
 
 
 def test_settings_are_listed_with_what_presets_made_of_them() -> None:
-    records = json.loads(everything("settings", "--json", "--sampler", "all-instance"))
+    records = printed_json("settings", "--sampler", "all-instance")
     assert {record["name"]: record["value"] for record in records}["nms.kind"] == "none"
     table = everything("settings", "--variant", "nano", "--set", "filters.pred_iou_thresh=0.33")
     line = next(line for line in table.splitlines() if "filters.pred_iou_thresh" in line)
