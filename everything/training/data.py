@@ -9,11 +9,10 @@ from everything.io.datasets.ground_truth import is_sa1b
 from everything.io.datasets.image_masks import images_with_masks
 from everything.io.datasets.label_maps import (
     LabelledImage,
+    is_complete,
     labels_from_masks,
     read_labelled_images,
 )
-
-_COMPLETE = 0.9  # share of an image that is labelled, from which on all of it counts as labelled
 
 
 def complete_images(
@@ -66,5 +65,4 @@ def read_training_images(
     for number, (pixels, masks) in enumerate(found):
         labels = labels_from_masks(masks, (pixels.shape[0], pixels.shape[1]))
         # Where no mask is there may still be an object, unless hardly anything is left.
-        complete = bool((labels > 0).mean() > _COMPLETE)
-        yield LabelledImage(f"{path.name} {number}", pixels, labels, complete)
+        yield LabelledImage(f"{path.name} {number}", pixels, labels, is_complete(labels))

@@ -1,7 +1,7 @@
 """Readers whose dependencies clash with ours, in environments of their own.
 
 DATUMARO_PYTHON: a Python with datumaro (1.13). LABEL_STUDIO_PYTHON: one with label-studio-sdk and
-shapely. SUPERVISION_PYTHON: one with supervision (0.31).
+shapely.
 Not run where they are not set: test_readers.py reads the formats by their descriptions.
 """
 
@@ -19,9 +19,7 @@ from everything.export.run import export
 from everything.io.results.reader import Results
 from tests.export.handed import write_handed, written_masks
 
-DATUMARO, LABEL_STUDIO, SUPERVISION = (
-    os.environ.get(f"{name}_PYTHON") for name in ("DATUMARO", "LABEL_STUDIO", "SUPERVISION")
-)
+DATUMARO, LABEL_STUDIO = (os.environ.get(f"{name}_PYTHON") for name in ("DATUMARO", "LABEL_STUDIO"))
 
 
 @pytest.fixture(scope="module")
@@ -72,32 +70,6 @@ def test_datumaro(labels: Results, tmp_path: Path, to: str, reader: str):
             for row in np.argsort(expected.sum((1, 2)), kind="stable"):
                 expected[row], seen = expected[row] & ~seen, seen | expected[row]
         assert sorted(found[name]) == sorted(np.packbits(mask).tolist() for mask in expected)
-
-
-_SUPERVISION = """
-import json, sys
-from pathlib import Path
-import numpy as np
-from supervision import DetectionDataset
-home = Path(sys.argv[1])
-file = home / "annotations" / "instances_default.json"
-images = home / "images" / "default"
-found = {}
-for path, _, detections in DetectionDataset.from_coco(str(images), str(file)):
-    masks = [] if detections.mask is None else detections.mask
-    found[str(Path(path).relative_to(images))] = [np.packbits(mask).tolist() for mask in masks]
-print(json.dumps(found))
-"""
-
-
-@pytest.mark.skipif(not SUPERVISION, reason="SUPERVISION_PYTHON is not set")
-def test_supervision(labels: Results, tmp_path: Path):
-    export(labels.root, "coco", tmp_path / "out", photos="copy")
-    found = run(SUPERVISION, _SUPERVISION, tmp_path / "out")
-    expected = {key: written_masks(labels, key) for key in labels.files}
-    assert found == {
-        key: [np.packbits(mask).tolist() for mask in masks] for key, masks in expected.items()
-    }
 
 
 _BRUSH = """

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import supervision
 from numpy.typing import NDArray
 from PIL import Image
 from pycocotools.coco import COCO
@@ -50,6 +51,20 @@ def test_coco_by_pycocotools(labels: Results, tmp_path: Path, polygons: bool):
             assert [x, x + w - 1] == np.flatnonzero(mask.any(0))[[0, -1]].tolist()
             assert [y, y + h - 1] == np.flatnonzero(mask.any(1))[[0, -1]].tolist()
     assert (fidelity.masks, fidelity.left_out, fidelity.total) == (10, 1, 10)
+
+
+def test_coco_by_supervision(labels: Results, tmp_path: Path):
+    export(labels.root, "coco", tmp_path / "out", photos="copy")
+    images = tmp_path / "out" / "images" / "default"
+    file = tmp_path / "out" / "annotations" / "instances_default.json"
+    dataset = supervision.DetectionDataset.from_coco(str(images), str(file))
+    assert len(dataset) == len(labels.files)
+    for path, _, detections in dataset:
+        expected = written_masks(labels, Path(path).relative_to(images).as_posix())
+        if detections.mask is None:
+            assert len(expected) == 0
+        else:
+            assert (detections.mask == expected).all()
 
 
 def test_panoptic_from_its_description(labels: Results, tmp_path: Path):

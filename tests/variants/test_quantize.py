@@ -23,7 +23,6 @@ from everything.variants.quantize import mean_iou, quantize_encoder, quantize_ti
 from tests.photos import NAMES, photo
 from tests.variants.synthetic import checkpoint
 
-pytest.importorskip("torchao")
 SIDE = 256
 
 

@@ -25,7 +25,7 @@ from everything.io.datasets.reading_tally import log_tally
 from everything.io.images.decode import read_image
 from everything.io.images.sources import has_image_suffix
 
-_COMPLETE = 0.9  # share of an image that is labelled, from which on all of it counts as labelled
+_COMPLETE = 0.9  # share of an image
 # What reading a JSON tree of another form raises.
 _MALFORMED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 Labels = NDArray[np.int16]
@@ -191,7 +191,16 @@ def _from_masks(
 ) -> LabelledImage:
     labels = labels_from_masks(masks, size)
     # Masks of objects alone leave most of an image without labels; boundaries there are unknown.
-    return LabelledImage(name, pixels, labels, complete=bool((labels > 0).mean() > _COMPLETE))
+    return LabelledImage(name, pixels, labels, complete=is_complete(labels))
+
+
+def is_complete(labels: Labels) -> bool:
+    """Tell whether so much of an image is labelled that all of it counts as annotated.
+
+    Args:
+        labels: int16 (K, H, W), 0 where nothing is labelled.
+    """
+    return bool((labels > 0).mean() > _COMPLETE)
 
 
 def _of_label_maps(folder: Path) -> Iterator[LabelledImage]:
@@ -202,8 +211,8 @@ def _of_label_maps(folder: Path) -> Iterator[LabelledImage]:
             file = (folder / "labels" / stem).with_suffix(suffix)
             if file.is_file():
                 labels = _read_labels(file)
-                complete = bool((labels > 0).mean() > _COMPLETE)
-                yield LabelledImage(str(stem), read_image(image).pixels, labels, complete)
+                pixels = read_image(image).pixels
+                yield LabelledImage(str(stem), pixels, labels, is_complete(labels))
                 break
 
 
