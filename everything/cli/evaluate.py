@@ -132,6 +132,7 @@ def evaluate(
         typer.echo(json.dumps(result.to_json(), indent=2))
     else:
         Console().print(result.table(), highlight=False)
+    raise typer.Exit(3 if getattr(result, "unreadable", ()) else 0)
 
 
 def report(
@@ -190,8 +191,9 @@ def report(
                 place = None if isinstance(folder, Path) else out
                 with show_count("overlays", console) as show:
                     write_overlays(folder, place, home, show, keep)
+    tables = json.loads(page.with_name(REPORT).read_bytes())
     if as_json:
-        tables = json.loads(page.with_name(REPORT).read_bytes())
         typer.echo(json.dumps({"page": str(page)} | tables, indent=2))
     else:
         typer.echo(page)
+    raise typer.Exit(3 if any(folder["unreadable"] for folder in tables["folders"]) else 0)

@@ -107,6 +107,7 @@ def export(
     else:
         Console().print(fidelity.table(), highlight=False)
         typer.echo(out)
+    raise typer.Exit(3 if fidelity.unreadable else 0)
 
 
 def import_(

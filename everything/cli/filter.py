@@ -71,4 +71,6 @@ def filter_(
     else:
         kept = f"{done.masks:,} of {done.masks + done.filtered_out:,} masks"
         failed = f", {done.failed:,} images without result: they failed" if done.failed else ""
-        typer.echo(f"{out}: {done.photos:,} images, {kept}{failed}")
+        left_out = f", {done.unreadable:,} left out: not readable" if done.unreadable else ""
+        typer.echo(f"{out}: {done.photos:,} images, {kept}{failed}{left_out}")
+    raise typer.Exit(3 if done.unreadable else 0)

@@ -44,6 +44,8 @@ class _Record(BaseModel):
     stability_score: _Number = 0
     crop_box: _Box = []
     point_coords: list[_Pair] = []
+    iscrowd: StrictInt | StrictBool = 0
+    parent_id: StrictInt | StrictStr | None = None
 
 
 _RECORD, _RECORDS = TypeAdapter(_Record), TypeAdapter(list[_Record])

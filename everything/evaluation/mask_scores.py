@@ -73,6 +73,8 @@ class Scores:
         left_out: Number of annotations of the ground truth that could not be used, by reason.
         mended: Number of annotations that were used after a correction, by what was corrected.
         bad_images: Number of images of the ground truth that could not be used.
+        unreadable: Why images were left out whose annotation files cannot be read, or have masks
+            without scores.
     """
 
     ar: dict[str, float]
@@ -88,6 +90,7 @@ class Scores:
     left_out: dict[str, int] = field(default_factory=dict)
     mended: dict[str, int] = field(default_factory=dict)
     bad_images: int = 0
+    unreadable: tuple[str, ...] = ()
 
     def to_json(self) -> _Tree:
         """Return the scores as JSON has them; what cannot be measured is null."""
@@ -122,6 +125,9 @@ class Scores:
         if self.other_size:
             table.add_row(f"of another size, left out ({first_names([*self.other_size])})",
                           f"{len(self.other_size):,}")  # fmt: skip
+        if self.unreadable:
+            table.add_row("annotation files that cannot be used, left out",
+                          f"{len(self.unreadable):,}")  # fmt: skip
         for reason, count in self.left_out.items():
             table.add_row(f"ground truth left out: {reason}", f"{count:,}")
         for what, count in self.mended.items():
@@ -198,12 +204,15 @@ def score(
         tally.wait_for(0)
     if other_size and not tally.photos:
         raise InputError(f"{first_names(other_size)}: label the images that were annotated")
+    unreadable = tuple(results.unreadable.values())
+    if unreadable and not tally.photos:
+        raise InputError(unreadable[0])
     if not tally.photos:
         raise InputError(
             f"{printable(str(labels))}: the ground truth has no images: choose another --split"
         )
     unused = tuple(key for key in results.files if key not in names.used)
-    return tally.scores(unused, tuple(other_size))
+    return replace(tally.scores(unused, tuple(other_size)), unreadable=unreadable)
 
 
 @contextmanager
@@ -236,7 +245,9 @@ def _compare(
         elif not missing:
             names.used.add(key)
             result = _scored(results, key)
-            if result.size == truth.size:
+            if result is None:
+                pass  # counted in `results.unreadable`
+            elif result.size == truth.size:
                 tally.add(truth, result)
             else:
                 other_size.append(_sizes(truth, result))
@@ -255,20 +266,21 @@ def _sizes(truth: GroundTruth, result: Result) -> str:
     return f"{name}: {w} x {h} px were labelled, the ground truth has {width} x {height}"
 
 
-def _scored(results: Results, key: str) -> Result:
-    """A result whose masks have scores; raises InputError."""
-    result = results.read(key)
-    if not all("predicted_iou" in annotation for annotation in result.annotations):
-        raise InputError(
-            f"{results.where(key)}: masks without predicted_iou: add scores that rank them, or 1"
-        )
+def _scored(results: Results, key: str) -> Result | None:
+    """A result whose masks have scores; None if it has none or cannot be read, which is counted."""
+    result = results.read_or_leave_out(key)
+    if result and not all("predicted_iou" in one for one in result.annotations):
+        reason = "masks without predicted_iou: add scores that rank them, or 1"
+        results.leave_out(key, f"{results.where(key)}: {reason}")
+        return None
     return result
 
 
 def _levels(results: Results) -> list[float]:
     """Thresholds for contours: as many predicted IoUs as levels, evenly spread over all masks."""
     found = (_scored(results, key) for key in results.files)
-    scores = array("d", (a["predicted_iou"] for result in found for a in result.annotations))
+    kept = (result.annotations for result in found if result is not None)
+    scores = array("d", (a["predicted_iou"] for annotations in kept for a in annotations))
     if not scores:
         return [0.5]
     levels: list[float] = np.unique(np.quantile(scores, np.linspace(0, 1, _LEVELS))).tolist()

@@ -27,6 +27,7 @@ class Fidelity:
         hidden: In formats without overlaps, number of masks entirely below others; their IoU is 0.
         left_out: Number of masks beyond what the format holds, of another level, or without a
             pixel.
+        unreadable: Number of annotation files that cannot be read, as after an edit by hand.
         crowds: Number of crowds (COCO's `iscrowd`) that the format holds as single objects.
         images_not_found: Number of images that were to be placed in the export and were not found,
             or cannot be read.
@@ -47,6 +48,7 @@ class Fidelity:
     poor: int = 0
     hidden: int = 0
     left_out: int = 0
+    unreadable: int = 0
     crowds: int = 0
     images_not_found: int = 0
     images_changed: int = 0
@@ -84,6 +86,7 @@ class Fidelity:
             "masks_below_iou_0.95": self.poor,
             "masks_hidden": self.hidden,
             "masks_left_out": self.left_out,
+            "annotations_unreadable": self.unreadable,
             "crowds_as_masks": self.crowds,
             "photos_not_found": self.images_not_found,
             "photos_changed": self.images_changed,
@@ -111,6 +114,7 @@ class Fidelity:
         if self.crowds:
             table.add_row("crowds written as single objects", f"{self.crowds:,}")
         counts = {
+            "annotation files that cannot be read, left out": self.unreadable,
             "images not found": self.images_not_found,
             "images that have changed since, left out": self.images_changed,
             "images that its readers would not see, left out": self.images_refused,

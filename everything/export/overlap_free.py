@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from everything.core import rle
 from everything.core.label_map import label_map
 from everything.export.writer import ExportJob, LabelledImage
 
@@ -21,7 +22,8 @@ def flattened(image: LabelledImage, job: ExportJob) -> NDArray[np.int32]:
     """
     labels = label_map(image.codes, image.size)
     seen = np.bincount(labels.ravel(), minlength=len(image.annotations) + 1).tolist()
+    areas = rle.areas(image.codes).tolist()  # what annotations say of it may be anything
     for row, annotation in enumerate(image.annotations):
-        part = seen[row + 1] / int(annotation["area"])
+        part = seen[row + 1] / areas[row]
         job.fidelity.add(part, image.name, int(annotation.get("id", row)))
     return labels

@@ -64,7 +64,7 @@ def export(
 
     Raises:
         ConfigError: If the format or a setting does not exist, or a plugin cannot be used.
-        InputError: If the annotations cannot be read.
+        InputError: If there are no results.
         StoreError: If `out` cannot be written or holds something else.
     """
     to = format_named(to)
@@ -171,7 +171,11 @@ def _count_crowds(images: Iterator[LabelledImage], fidelity: Fidelity) -> Iterat
 def _with_progress(
     images: Iterator[LabelledImage], total: int, progress: Progress | None
 ) -> Iterator[LabelledImage]:
+    done = 0
     for image in images:
         yield image
+        done = image.number
         if progress is not None:
-            progress(image.number, total)
+            progress(done, total)
+    if progress is not None and done < total:  # the last ones were left out
+        progress(total, total)

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everything.core import rle
-from everything.core.file_names import is_inside, printable
+from everything.core.file_names import printable
 from everything.core.geometry import Size
 from everything.core.sa1b import Annotation
-from everything.errors import ImageError, InputError
+from everything.errors import ImageError
 from everything.export.classes import Classes
 from everything.export.fidelity import Fidelity
 from everything.export.originals import Original, usable
@@ -142,17 +142,14 @@ def labelled_images(results: Results, fidelity: Fidelity) -> Iterator[LabelledIm
 
     Args:
         results: The folder.
-        fidelity: Counts the images, and the masks that are left out.
-
-    Raises:
-        InputError: If annotations cannot be read.
+        fidelity: Counts the images, the masks that are left out, and the files that cannot be
+            read, which are left out too.
     """
     stems = _stems([printable(key) for key in results.files])
     for number, key in enumerate(results.files, 1):
-        result = results.read(key)
-        if not is_inside(result.name):
-            where = results.where(key)
-            raise InputError(f"{where}: the image's name leads out of the folder: rename it")
+        result = results.read_or_leave_out(key, is_written=True)
+        if result is None:
+            continue
         found = _with_pixels(result)
         fidelity.left_out += result.filtered_out + len(result.annotations) - len(found)
         fidelity.images += 1
@@ -160,6 +157,9 @@ def labelled_images(results: Results, fidelity: Fidelity) -> Iterator[LabelledIm
         yield LabelledImage(
             number, printable(result.name), stems[number - 1], result.size, found, find
         )
+    fidelity.unreadable = len(results.unreadable)
+    for key, reason in results.unreadable.items():
+        fidelity.mention(key, reason)
 
 
 def _with_pixels(result: Result) -> list[Annotation]:

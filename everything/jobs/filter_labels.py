@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from everything.config import Recipe
-from everything.core.file_names import image_id, is_inside, printable
+from everything.core.file_names import image_id, printable
 from everything.core.mask_hierarchy import parents_of
 from everything.core.sa1b import Annotation
 from everything.errors import InputError
@@ -38,12 +38,15 @@ class Filtered:
         masks: Number of masks that were kept.
         filtered_out: Number of masks that were not.
         failed: Number of images that have no result, since they failed when they were labelled.
+        unreadable: Number of annotation files that cannot be read, as after an edit by hand. They
+            stay as they are; their images have a row with the reason.
     """
 
     photos: int = 0
     masks: int = 0
     filtered_out: int = 0
     failed: int = 0
+    unreadable: int = 0
 
 
 def filter_labels(
@@ -69,7 +72,7 @@ def filter_labels(
         progress: Called with the number of images done and of all images.
 
     Raises:
-        InputError: There are no results, one of them cannot be read, or `out` is `labels`.
+        InputError: There are no results, none can be read, or `out` is `labels`.
         StoreError: `out` cannot be written, or holds something else.
     """
     if _is_same(labels, out):
@@ -82,19 +85,27 @@ def filter_labels(
         add_categories(store.folder, read_categories(folder_at(labels)))
         manifest = Manifest(store.folder)
         for number, key in enumerate(results.files, 1):
-            result = results.read(key)
-            manifest.append(_written(results, key, result, store))
-            done.photos += 1
-            done.masks += len(result.annotations)
-            done.filtered_out += result.filtered_out
+            result = results.read_or_leave_out(key, is_written=True)
+            if result is not None:
+                manifest.append(_written(results, key, result, store))
+                done.photos += 1
+                done.masks += len(result.annotations)
+                done.filtered_out += result.filtered_out
             if progress is not None:
                 progress(number, len(results))
         for name, reason in results.failures.items():
             manifest.append(_failed(name, reason, store.digest))
             done.failed += 1
+        for name, reason in results.unreadable.items():
+            manifest.append(_failed(name, reason, store.digest))
+            done.unreadable += 1
         manifest.compact()
-        write_state(store.folder, JobState(done.photos + done.failed, began, time.time()))
+        write_state(store.folder, JobState(_images(done), began, time.time()))
     return done
+
+
+def _images(done: Filtered) -> int:
+    return done.photos + done.failed + done.unreadable
 
 
 def _is_same(labels: Location, out: Location) -> bool:
@@ -106,6 +117,8 @@ def _is_same(labels: Location, out: Location) -> bool:
 
 def _recipe(results: Results, keep: MaskFilter) -> Recipe:
     first = next(iter(results), None)
+    if first is None and results.unreadable:
+        raise InputError(next(iter(results.unreadable.values())))
     if first is None:
         raise InputError(f"{printable(str(results.root))}: no results: label images first")
     about = {name: value for name, value in first.recipe.items() if name != "digest"}
@@ -120,9 +133,6 @@ def _recipe(results: Results, keep: MaskFilter) -> Recipe:
 
 
 def _written(results: Results, key: str, result: Result, store: Store) -> Row:
-    if not is_inside(result.name):
-        where = results.where(key)
-        raise InputError(f"{where}: the image's name leads out of the folder: rename it")
     began, source = time.time(), results.image(key, result.name)
     records = _with_parents(result.annotations)
     if store.recipe.output.label_map:

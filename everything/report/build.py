@@ -71,7 +71,8 @@ def write_report(
 ) -> Path:
     """Write the page of one results folder, or of several side by side.
 
-    An image that is missing or damaged is shown as its masks alone, with the reason.
+    An image that is missing or damaged is shown as its masks alone, with the reason; one whose
+    annotation file cannot be read is grey, with the reason, and listed among the failures.
 
     Args:
         labels: Results folders of `everything label`, or folders of SA-1B JSON files beside their
@@ -87,7 +88,7 @@ def write_report(
         Path of the page.
 
     Raises:
-        InputError: If a folder or an annotation file has no results.
+        InputError: If a folder has no results.
         StoreError: If `out` holds something else or cannot be written.
     """
     folders = [labels] if isinstance(labels, Path | Url) else [located(one) for one in labels]
@@ -177,8 +178,10 @@ def _entries(
 
 def _one(results: list[Results], number: int, key: str, level: Level, to: OutputFolder) -> _Entry:
     """Write the files of an image and return its entry."""
-    found = [folder.read(key) if key in folder.files else None for folder in results]
-    first = next(result for result in found if result is not None)
+    found = [folder.read_or_leave_out(key) if key in folder.files else None for folder in results]
+    first = next((result for result in found if result is not None), None)
+    if first is None:
+        return _unreadable(results, number, key, to)
     pixels, missing = _photo(results, key, found)
     small = _shrunk(pixels, PREVIEW)
     name = f"{number:06d}"
@@ -204,10 +207,30 @@ def _one(results: list[Results], number: int, key: str, level: Level, to: Output
         "high": small.shape[0],
         "wide": small.shape[1],
         "missing": missing,
-        "reasons": [folder.failures.get(as_text(first.name), "") for folder in results],
+        "reasons": [_reason(folder, key, first.name) for folder in results],
     }
     recipes = [result.recipe if result else None for result in found]
     return _Entry(about, [_summary(result) for result in found], recipes, _largest(found))
+
+
+def _reason(folder: Results, key: str, name: str) -> str:
+    """Why a folder has no masks of an image; "" if it has some."""
+    return folder.failures.get(as_text(name), "") or printable(folder.unreadable.get(key, ""))
+
+
+def _unreadable(results: list[Results], number: int, key: str, to: OutputFolder) -> _Entry:
+    """Write the files of an image whose annotations no folder can read: a grey one without masks."""
+    reasons = [_reason(folder, key, key) for folder in results]
+    high, wide = 240, 320
+    grey = _jpeg(np.full((high, wide, 3), 128, np.uint8), quality=80)
+    for ending in ("", ".all"):
+        to.write(f"thumbs/{number:06d}{ending}.jpg", grey)
+    script = f"everythingPhoto({number},{json.dumps([None] * len(results))})\n"
+    to.write(f"data/{number:06d}.js", script.encode("ascii"))
+    about = {"name": printable(key), "height": high, "width": wide, "high": high, "wide": wide,
+             "missing": next(filter(None, reasons)), "reasons": reasons}  # fmt: skip
+    nothing: list[None] = [None] * len(results)
+    return _Entry(about, [*nothing], [*nothing], 1.0)
 
 
 def _jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
@@ -298,6 +321,7 @@ def _folder(name: str, results: Results, f: int, entries: list[_Entry]) -> dict[
         "photos": len(found),
         "masks": sum(summary["masks"] for summary in found),
         "failed": len(results.failures),
+        "unreadable": len(results.unreadable),
         "median_seconds": statistics.median(totals) if totals else None,
     }
 
@@ -306,7 +330,7 @@ def _failures(names: list[str], results: list[Results]) -> list[dict[str, Any]]:
     """Failures, one for all folders in which an image failed for the same reason."""
     folders: dict[tuple[str, str], list[str]] = {}
     for name, folder in zip(names, results, strict=True):
-        for photo, reason in folder.failures.items():
+        for photo, reason in (*folder.failures.items(), *folder.unreadable.items()):
             folders.setdefault((photo, reason), []).append(name)
     return [
         {

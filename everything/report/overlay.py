@@ -36,13 +36,14 @@ def write_overlays(
         photos: Folder of the images, if they have moved.
         progress: Called with the number of images done and of all images.
         keep: Which masks are drawn; all by default.
-        on_skip: Called with the reason for each image that cannot be read, or has changed since.
+        on_skip: Called with the reason for each image or annotation file that cannot be read, or
+            image that has changed since.
 
     Returns:
         The files.
 
     Raises:
-        InputError: If the folder or an annotation file has no results.
+        InputError: If the folder has no results, or no annotation file can be read.
         ImageError: If no image can be read.
     """
     results = Results(labels, photos, keep)
@@ -53,7 +54,7 @@ def write_overlays(
     for number, key in enumerate(results.files, 1):
         try:
             written.append(_write_one(results, key, home / f"{key}.png"))
-        except ImageError as error:
+        except (ImageError, InputError) as error:
             if number == len(results) and not written:
                 raise
             on_skip(f"no overlay of {printable(key)}: {error}")

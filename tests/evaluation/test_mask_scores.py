@@ -230,6 +230,24 @@ def test_labels_against_other_labels(tmp_path: Path):
     json.dumps(scores.to_json(), allow_nan=False)
 
 
+def test_what_cannot_be_read_is_counted_and_the_rest_scored(tmp_path: Path):
+    masks = {name: [disc(SIZE, (50, 60), 20)] for name in ("a.png", "b.png", "c.png")}
+    ours = write_labels(tmp_path / "ours", tmp_path / "p", masks)
+    truth = write_labels(tmp_path / "truth", tmp_path / "p", masks)
+    (ours / "annotations/a.png.json").write_text("{}")
+    unscored = ours / "annotations/b.png.json"
+    unscored.write_text(unscored.read_text().replace("predicted_iou", "iou"))
+    scores = evaluate(ours, truth)
+    assert (scores.photos, scores.covering) == (1, 1.0)
+    assert "a.png.json: not an annotation file" in scores.unreadable[0]
+    assert "b.png.json: masks without predicted_iou" in scores.unreadable[1]
+    ended = everything("evaluate", ours, "--truth", truth, code=3)
+    assert "annotation files that cannot be used" in ended
+    (ours / "annotations/c.png.json").write_text("{}")
+    with pytest.raises(InputError, match="not an annotation file"):
+        evaluate(ours, truth)
+
+
 def test_a_stem_that_fits_two_photos_is_refused(tmp_path: Path):
     mask = [disc(SIZE, (60, 80), 30)]
     labels = write_labels(tmp_path / "one", tmp_path / "p", {"a/x.png": mask, "b/x.png": mask})

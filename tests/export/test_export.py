@@ -52,16 +52,47 @@ def test_an_export_is_all_there_or_not_at_all(labels: Results, tmp_path: Path, t
 def test_what_stops_on_the_way_leaves_what_was_there(labels: Results, tmp_path: Path, to: str):
     out = tmp_path / "out"
     export(labels.root, to, out)
-    (tmp_path / "bad").mkdir()
-    content = json.loads(Path(labels.root, labels.files["a/four.png"]).read_bytes())
-    code = content["annotations"][0]["segmentation"]
-    for counts in ("0", "oo", code["counts"] + "1"):
-        code["counts"] = counts
-        (tmp_path / "bad" / "x.json").write_text(json.dumps(content))
-        with pytest.raises(InputError, match=r"x\.json: not an annotation file .*mask 0: .*run"):
-            export(tmp_path / "bad", to, out, overwrite=True)
-        assert (out / "export.json").is_file()
-    assert {path.name for path in tmp_path.iterdir()} == {"out", "bad"}
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export(labels.root, to, out, overwrite=True, progress=stop)
+    after = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert {path: after[path] for path in before if path.is_file()} == {
+        path: when for path, when in before.items() if path.is_file()
+    }
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_what_was_edited_by_hand_is_left_out_and_the_rest_exported(
+    tmp_path: Path, to: str, caplog: pytest.LogCaptureFixture
+):
+    names = ["a.png", "b.png", "c.png", "d.png", "e.png", "f.png"]
+    discs = [disc((20, 30), (9, 9), 5), disc((20, 30), (20, 9), 5)]
+    out = write_labels(tmp_path / "l", tmp_path / "p", dict.fromkeys(names, discs))
+
+    def edit(name: str, old: str, new: str) -> None:
+        file = out / "annotations" / f"{name}.json"
+        text = file.read_text()
+        assert old in text
+        file.write_text(text.replace(old, new, 1))
+
+    edit("b.png", '"annotations"', '"annotation"')
+    edit("c.png", '"counts":"', '"counts":"o')
+    edit("d.png", '"file_name":"d.png"', '"file_name":"../../d.png"')
+    edit("e.png", '"area"', '"iscrowd":NaN,"area"')
+    edit("f.png", '"area":', '"area":0,"x":')
+    fidelity = export(out, to, tmp_path / "out")
+    assert (fidelity.images, fidelity.masks, fidelity.unreadable) == (2, 4, 4)
+    told = json.loads((tmp_path / "out/export.json").read_bytes())
+    assert told["annotations_unreadable"] == 4
+    assert [line[:5] for line in told["photo_reasons"]] == [*(f"{x}.png" for x in "bcde")]
+    for name in "bce":
+        assert f"{name}.png.json: not an annotation file (" in caplog.text
+    assert "d.png.json: the image's name leads out of the folder: rename it" in caplog.text
 
 
 @pytest.mark.parametrize("to", FORMATS)
@@ -119,13 +150,17 @@ def test_photos_that_are_gone_are_counted(tmp_path: Path):
 
 
 @pytest.mark.parametrize("to", FORMATS)
-def test_a_name_that_leads_out_is_refused(tmp_path: Path, to: str):
+def test_a_name_that_leads_out_is_left_out(tmp_path: Path, to: str):
     about = {"image_id": 1, "width": 9, "height": 9, "file_name": "../../x.png"}
     content = {"image": about, "annotations": records([disc((9, 9), (4, 4), 3)])}
     (tmp_path / "l").mkdir()
     (tmp_path / "l" / "x.json").write_text(json.dumps(content))
-    with pytest.raises(InputError, match="leads out of the folder"):
-        export(tmp_path / "l", to, tmp_path / "out")
+    done = []
+    export(tmp_path / "l", to, tmp_path / "out", progress=lambda *now: done.append(now))
+    reasons = json.loads((tmp_path / "out/export.json").read_bytes())["photo_reasons"]
+    assert "leads out of the folder" in reasons[0]
+    assert done == [(1, 1)]
+    assert not (tmp_path / "x.png").exists()
 
 
 def test_names_that_break_other_formats(tmp_path: Path):

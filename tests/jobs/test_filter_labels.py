@@ -26,6 +26,27 @@ def labels(tmp_path: Path) -> Path:
     return write_labels(tmp_path / "labels", tmp_path / "photos", masks, scores=[0.9, 0.8, 0.4])
 
 
+def test_what_cannot_be_read_is_kept_counted_and_the_rest_filtered(
+    labels: Path, tmp_path: Path
+) -> None:
+    broken = labels / "annotations/y.png.json"
+    broken.write_text("{}")
+    done = filter_labels(labels, tmp_path / "out", MaskFilter(pred_iou_thresh=0.85))
+    assert done == Filtered(photos=2, masks=2, filtered_out=2, unreadable=1)
+    assert broken.read_text() == "{}"
+    after = Results(tmp_path / "out")
+    assert list(after.files) == ["a/x.png", "none.png"]
+    assert "not an annotation file" in after.failures["y.png"]
+    ended = RUNNER.invoke(app, ["filter", str(labels), "--out", str(tmp_path / "more")])
+    assert ended.exit_code == 3
+    assert "2 images" in ended.output
+    assert "1 left out" in ended.output
+    for name in ("a/x.png", "none.png"):
+        (labels / f"annotations/{name}.json").write_text("")
+    with pytest.raises(InputError, match="not an annotation file"):
+        filter_labels(labels, tmp_path / "none", MaskFilter())
+
+
 def ids(results: Results, key: str) -> list[int]:
     return [one["id"] for one in results.read(key).annotations]
 
@@ -136,7 +157,7 @@ def test_the_command_and_the_options_of_others(labels: Path, tmp_path: Path) -> 
     args = [str(labels), "--level", "whole", "--json"]
     done = RUNNER.invoke(app, ["filter", *args, "--out", str(tmp_path / "out")])
     assert json.loads(done.stdout) == {
-        "photos": 3, "masks": 4, "filtered_out": 1, "failed": 0,
+        "photos": 3, "masks": 4, "filtered_out": 1, "failed": 0, "unreadable": 0,
     }  # fmt: skip
     report = RUNNER.invoke(app, ["report", *args, "--overlays", "--out", str(tmp_path / "page")])
     assert json.loads(report.stdout)["folders"][0]["masks"] == 4

@@ -129,9 +129,30 @@ def test_progress_is_told(tmp_path: Path):
 def test_preview_never_fails_the_job(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     out = write_labels(tmp_path / "out", tmp_path / "p", {"a.png": MASKS})
     assert write_preview(out) == out / "report" / "index.html"
-    (out / "annotations" / "bad.json").write_text("{}")
+    (out / "report").rename(tmp_path / "elsewhere")
+    (out / "report").write_text("in the way")
     assert write_preview(out) == out
-    assert "not an annotation file" in caplog.text
+    assert "the report was not written" in caplog.text
+
+
+def test_an_annotation_file_that_was_edited_is_listed_and_the_rest_shown(tmp_path: Path):
+    out = write_labels(tmp_path / "out", tmp_path / "p", {"a.png": MASKS, "b.png": MASKS})
+    more = write_labels(tmp_path / "more", tmp_path / "p", {"a.png": MASKS, "b.png": MASKS})
+    for folder, name in ((out, "a.png"), (more, "a.png"), (more, "b.png")):
+        (folder / f"annotations/{name}.json").write_text("{}")
+    page = write_report(out)
+    first, second = index_of(page)["photos"]
+    assert (first["name"], first["found"], second["found"][0]["masks"]) == ("a.png", [None], 2)
+    assert "not an annotation file" in first["missing"]
+    told = json.loads((page.parent / "report.json").read_bytes())
+    assert [folder["unreadable"] for folder in told["folders"]] == [1]
+    assert [failure["name"] for failure in told["failures"]] == ["a.png"]
+    assert "everythingPhoto(0,[null])" in (page.parent / "data/000000.js").read_text()
+    assert (page.parent / "thumbs/000000.jpg").exists()
+    both = write_report([out, more], tmp_path / "both")
+    second = index_of(both)["photos"][1]
+    assert (second["missing"], second["reasons"][0]) == ("", "")
+    assert "not an annotation file" in second["reasons"][1]
 
 
 def test_a_report_deletes_its_own_files_only(tmp_path: Path):

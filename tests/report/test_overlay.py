@@ -147,6 +147,9 @@ def test_an_image_that_has_changed_costs_only_its_own_overlay(tmp_path: Path):
     assert [file.name for file in files] == ["b.png.png"]
     assert "10 x 10 px, but was 40 x 30 px when it was labelled" in skipped[0]
     assert "not found" in skipped[1]
+    (labels / "annotations/a.png.json").write_text("{}")
+    write_overlays(labels, on_skip=skipped.append)
+    assert "not an annotation file" in skipped[2]
     (tmp_path / "p" / "b.png").unlink()
     with pytest.raises(ImageError, match="not found"):
         write_overlays(labels)

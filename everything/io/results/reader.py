@@ -7,6 +7,7 @@ in a bucket, also while the job is running; and folders in SA-1B's format, with 
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ from everything.io.results.writer import folder_at
 from everything.io.storage.locations import Location, Url, filesystem, is_file, with_retries
 from everything.io.storage.ownership import MARKER
 
+_log = logging.getLogger(__name__)
 _OPEN = 4  # shards kept in memory; results are read in the order of their shards
 
 
@@ -72,6 +74,10 @@ class Results:
             the annotations.
         keep: Which masks are returned.
 
+    Attributes:
+        unreadable: Why annotation files were left out so far, by key (by name for a shard of which
+            nothing can be read): edited, damaged, or of another format.
+
     Raises:
         InputError: There are no results.
     """
@@ -81,6 +87,7 @@ class Results:
     ) -> None:
         self.root, self._images, self.keep = root, images, keep or MaskFilter()
         self._folder = folder_at(root)
+        self.unreadable: dict[str, str] = {}
         self._is_remembered = False
         self._lock, self._open = Lock(), OrderedDict[str, Shard]()
         if isinstance(root, Path) and not root.is_dir():
@@ -132,7 +139,7 @@ class Results:
                 for name in self._shard(shard):
                     found.setdefault(name, shard)
             except ValueError as error:
-                raise self._broken(shard, error) from error
+                self.leave_out(shard, str(self._broken(shard, error)))
         return found
 
     @cached_property
@@ -148,7 +155,32 @@ class Results:
         return len(self.files)
 
     def __iter__(self) -> Iterator[Result]:
-        return (self.read(key) for key in self.files)
+        """Iterate over the results that can be read."""
+        return (result for key in self.files if (result := self.read_or_leave_out(key)))
+
+    def leave_out(self, key: str, reason: str) -> None:
+        """Count a result that cannot be used, and log the reason, a line that names the file."""
+        if key not in self.unreadable:
+            self.unreadable[key] = reason
+            _log.warning("%s", reason)
+
+    def read_or_leave_out(self, key: str, is_written: bool = False) -> Result | None:
+        """Return one result, or None if it cannot be read, which is counted and logged.
+
+        Args:
+            key: The result's key.
+            is_written: Whether a file of the image's name is to be written; then a name that leads
+                out of its folder cannot be used either.
+        """
+        try:
+            result = self.read(key)
+            if is_written and not is_inside(result.name):
+                reason = "the image's name leads out of the folder: rename it"
+                raise InputError(f"{self.where(key)}: {reason}")
+        except InputError as error:
+            self.leave_out(key, str(error))
+            return None
+        return result
 
     def read(self, key: str) -> Result:
         """Return one result.
@@ -187,7 +219,9 @@ class Results:
 
     def _broken(self, file: str, error: Exception) -> InputError:
         reason = printable(f"not an annotation file ({type(error).__name__}: {reason_of(error)})")
-        return InputError(f"{printable(f'{self.root}/{file}')}: {reason}: label the image again")
+        return InputError(
+            f"{printable(f'{self.root}/{file}')}: {reason}: correct it, or label the image again"
+        )
 
     def _shard(self, file: str) -> Shard:
         with self._lock:

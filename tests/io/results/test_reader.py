@@ -27,6 +27,10 @@ from tests.jobs.clusters import in_one_worker
 from tests.labelled import disc, records, write_labels
 
 MASK = disc((30, 40), (20, 15), 8)
+_DOCUMENT = {
+    "image": {"image_id": 1, "width": 40, "height": 30, "file_name": "y.jpg"},
+    "annotations": records([MASK]),
+}
 
 
 def test_what_the_store_wrote_comes_back(tmp_path: Path):
@@ -67,7 +71,12 @@ def test_names_that_lead_out_of_the_folder_are_no_photos(tmp_path: Path, name: s
 def test_other_json_is_refused_by_name(tmp_path: Path, content: str):
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(InputError, match=r"x\.json: not an annotation file"):
-        list(Results(tmp_path))
+        Results(tmp_path).read("x")
+    (tmp_path / "y.json").write_text(json.dumps(_DOCUMENT))
+    results = Results(tmp_path)
+    assert [result.name for result in results] == ["y.jpg"]
+    assert [*results.unreadable] == ["x"]
+    assert "not an annotation file" in results.unreadable["x"]
 
 
 def test_a_missing_folder(tmp_path: Path):
@@ -159,8 +168,9 @@ def test_of_a_photo_in_two_shards_the_one_of_its_row_counts(
 def test_a_broken_shard_is_named(tmp_path: Path, form: str):
     (tmp_path / "annotations").mkdir()
     (tmp_path / f"annotations/x.{form}").write_bytes(b"x" * 600)
-    with pytest.raises(InputError, match=rf"x\.{form}: not an annotation file"):
-        list(Results(tmp_path))
+    results = Results(tmp_path)
+    assert list(results) == []
+    assert f"x.{form}: not an annotation file" in results.unreadable[f"annotations/x.{form}"]
 
 
 def test_a_bucket_with_nothing_in_it():
