@@ -219,7 +219,7 @@ def _reason(folder: Results, key: str, name: str) -> str:
 
 
 def _unreadable(results: list[Results], number: int, key: str, to: OutputFolder) -> _Entry:
-    """Write the files of an image whose annotations no folder can read: a grey one without masks."""
+    """Write the files of an image whose annotations no folder can read: it is grey."""
     reasons = [_reason(folder, key, key) for folder in results]
     high, wide = 240, 320
     grey = _jpeg(np.full((high, wide, 3), 128, np.uint8), quality=80)
