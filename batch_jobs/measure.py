@@ -50,7 +50,7 @@ _QUIET: dict[str, Any] = {"preview": False, "console": Console(file=io.StringIO(
 @app.command()
 def throughput(
     photos: list[Path],
-    variant: str = "ucm",
+    variant: str = resolve.DEFAULT_VARIANT,
     sampler: str = "grid-16",
     workers: int = 2,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of both, in turns.")] = 1,

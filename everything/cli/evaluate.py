@@ -9,16 +9,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from everything.cli.options import (
-    GROUND_TRUTH,
-    Json,
-    KeepLevel,
-    KeepMaxArea,
-    KeepMinArea,
-    KeepPredIou,
-    KeepStability,
-    Split,
-)
+from everything.cli.option_groups import with_option_groups
+from everything.cli.options import GROUND_TRUTH, Json, Masks, Split
 from everything.jobs.command_errors import exit_on_error
 
 LABELS_HELP = "Results folder of `everything label`, or its bucket URL."
@@ -33,8 +25,10 @@ GroundTruth = Annotated[
 ]
 
 
+@with_option_groups
 def evaluate(
     truth: GroundTruth,
+    masks: Masks,
     labels: Annotated[str | None, typer.Argument(metavar="LABELS", help=LABELS_HELP)] = None,
     split: Split = None,
     boundaries: Annotated[
@@ -85,11 +79,6 @@ def evaluate(
             min=1, help="Processes for the boundary F-measure.", show_default="one per core"
         ),
     ] = None,
-    level: KeepLevel = "all",
-    pred_iou_thresh: KeepPredIou = 0.0,
-    stability_score_thresh: KeepStability = 0.0,
-    min_mask_area: KeepMinArea = 0,
-    max_mask_area: KeepMaxArea = None,
     as_json: Json = False,
 ) -> None:
     """Score masks against ground truth: average recall, covering and boundary F-measure.
@@ -98,14 +87,11 @@ def evaluate(
     """
     with exit_on_error():
         from everything.errors import InputError
-        from everything.io.results.mask_filter import MaskFilter
         from everything.jobs.progress import show_count
 
         if prompts == (labels is not None):
             raise InputError("give a results folder, or --prompts and a --variant")
-        keep = MaskFilter(
-            level, pred_iou_thresh, stability_score_thresh, min_mask_area, max_mask_area
-        )
+        keep = masks.filter()
         if prompts and not keep.keeps_all:
             raise InputError("options for which masks count need a results folder, not --prompts")
         result: Any
@@ -135,8 +121,10 @@ def evaluate(
     raise typer.Exit(3 if getattr(result, "unreadable", ()) else 0)
 
 
+@with_option_groups
 def report(
     labels: Folders,
+    masks: Masks,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -160,11 +148,6 @@ def report(
             show_default="off",
         ),
     ] = False,
-    level: KeepLevel = "all",
-    pred_iou_thresh: KeepPredIou = 0.0,
-    stability_score_thresh: KeepStability = 0.0,
-    min_mask_area: KeepMinArea = 0,
-    max_mask_area: KeepMaxArea = None,
     as_json: Json = False,
 ) -> None:
     """Write an HTML page to browse results, or to compare several side by side.
@@ -172,16 +155,13 @@ def report(
     It opens in a browser straight from disk, without a server.
     """
     with exit_on_error():
-        from everything.io.results.mask_filter import MaskFilter
         from everything.io.storage.locations import located
         from everything.jobs.progress import show_count
         from everything.report.build import REPORT, write_report
 
         folders, home = [located(folder) for folder in labels], located(photos) if photos else None
         console = Console(stderr=True)
-        keep = MaskFilter(
-            level, pred_iou_thresh, stability_score_thresh, min_mask_area, max_mask_area
-        )
+        keep = masks.filter()
         with show_count("images", console) as show:
             page = write_report(folders, out, photos=home, limit=limit, keep=keep, progress=show)
         if overlays:

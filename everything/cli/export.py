@@ -10,14 +10,8 @@ import typer
 from rich.console import Console
 
 from everything.cli.evaluate import LABELS_HELP
-from everything.cli.options import (
-    Json,
-    KeepLevel,
-    KeepMaxArea,
-    KeepMinArea,
-    KeepPredIou,
-    KeepStability,
-)
+from everything.cli.option_groups import with_option_groups
+from everything.cli.options import Json, Masks
 from everything.export import EXPORTERS
 from everything.jobs.command_errors import exit_on_error
 
@@ -25,12 +19,14 @@ from everything.jobs.command_errors import exit_on_error
 _FORMATS = f"{', '.join(EXPORTERS.builtin)}, or one that a plugin adds"
 
 
+@with_option_groups
 def export(
     labels: Annotated[str, typer.Argument(metavar="LABELS", help=LABELS_HELP)],
     to: Annotated[str, typer.Option("--to", metavar="FORMAT", help=f"Format: {_FORMATS}.")],
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="Output folder (written atomically).")
     ],
+    masks: Masks,
     photos: Annotated[
         Literal["none", "link", "copy"] | None,
         typer.Option(
@@ -46,11 +42,6 @@ def export(
             show_default="where they were",
         ),
     ] = None,
-    level: KeepLevel = "all",
-    pred_iou_thresh: KeepPredIou = 0.0,
-    stability_score_thresh: KeepStability = 0.0,
-    min_mask_area: KeepMinArea = 0,
-    max_mask_area: KeepMaxArea = None,
     polygons: Annotated[
         bool,
         typer.Option(
@@ -77,16 +68,10 @@ def export(
     """Export annotations to another format, and report how exactly it holds the masks (IoU)."""
     with exit_on_error():
         from everything.export.run import export as write
-        from everything.io.results.mask_filter import MaskFilter
         from everything.io.storage.locations import located
         from everything.jobs.progress import show_count
 
-        keep = MaskFilter(
-            pred_iou_thresh=pred_iou_thresh,
-            stability_score_thresh=stability_score_thresh,
-            min_mask_area=min_mask_area,
-            max_mask_area=max_mask_area,
-        )
+        keep = masks.filter()
         with show_count("images", Console(stderr=True)) as show:
             fidelity = write(
                 located(labels),
@@ -94,7 +79,6 @@ def export(
                 out,
                 photos=photos,
                 home=located(photos_from) if photos_from else None,
-                level=level,
                 keep=keep,
                 polygons=polygons,
                 tolerance=tolerance,

@@ -10,17 +10,12 @@ import typer
 from rich.console import Console
 
 from everything.cli.evaluate import LABELS_HELP
-from everything.cli.options import (
-    Json,
-    KeepLevel,
-    KeepMaxArea,
-    KeepMinArea,
-    KeepPredIou,
-    KeepStability,
-)
+from everything.cli.option_groups import with_option_groups
+from everything.cli.options import Json, Masks
 from everything.jobs.command_errors import exit_on_error
 
 
+@with_option_groups
 def filter_(
     labels: Annotated[str, typer.Argument(metavar="LABELS", help=LABELS_HELP)],
     out: Annotated[
@@ -29,6 +24,7 @@ def filter_(
             "--out", "-o", metavar="DIR", help="Results folder to write, or its bucket URL."
         ),
     ],
+    masks: Masks,
     photos: Annotated[
         str | None,
         typer.Option(
@@ -41,11 +37,6 @@ def filter_(
         bool,
         typer.Option("--overwrite", help="Replace earlier results in DIR.", show_default="off"),
     ] = False,
-    level: KeepLevel = "all",
-    pred_iou_thresh: KeepPredIou = 0.0,
-    stability_score_thresh: KeepStability = 0.0,
-    min_mask_area: KeepMinArea = 0,
-    max_mask_area: KeepMaxArea = None,
     as_json: Json = False,
 ) -> None:
     """Write those masks that pass thresholds, or of a level, to a new results folder.
@@ -53,14 +44,11 @@ def filter_(
     Nothing is labelled again. `report`, `evaluate` and `export` have the same options.
     """
     with exit_on_error():
-        from everything.io.results.mask_filter import MaskFilter
         from everything.io.storage.locations import located
         from everything.jobs.filter_labels import filter_labels
         from everything.jobs.progress import show_count
 
-        keep = MaskFilter(
-            level, pred_iou_thresh, stability_score_thresh, min_mask_area, max_mask_area
-        )
+        keep = masks.filter()
         with show_count("images", Console(stderr=True)) as show:
             done = filter_labels(
                 located(labels), located(out), keep,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 
+from everything.cli.option_groups import OptionGroup
+
 if TYPE_CHECKING:
     from everything.io.images.sources import Source
+    from everything.io.results.mask_filter import MaskFilter
 
 GROUND_TRUTH = (
     "a COCO or LVIS file, a folder of SA-1B JSON files, BSDS500 as distributed (images/ and "
@@ -66,44 +70,55 @@ Sets = Annotated[
         show_default="none",
     ),
 ]
-# Which masks of written results are used (everything/io/results/mask_filter.py).
-_MASKS = "Which masks"
-KeepLevel = Annotated[
-    Literal["all", "whole", "part", "subpart"],
-    typer.Option(
-        "--level", rich_help_panel=_MASKS,
-        help="Only masks of this level: whole (objects), part (parts of objects), subpart (parts "
-        "of parts).",
-    ),
-]  # fmt: skip
-KeepPredIou = Annotated[
-    float,
-    typer.Option(
-        "--pred-iou-thresh", min=0, max=1, rich_help_panel=_MASKS,
-        help="Only masks with a predicted IoU above this; 0 keeps all.",
-    ),
-]  # fmt: skip
-KeepStability = Annotated[
-    float,
-    typer.Option(
-        "--stability-score-thresh", min=0, max=1, rich_help_panel=_MASKS,
-        help="Only masks with a stability score of at least this.",
-    ),
-]  # fmt: skip
-KeepMinArea = Annotated[
-    int,
-    typer.Option(
-        "--min-mask-area", min=0, rich_help_panel=_MASKS, help="Only masks of at least this (px)."
-    ),
-]
-KeepMaxArea = Annotated[
-    int | None,
-    typer.Option(
-        "--max-mask-area", min=1, rich_help_panel=_MASKS, help="Only masks of at most this (px).",
-        show_default="no limit",
-    ),
-]  # fmt: skip
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", show_default="off")]
+
+
+def _mask_option(*name: str, **more: Any) -> Any:
+    return typer.Option(*name, rich_help_panel="Which masks", **more)
+
+
+@dataclass(frozen=True)
+class Masks(OptionGroup):
+    """Options for which masks of written results are used (the fields of `MaskFilter`)."""
+
+    level: Annotated[
+        Literal["all", "whole", "part", "subpart"],
+        _mask_option(
+            "--level",
+            help="Only masks of this level: whole (objects), part (parts of objects), subpart "
+            "(parts of parts).",
+        ),
+    ] = "all"
+    pred_iou_thresh: Annotated[
+        float,
+        _mask_option(
+            "--pred-iou-thresh", min=0, max=1,
+            help="Only masks with a predicted IoU above this; 0 keeps all.",
+        ),
+    ] = 0.0  # fmt: skip
+    stability_score_thresh: Annotated[
+        float,
+        _mask_option(
+            "--stability-score-thresh", min=0, max=1,
+            help="Only masks with a stability score of at least this.",
+        ),
+    ] = 0.0  # fmt: skip
+    min_mask_area: Annotated[
+        int, _mask_option("--min-mask-area", min=0, help="Only masks of at least this (px).")
+    ] = 0
+    max_mask_area: Annotated[
+        int | None,
+        _mask_option(
+            "--max-mask-area", min=1, help="Only masks of at most this (px).",
+            show_default="no limit",
+        ),
+    ] = None  # fmt: skip
+
+    def filter(self) -> MaskFilter:
+        """Return the filter of these options; raises ConfigError."""
+        from everything.io.results.mask_filter import MaskFilter
+
+        return MaskFilter(**vars(self))
 
 
 def split_names(names: str) -> list[str]:

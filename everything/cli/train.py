@@ -200,7 +200,9 @@ def lite_sam(
 def auto_ppn(
     truth: Truths,
     out: Out,
-    variant: Annotated[str, typer.Option(help="Model whose feature maps the head reads.")] = "ucm",
+    variant: Annotated[
+        str, typer.Option(help="Model whose feature maps the head reads.")
+    ] = "ucm-lite0",
     checkpoint: Annotated[
         Path | None,
         typer.Option(

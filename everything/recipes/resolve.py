@@ -74,12 +74,13 @@ def composed(
     sampler_name = _text(chosen.pop("name", DEFAULT_SAMPLER), "sampler.name")
     kind = sampler_record(sampler_name)
     # A sampler's settings are in its module, which imports PyTorch: all else is checked before.
-    _check_groups(_merged(given, _grouped_without_sampler(flags or {})))
+    presets = _merged(_plain(record.preset), _plain(kind.preset))
+    _check_groups(_merged(presets, given, _grouped_without_sampler(flags or {})))
     # Flags have no group: where each belongs is known once the sampler is.
     flag_tree = _grouped(flags or {}, kind)
     chosen = _merged(_suited(sampler_name, record), chosen, flag_tree.pop("sampler", {}))
     settings = validated(kind.load(), chosen, f"sampler {sampler_name}")
-    tree = _merged(_plain(record.preset), _plain(kind.preset), given, flag_tree)
+    tree = _merged(presets, given, flag_tree)
     tree["sampler"] = {"name": sampler_name} | settings.model_dump(mode="json")
     return record, tree
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from everything.config import Recipe
 from everything.errors import ConfigError, WeightsError
 from everything.recipes.build import build
 from everything.recipes.catalogue import configs, samplers, variants
-from everything.recipes.resolve import resolve
+from everything.recipes.resolve import composed, resolve
+from everything.variants import VARIANTS
 
 SAM_DEFAULTS = {
     "points_per_batch": 64,
@@ -195,3 +197,13 @@ def test_a_variant_suits_samplers_to_its_logits():
     pair = resolve("nano", sampler="hierarchical+grid-16", sets=["sampler.first.points_per_side=8"])
     assert pair.sampler["first"] == {"points_per_side": 8, "high_score_thresh": 4.5}
     assert pair.sampler["then"]["points_per_side"] == 16
+
+
+def test_a_group_is_checked_together_with_the_presets(monkeypatch: pytest.MonkeyPatch):
+    """label_map_full alone is wrong, and right for a variant that always writes label maps."""
+    preset = {"output": {"label_map": True}}
+    monkeypatch.setitem(VARIANTS, "mapped", replace(VARIANTS["sam-vit-b"], preset=preset))
+    _, tree = composed("mapped", None, None, None, ["output.label_map_full=true"], None)
+    assert tree["output"] == {"label_map": True, "label_map_full": True}
+    with pytest.raises(ConfigError, match="label_map_full needs"):
+        composed("sam-vit-b", None, None, None, ["output.label_map_full=true"], None)
