@@ -86,7 +86,8 @@ def test_help_shows_the_defaults_of_sams_settings() -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = "import sys, everything.cli.main; print({'torch', 'numpy', 'pydantic'} & set(sys.modules))"
+    heavy = {"torch", "numpy", "pydantic"}
+    code = f"import sys, everything.cli.main; print({heavy!r} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code]).decode().strip() == "set()"
 
 
