@@ -25,8 +25,12 @@ from pydantic import (
 
 from everything.errors import without_secrets
 
-RESULTS_FORMAT = "0.1.0"
-"""The version since which equal settings have given equal masks; raised only when masks change."""
+RESULTS_FORMAT = "0.2.0"  # TIFFs and dark 16-bit images are read otherwise than before
+IMPORT_FORMAT = "0.1.0"
+"""The versions since which equal settings have given equal masks, labelled and imported ones;
+raised only when masks change."""
+IMPORTED = "imported"
+"""The sampler's name in the recipe of imported annotations."""
 
 NmsKind = Literal["box", "mask", "containment", "none"]
 Level = Literal["all", "whole", "part", "subpart"]
@@ -275,7 +279,7 @@ class Recipe(Settings):
         """SHA-256 of the recipe as 64 hex digits.
 
         Paths of files, the device and its memory, the limit of pixels and the program's version do
-        not count. RESULTS_FORMAT does, in the version's place, as results of that version have it.
+        not count. RESULTS_FORMAT or IMPORT_FORMAT does, in the version's place.
         """
         left_out: Any = {
             "checkpoint": True,
@@ -283,7 +287,8 @@ class Recipe(Settings):
             "reading": {"max_pixels"},
         }
         content = self.model_dump(mode="json", exclude=left_out)
-        content["version"] = RESULTS_FORMAT
+        is_imported = content["sampler"].get("name") == IMPORTED
+        content["version"] = IMPORT_FORMAT if is_imported else RESULTS_FORMAT
         for what in content["others"]:
             *groups, setting = what.split(".")
             if groups:  # a setting of the sampler that names a file, which counts by its content

@@ -81,7 +81,7 @@ def filter_labels(
     results.load()
     done, began = Filtered(), time.time()
     store = Store(out, _recipe(results, keep))
-    with store.opened(overwrite):
+    with store.opened(overwrite, ways_out=", or --overwrite to replace them"):
         add_categories(store.folder, read_categories(folder_at(labels)))
         manifest = Manifest(store.folder)
         for number, key in enumerate(results.files, 1):

@@ -22,7 +22,7 @@ from typing import Any
 
 from rich.table import Table
 
-from everything.config import Recipe
+from everything.config import IMPORTED, Recipe
 from everything.core import rle
 from everything.core.file_names import image_id, is_inside, printable
 from everything.core.geometry import Size
@@ -136,11 +136,11 @@ def import_labels(
         )
     kind = "sa-1b" if tars else "coco"
     recipe = Recipe(
-        variant=kind, sampler={"name": "imported"}, version=version("segevery"), weights=""
+        variant=kind, sampler={"name": IMPORTED}, version=version("segevery"), weights=""
     )
     store, done, began = Store(out, recipe), Imported(), time.time()
     total, before = sum(file.stat().st_size for file in files), 0
-    with store.opened(), closing(_Names()) as names:
+    with store.opened(ways_out=""), closing(_Names()) as names:
         manifest = Manifest(store.folder)
         for file in files:
             report = _offset(before, total, progress)

@@ -36,6 +36,7 @@ from everything.io.storage.local import Folder
 from everything.io.storage.locations import Location, Url
 from everything.io.storage.storage import Stamp, Storage
 
+_WAYS_OUT = ", --overwrite to replace them, or --continue-anyway to keep them"
 _Document = dict[str, Any]
 _log = logging.getLogger(__name__)
 
@@ -86,12 +87,15 @@ class Store:
             raise ConfigError(f"{where}: visible to one process only: give a folder or a bucket")
 
     @contextmanager
-    def opened(self, overwrite: bool = False, continue_anyway: bool = False) -> Iterator[None]:
+    def opened(
+        self, overwrite: bool = False, continue_anyway: bool = False, ways_out: str = _WAYS_OUT
+    ) -> Iterator[None]:
         """Lock the folder for one job, delete leftovers and write its recipe.
 
         Args:
             overwrite: Delete existing results first; files of others are kept.
             continue_anyway: Accept results of another recipe as done, and log what differs.
+            ways_out: What to do about results of another recipe besides giving another --out.
 
         Raises:
             StoreError: The folder has files of others under the names of results, another job is
@@ -102,7 +106,7 @@ class Store:
         self.folder.create()
         with self.folder.locked():
             if not overwrite:
-                self._check_recipe(continue_anyway)
+                self._check_recipe(continue_anyway, ways_out)
             self.folder.clean()
             if overwrite:
                 remove_results(self.folder)
@@ -241,7 +245,7 @@ class Store:
             text += yaml.safe_dump(content, sort_keys=False)
             self.folder.write(RECIPE, [text.encode()])
 
-    def _check_recipe(self, continue_anyway: bool) -> None:
+    def _check_recipe(self, continue_anyway: bool, ways_out: str) -> None:
         written = self.folder.read(RECIPE)
         if written is None or _digest(written) == self.digest:
             return
@@ -249,7 +253,7 @@ class Store:
         if not continue_anyway:
             raise StoreError(
                 f"{where}: has results of another recipe ({_differences(written, self.recipe)}): "
-                "give another --out, --overwrite to replace them, or --continue-anyway to keep them"
+                f"give another --out{ways_out}"
             )
         self._is_mixed = True
         differences = _differences(written, self.recipe, most=100)
@@ -287,7 +291,9 @@ def _differences(written: bytes, recipe: Recipe, most: int = 3) -> str:
     keys = [key for key in {**here, **there} if here.get(key) != there.get(key)]
     parts = [f"{key} is {there.get(key)} there and {here.get(key)} now" for key in keys[:most]]
     more = f", and {len(keys) - most} more" if len(keys) > most else ""
-    return printable(", ".join(parts) + more) or "its digest differs"
+    return printable(", ".join(parts) + more) or (
+        "with equal settings, by a version of this program that reads some images otherwise"
+    )
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from everything.config import Nms, Output, Recipe
+from everything.config import IMPORTED, Nms, Output, Recipe
 from everything.errors import StoreError
 from everything.io.images.listing import list_images
 from everything.io.results.writer import folder_at
@@ -218,10 +218,24 @@ def test_a_newer_version_of_the_program_resumes(out: Location, photos: Path) -> 
 
 def test_the_digest_is_that_of_the_version_whose_masks_are_the_same() -> None:
     # As folders have it that were written before the format had a number of its own.
-    first = Recipe(variant="x", sampler={"name": "grid"}, version="0.1.0", weights="")
+    first = Recipe(variant="coco", sampler={"name": IMPORTED}, version="0.1.0", weights="")
     content = first.model_dump(mode="json", exclude={"checkpoint": True, "compute": {"device"}})
     written = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     assert first.digest == first.model_copy(update={"version": "9"}).digest == written
+
+
+def test_results_of_a_version_that_read_images_otherwise_are_not_resumed_silently(
+    out: Location, photos: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr("everything.config.RESULTS_FORMAT", "0.1.0")  # without a stretch of TIFFs
+        run(photos, out)
+    before = content_of(out)
+    with pytest.raises(StoreError, match=r"reads some images otherwise.*--continue-anyway"):
+        run(photos, out)
+    assert content_of(out) == before
+    assert run(photos, out, continue_anyway=True).skipped == 3
+    assert "reads some images otherwise" in caplog.text
 
 
 def test_continue_anyway_keeps_results_of_other_settings(
