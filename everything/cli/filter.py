@@ -39,7 +39,7 @@ def filter_(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write those masks that pass thresholds, or of a level, to a new results folder.
+    """Write those masks that pass thresholds, a level or a review to a new results folder.
 
     Nothing is labelled again. `report`, `evaluate` and `export` have the same options.
     """
@@ -59,6 +59,8 @@ def filter_(
     else:
         kept = f"{done.masks:,} of {done.masks + done.filtered_out:,} masks"
         failed = f", {done.failed:,} images without result: they failed" if done.failed else ""
+        rejected = f", {done.photos_left_out:,} images left out: reviewed"
         left_out = f", {done.unreadable:,} left out: not readable" if done.unreadable else ""
+        left_out += rejected if done.photos_left_out else ""
         typer.echo(f"{out}: {done.photos:,} images, {kept}{failed}{left_out}")
     raise typer.Exit(3 if done.unreadable else 0)

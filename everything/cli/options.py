@@ -113,12 +113,38 @@ class Masks(OptionGroup):
             show_default="no limit",
         ),
     ] = None  # fmt: skip
+    reviewed: Annotated[
+        Path | None,
+        _mask_option(
+            "--reviewed", metavar="JSON", show_default="none",
+            help="Leave out what a review, saved by the page of `everything report`, rejects; its "
+            "tags become classes.",
+        ),
+    ] = None  # fmt: skip
+    accepted_only: Annotated[
+        bool,
+        _mask_option(
+            "--accepted-only", show_default="off",
+            help="With --reviewed: only masks that were accepted, by themselves or with their image.",
+        ),
+    ] = False  # fmt: skip
 
     def filter(self) -> MaskFilter:
-        """Return the filter of these options; raises ConfigError."""
-        from everything.io.results.mask_filter import MaskFilter
+        """Return the filter of these options.
 
-        return MaskFilter(**vars(self))
+        Raises:
+            ConfigError: A value is out of its limits, or needs another option.
+            InputError: The review cannot be read.
+        """
+        from everything.errors import ConfigError
+        from everything.io.results.mask_filter import MaskFilter
+        from everything.io.results.review import Review
+
+        options = vars(self).copy()
+        path, accepted_only = options.pop("reviewed"), options.pop("accepted_only")
+        if accepted_only and path is None:
+            raise ConfigError("--accepted-only: needs a review: add --reviewed review.json")
+        return MaskFilter(**options, reviewed=path and Review.read(path, accepted_only))
 
 
 def split_names(names: str) -> list[str]:

@@ -75,6 +75,7 @@ class Scores:
         bad_images: Number of images of the ground truth that could not be used.
         unreadable: Why images were left out whose annotation files cannot be read, or have masks
             without scores.
+        reviewed_out: Number of images of the ground truth that a review of the labels leaves out.
     """
 
     ar: dict[str, float]
@@ -91,6 +92,7 @@ class Scores:
     mended: dict[str, int] = field(default_factory=dict)
     bad_images: int = 0
     unreadable: tuple[str, ...] = ()
+    reviewed_out: int = 0
 
     def to_json(self) -> _Tree:
         """Return the scores as JSON has them; what cannot be measured is null."""
@@ -134,6 +136,8 @@ class Scores:
             table.add_row(f"ground truth mended: {what}", f"{count:,}")
         if self.bad_images:
             table.add_row("images of the ground truth left out", f"{self.bad_images:,}")
+        if self.reviewed_out:
+            table.add_row("images left out by the review", f"{self.reviewed_out:,}")
         return table
 
 
@@ -196,7 +200,7 @@ def score(
 ) -> Scores:
     """Return the scores of a results folder against ground truth; see `evaluate`."""
     results = Results(labels, keep=keep)
-    names = NameMatcher(results.files)
+    names = NameMatcher([*results.files, *results.left_out])
     levels = _levels(results) if boundaries else []
     with _workers(workers if levels else 1) as pool:
         tally = _Tally(levels, pool=pool)
@@ -207,12 +211,18 @@ def score(
     unreadable = tuple(results.unreadable.values())
     if unreadable and not tally.photos:
         raise InputError(unreadable[0])
+    if not tally.photos and names.used:
+        raise InputError(f"{printable(str(labels))}: the review leaves out all annotated images")
     if not tally.photos:
         raise InputError(
             f"{printable(str(labels))}: the ground truth has no images: choose another --split"
         )
     unused = tuple(key for key in results.files if key not in names.used)
-    return replace(tally.scores(unused, tuple(other_size)), unreadable=unreadable)
+    return replace(
+        tally.scores(unused, tuple(other_size)),
+        unreadable=unreadable,
+        reviewed_out=len(names.used & results.left_out),
+    )
 
 
 @contextmanager
@@ -244,6 +254,8 @@ def _compare(
             missing.append(truth.name)
         elif not missing:
             names.used.add(key)
+            if key in results.left_out:
+                continue
             result = _scored(results, key)
             if result is None:
                 pass  # counted in `results.unreadable`

@@ -19,14 +19,15 @@ class Fidelity:
 
     Args:
         images: Number of images.
+        images_left_out: Number of images that a review leaves out, with all their masks.
         masks: Number of masks written.
         total: Sum of the masks' IoUs.
         least: The lowest IoU.
         least_of: Image and id of the mask with the lowest IoU; "" if all are exact.
         poor: Number of masks with an IoU below GOOD.
         hidden: In formats without overlaps, number of masks entirely below others; their IoU is 0.
-        left_out: Number of masks beyond what the format holds, of another level, or without a
-            pixel.
+        left_out: Number of masks beyond what the format holds, that a filter or review leaves out,
+            or without a pixel.
         unreadable: Number of annotation files that cannot be read, as after an edit by hand.
         crowds: Number of crowds (COCO's `iscrowd`) that the format holds as single objects.
         images_not_found: Number of images that were to be placed in the export and were not found,
@@ -41,6 +42,7 @@ class Fidelity:
     """
 
     images: int = 0
+    images_left_out: int = 0
     masks: int = 0
     total: float = 0.0
     least: float = 1.0
@@ -79,6 +81,7 @@ class Fidelity:
         """Return the counts as the content of export.json."""
         return {
             "photos": self.images,
+            "photos_left_out": self.images_left_out,
             "masks": self.masks,
             "mean_iou": self.total / self.masks if self.masks else None,
             "least_iou": self.least if self.masks else None,
@@ -101,6 +104,8 @@ class Fidelity:
         table.add_column()
         table.add_column(justify="right")
         table.add_row("images", f"{self.images:,}")
+        if self.images_left_out:
+            table.add_row("images left out by the review", f"{self.images_left_out:,}")
         table.add_row("masks", f"{self.masks:,}")
         if self.masks:
             table.add_row("mean IoU with the masks", f"{self.total / self.masks:.4f}")

@@ -145,6 +145,7 @@ def labelled_images(results: Results, fidelity: Fidelity) -> Iterator[LabelledIm
         fidelity: Counts the images, the masks that are left out, and the files that cannot be
             read, which are left out too.
     """
+    fidelity.images_left_out = len(results.left_out)
     stems = _stems([printable(key) for key in results.files])
     for number, key in enumerate(results.files, 1):
         result = results.read_or_leave_out(key, is_written=True)

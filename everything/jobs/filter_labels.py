@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ from everything.core.file_names import image_id, printable
 from everything.core.mask_hierarchy import parents_of
 from everything.core.sa1b import Annotation
 from everything.errors import InputError
-from everything.io.results.categories import add_categories, read_categories
+from everything.io.results.categories import add_categories
 from everything.io.results.manifest import Manifest, Row
 from everything.io.results.mask_filter import MaskFilter
 from everything.io.results.reader import Result, Results
-from everything.io.results.writer import Store, folder_at
+from everything.io.results.writer import Store
 from everything.io.storage.locations import Location
 from everything.jobs.status import JobState, write_state
 from everything.masks.segments import Segments
@@ -40,6 +40,9 @@ class Filtered:
         failed: Number of images that have no result, since they failed when they were labelled.
         unreadable: Number of annotation files that cannot be read, as after an edit by hand. They
             stay as they are; their images have a row with the reason.
+        photos_left_out: Number of images that a review leaves out, with all their masks.
+        unknown_images: Number of images of the review that the labels do not have.
+        unknown_masks: Number of masks of the review that the labels do not have.
     """
 
     photos: int = 0
@@ -47,6 +50,9 @@ class Filtered:
     filtered_out: int = 0
     failed: int = 0
     unreadable: int = 0
+    photos_left_out: int = 0
+    unknown_images: int = 0
+    unknown_masks: int = 0
 
 
 def filter_labels(
@@ -72,17 +78,21 @@ def filter_labels(
         progress: Called with the number of images done and of all images.
 
     Raises:
-        InputError: There are no results, none can be read, or `out` is `labels`.
+        InputError: There are no results, none can be read, `out` is `labels`, or a review does
+            not fit them.
         StoreError: `out` cannot be written, or holds something else.
     """
     if _is_same(labels, out):
         raise InputError(f"{printable(str(out))}: the labels themselves: give another --out")
     results = Results(labels, images, keep)
     results.load()
-    done, began = Filtered(), time.time()
+    done, began = Filtered(photos_left_out=len(results.left_out)), time.time()
+    if results.review:
+        done.unknown_images = results.review.unknown_images
+        done.unknown_masks = results.review.unknown_masks
     store = Store(out, _recipe(results, keep))
     with store.opened(overwrite, ways_out=", or --overwrite to replace them"):
-        add_categories(store.folder, read_categories(folder_at(labels)))
+        add_categories(store.folder, results.categories)
         manifest = Manifest(store.folder)
         for number, key in enumerate(results.files, 1):
             result = results.read_or_leave_out(key, is_written=True)
@@ -128,7 +138,7 @@ def _recipe(results: Results, keep: MaskFilter) -> Recipe:
         sampler = {"name": "unknown"}
         recipe = Recipe(variant="sa-1b", sampler=sampler, version=version("segevery"), weights="")
     output = recipe.output.model_copy(update={"form": "json"})
-    sampler = recipe.sampler | {"filtered": asdict(keep)}
+    sampler = recipe.sampler | {"filtered": keep.about}
     return recipe.model_copy(update={"sampler": sampler, "output": output})
 
 

@@ -269,6 +269,7 @@ def _summary(result: Result | None) -> dict[str, Any] | None:
         return None
     return {
         "masks": len(result.annotations),
+        "left_out": result.filtered_out,
         "total": round(float(result.timing.get("total", 0.0)), 5),
         "seconds": [round(value, 5) for value in result.seconds()],
     }
@@ -302,11 +303,24 @@ def _page(about: dict[str, Any], entries: list[_Entry], total: int, level: Level
         title="Masks in " + " and ".join(folder["label"] for folder in about["folders"]),
         summary=f"{len(entries):,} image{'' if len(entries) == 1 else 's'}, {masks:,} masks",
         limit_note=note,
+        left_out_note=_left_out(about["folders"]),
         index=_index(about["folders"], entries) | {"level": level},
         level=level,
         script=Markup(script),
         script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         style=Markup(_asset("report.css")),
+    )
+
+
+def _left_out(folders: list[dict[str, Any]]) -> str:
+    """What the options of the report left out, as a sentence."""
+    counts = [
+        (sum(folder[f"{what}s_left_out"] for folder in folders), shown)
+        for what, shown in (("photo", "image"), ("mask", "mask"))
+    ]
+    parts = [f"{n:,} {what}{'' if n == 1 else 's'}" for n, what in counts if n]
+    return (
+        f"Left out by the options of `everything report`: {' and '.join(parts)}." if parts else ""
     )
 
 
@@ -322,6 +336,8 @@ def _folder(name: str, results: Results, f: int, entries: list[_Entry]) -> dict[
         "masks": sum(summary["masks"] for summary in found),
         "failed": len(results.failures),
         "unreadable": len(results.unreadable),
+        "photos_left_out": len(results.left_out),
+        "masks_left_out": sum(summary["left_out"] for summary in found),
         "median_seconds": statistics.median(totals) if totals else None,
     }
 

@@ -158,6 +158,7 @@ def test_the_command_and_the_options_of_others(labels: Path, tmp_path: Path) -> 
     done = RUNNER.invoke(app, ["filter", *args, "--out", str(tmp_path / "out")])
     assert json.loads(done.stdout) == {
         "photos": 3, "masks": 4, "filtered_out": 1, "failed": 0, "unreadable": 0,
+        "photos_left_out": 0, "unknown_images": 0, "unknown_masks": 0,
     }  # fmt: skip
     report = RUNNER.invoke(app, ["report", *args, "--overlays", "--out", str(tmp_path / "page")])
     assert json.loads(report.stdout)["folders"][0]["masks"] == 4

@@ -23,16 +23,18 @@ from everything.core.sa1b import Annotation, check_annotations, check_timing, si
 from everything.core.stage_timer import STAGES
 from everything.errors import InputError, reason_of
 from everything.io.images.sources import Source
-from everything.io.results.categories import Category, read_categories
+from everything.io.results.categories import Category, merged, read_categories
 from everything.io.results.image_folders import absolute, remember, remembered
 from everything.io.results.manifest import Manifest
 from everything.io.results.mask_filter import MaskFilter
+from everything.io.results.review import ReviewFit, fit_review
 from everything.io.results.shards import FORMS, Shard
 from everything.io.results.writer import folder_at
 from everything.io.storage.locations import Location, Url, filesystem, is_file, with_retries
 from everything.io.storage.ownership import MARKER
 
 _log = logging.getLogger(__name__)
+_INVALID = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 _OPEN = 4  # shards kept in memory; results are read in the order of their shards
 
 
@@ -95,7 +97,7 @@ class Results:
                 f"{printable(root)}: no such folder: give the output of `everything label`"
             )
         self._home = "annotations" if self._has_annotations() else ""
-        if isinstance(root, Url) and not self._home and not self.files:
+        if isinstance(root, Url) and not self._home and not self._found:
             raise InputError(
                 f"{printable(root)}: no results there: give the output of `everything label`"
             )
@@ -111,8 +113,41 @@ class Results:
         """The file with the result of each image, relative to the root, by the result's key.
 
         Keys are names of images, or SA-1B's file names without `.json`. They are sorted, except
-        that images of one shard are consecutive.
+        that images of one shard are consecutive. Images that a review leaves out are missing.
         """
+        return {key: file for key, file in self._found.items() if key not in self.left_out}
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """Keys of the images that a review leaves out."""
+        return self.review.left_out if self.review else frozenset()
+
+    @cached_property
+    def review(self) -> ReviewFit | None:
+        """How the filter's review, if it has one, fits these results.
+
+        Raises:
+            InputError: It does not.
+        """
+        review = self.keep.reviewed
+        if review is None:
+            return None
+
+        def read(key: str) -> tuple[Size, list[Annotation]] | None:
+            try:
+                result = self._parse(key)
+            except InputError:  # whoever reads it for its masks counts it
+                return None
+            return result.size, result.annotations
+
+        fit = fit_review(review, self._found, read, printable(str(self.root)))
+        if message := fit.message(review.name):
+            _log.warning(message)
+        return fit
+
+    @cached_property
+    def _found(self) -> dict[str, str]:
+        """The file with the result of each image by its key, those that a review leaves out too."""
         found, shards, start = dict[str, str](), set[str](), len(self._home) + bool(self._home)
         for name in self._folder.names(self._home):
             if name.endswith(".json"):
@@ -144,8 +179,10 @@ class Results:
 
     @cached_property
     def categories(self) -> list[Category]:
-        """The classes of imported annotations, sorted by id; none of the results of `label`."""
-        return read_categories(self._folder) if self._home else []
+        """The classes of imported annotations and of a review, sorted by id; `label` gives none."""
+        known = read_categories(self._folder) if self._home else []
+        tags = self.review.tags if self.review else ()
+        return merged(known, [Category(number, tag) for number, tag in enumerate(tags, 1)])
 
     def load(self) -> None:
         """Read the list of files, the manifest and the failures now, before threads share them."""
@@ -188,16 +225,22 @@ class Results:
         Raises:
             InputError: The file is not in SA-1B's format.
         """
+        result = self._parse(key)
+        if self.keep.keeps_all:
+            return result
+        image = self.review.images.get(key) if self.review else None
+        try:
+            kept = self.keep(result.annotations, image)
+        except _INVALID as error:
+            raise self._broken(self._found[key], error) from error
+        return replace(result, annotations=kept, filtered_out=len(result.annotations) - len(kept))
+
+    def _parse(self, key: str) -> Result:
         content = self.document(key)
         try:
-            result = _parsed(content)
-            if self.keep.keeps_all:
-                return result
-            kept = self.keep(result.annotations)
-            left_out = len(result.annotations) - len(kept)
-            return replace(result, annotations=kept, filtered_out=left_out)
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-            raise self._broken(self.files[key], error) from error
+            return _parsed(content)
+        except _INVALID as error:
+            raise self._broken(self._found[key], error) from error
 
     def document(self, key: str) -> Any:
         """Return the content of one result's file as it is, without a check.
@@ -205,7 +248,7 @@ class Results:
         Raises:
             InputError: The file is not JSON.
         """
-        file = self.files[key]
+        file = self._found[key]
         try:
             if file.endswith(".json"):
                 return json.loads(self._folder.read(file) or b"")
@@ -215,7 +258,7 @@ class Results:
 
     def where(self, key: str) -> str:
         """Return the path or URL of a result's file, for messages."""
-        return printable(f"{self.root}/{self.files[key]}")
+        return printable(f"{self.root}/{self._found[key]}")
 
     def _broken(self, file: str, error: Exception) -> InputError:
         reason = printable(f"not an annotation file ({type(error).__name__}: {reason_of(error)})")
@@ -249,7 +292,7 @@ class Results:
         if found:
             # Where several files are in question, that of the size which was labelled.
             return next((source for source in found if _has_size(source)), found[0])
-        beside = f"{self.root}/{self.files[key]}".rpartition("/")[0]
+        beside = f"{self.root}/{self._found[key]}".rpartition("/")[0]
         homes = (*map(str, self._folders), beside, f"{self.root}/{self._home}".rstrip("/"))
         return next((s for home in homes if _is_there(s := Source(home, name))), None)
 
@@ -292,7 +335,7 @@ class Results:
         columns = ("name", "status", "error")
         rows = zip(*(self._manifest[column].to_pylist() for column in columns), strict=True)
         reasons = {name: error for name, status, error in rows if status == "failed"}
-        return {name: reason for name, reason in reasons.items() if name not in self.files}
+        return {name: reason for name, reason in reasons.items() if name not in self._found}
 
 
 def _form(file: str) -> str:
