@@ -125,7 +125,7 @@ class Masks(OptionGroup):
         bool,
         _mask_option(
             "--accepted-only", show_default="off",
-            help="With --reviewed: only masks that were accepted, by themselves or with their image.",
+            help="With --reviewed: only masks that were accepted, alone or with their image.",
         ),
     ] = False  # fmt: skip
 
@@ -144,7 +144,8 @@ class Masks(OptionGroup):
         path, accepted_only = options.pop("reviewed"), options.pop("accepted_only")
         if accepted_only and path is None:
             raise ConfigError("--accepted-only: needs a review: add --reviewed review.json")
-        return MaskFilter(**options, reviewed=path and Review.read(path, accepted_only))
+        review = None if path is None else Review.read(path, accepted_only)
+        return MaskFilter(**options, reviewed=review)
 
 
 def split_names(names: str) -> list[str]:

@@ -170,3 +170,51 @@ def test_the_command_and_the_options_of_others(labels: Path, tmp_path: Path) -> 
         app, ["evaluate", "--prompts", "--truth", str(labels), "--level", "part"]
     )
     assert refused.exit_code == 2
+
+
+def test_a_review_is_obeyed_by_every_command(labels: Path, tmp_path: Path) -> None:
+    from everything.io.results.review import FORMAT, fingerprint
+
+    rejected, tagged = Results(labels).read("a/x.png").annotations[1:]
+    masks = [
+        {"id": one["id"], "crc32": fingerprint(one["segmentation"]), "area": one["area"]} | more
+        for one, more in ((rejected, {"verdict": "rejected"}), (tagged, {"tag": "ball"}))
+    ]
+    size = {"width": SIZE[1], "height": SIZE[0]}
+    images = [
+        {"file_name": "a/x.png", **size, "masks": masks},
+        {"file_name": "y.png", **size, "verdict": "rejected"},
+        {"file_name": "gone.png", **size, "verdict": "rejected"},
+    ]
+    review = tmp_path / "review.json"
+    review.write_text(json.dumps({"format": FORMAT, "version": 1, "images": images}))
+
+    def run(*words: str | Path) -> dict:
+        args = [*map(str, words), "--reviewed", str(review), "--json"]
+        done = RUNNER.invoke(app, args)
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    done = run("filter", labels, "--out", tmp_path / "out")
+    assert (done["photos"], done["masks"], done["filtered_out"]) == (2, 3, 1)
+    assert (done["photos_left_out"], done["unknown_images"], done["unknown_masks"]) == (1, 1, 0)
+    filtered = Results(tmp_path / "out")
+    assert ids(filtered, "a/x.png") == [0, 2]
+    assert filtered.read("a/x.png").annotations[1]["category"] == "ball"
+    assert [one.name for one in filtered.categories] == ["ball"]
+    assert filtered.read("a/x.png").recipe["sampler"]["filtered"]["reviewed"]["name"] == str(review)
+    exported = run("export", labels, "--to", "coco", "--out", tmp_path / "coco")
+    assert (exported["photos_left_out"], exported["masks_left_out"]) == (1, 1)
+    coco = json.loads((tmp_path / "coco/annotations/instances_default.json").read_text())
+    names = {one["id"]: one["name"] for one in coco["categories"]}
+    assert [names[one["category_id"]] for one in coco["annotations"]] == [
+        "object",
+        "ball",
+        "object",
+    ]
+    (page,) = run("report", labels, "--out", tmp_path / "page")["folders"]
+    assert (page["masks"], page["masks_left_out"], page["photos_left_out"]) == (3, 1, 1)
+    scored = run("evaluate", labels, "--truth", labels, "--no-boundaries")
+    assert (scored["photos"], scored["masks"], scored["reviewed_out"]) == (2, 3, 1)
+    refused = RUNNER.invoke(app, ["filter", str(labels), "-o", "x", "--accepted-only"])
+    assert refused.exit_code == 2
