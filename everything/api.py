@@ -256,8 +256,8 @@ def export_labels(
 
     Args:
         labels: A results folder, or a folder in SA-1B's format.
-        to: The format: coco, yolo-seg, label-studio, cvat, voc-png, panoptic, geojson
-            or mask-png.
+        to: The format: coco, yolo-seg, label-studio, cvat, voc-png, panoptic, geojson, mask-png
+            or datasets.
         out: The export's folder, written whole or not at all.
         images: Where the images are, if they have moved.
         progress: Called with images done and images in all.

@@ -31,7 +31,7 @@ def export(
         Literal["none", "link", "copy"] | None,
         typer.Option(
             help="Also place the images in DIR: as links, as copies, or not.",
-            show_default="link if the format needs the images, else none",
+            show_default="link if the format needs the images, copy if it holds them, else none",
         ),
     ] = None,
     photos_from: Annotated[

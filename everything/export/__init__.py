@@ -26,7 +26,7 @@ class Exporter:
             imported when first used.
         summary: What the format is and how exactly it holds masks, in one line.
         images: Whether images are placed in the export if the user does not say: "link" where the
-            format's readers need them.
+            format's readers need them, "copy" where its files hold them.
         crowds: Whether the format tells crowds (COCO's `iscrowd`) from single objects.
     """
 
@@ -71,6 +71,12 @@ EXPORTERS = Registry(
             "everything.export.mask_png:write",
             "a PNG per mask and a table per image, as segment_anything's amg.py writes them",
         ),
+        "datasets": Exporter(
+            "everything.export.datasets:write",
+            "Hugging Face `datasets`: parquet with images, masks, boxes, scores, levels",
+            "copy",
+            crowds=True,
+        ),
     },
     "everything.exporters",
     Exporter,
@@ -87,6 +93,9 @@ ALIASES = {
     "coco-panoptic": "panoptic",
     "amg": "mask-png",
     "png": "mask-png",
+    "huggingface": "datasets",
+    "hf": "datasets",
+    "parquet": "datasets",
 }
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from everything.config import Level
 from everything.core import rle
 from everything.core.file_names import printable
 from everything.core.geometry import Size
@@ -24,6 +25,7 @@ from everything.export.classes import Classes
 from everything.export.fidelity import Fidelity
 from everything.export.originals import Original, usable
 from everything.io.images.sources import Source
+from everything.io.results.levels import level_of_all, levels_or_limit
 from everything.io.results.reader import Result, Results
 
 ImagePlacement = Literal["none", "link", "copy"]
@@ -49,6 +51,7 @@ class LabelledImage:
         size: Height and width, px.
         annotations: SA-1B annotations of the masks with at least one pixel.
         find: Returns where the image file is, or None if it is not found.
+        limited_to: The level of all masks, if the results were limited to one.
     """
 
     number: int
@@ -57,11 +60,17 @@ class LabelledImage:
     size: Size
     annotations: list[Annotation]
     find: Callable[[], Source | None]
+    limited_to: Level = "all"
 
     @property
     def codes(self) -> list[rle.Rle]:
         """Return the masks as COCO run-length codes."""
         return [annotation["segmentation"] for annotation in self.annotations]
+
+    @property
+    def levels(self) -> list[Level | None]:
+        """Return the level of each mask (everything/core/mask_hierarchy.py)."""
+        return levels_or_limit(self.annotations, self.limited_to)
 
     def pieces(self) -> Iterator[Piece]:
         """Yield each mask, cropped to its box."""
@@ -156,8 +165,9 @@ def labelled_images(results: Results, fidelity: Fidelity) -> Iterator[LabelledIm
         fidelity.images += 1
         find = partial(results.image, key, result.name)
         yield LabelledImage(
-            number, printable(result.name), stems[number - 1], result.size, found, find
-        )
+            number, printable(result.name), stems[number - 1], result.size, found, find,
+            level_of_all(result, results.keep),
+        )  # fmt: skip
     fidelity.unreadable = len(results.unreadable)
     for key, reason in results.unreadable.items():
         fidelity.mention(key, reason)

@@ -36,13 +36,14 @@ from everything.config import Level
 from everything.core.file_names import as_text, printable
 from everything.core.stage_timer import STAGES
 from everything.errors import ImageError, InputError, StoreError
+from everything.io.results.levels import level_of_all, levels_in
 from everything.io.results.mask_filter import MaskFilter
 from everything.io.results.original_image import original_image
 from everything.io.results.reader import Result, Results
 from everything.io.storage.locations import Location, Url, located
 from everything.io.storage.output_folder import OutputFolder
 from everything.masks.drawing import PALETTE, overlay, palette
-from everything.report.mask_data import level_of_all, levels_in, script_rows
+from everything.report.mask_data import script_rows
 
 PREVIEW, THUMB = 1280, 360  # longest side, px
 _MARKER = '<meta name="generator" content="everything report">'

@@ -7,35 +7,12 @@ from typing import Any
 
 from everything.config import Level
 from everything.core import rle
-from everything.core.mask_hierarchy import LEVELS, annotation_levels
 from everything.core.matching import one_to_one
 from everything.core.sa1b import Annotation
-from everything.io.results.mask_filter import MaskFilter
 from everything.io.results.reader import Result
 from everything.masks.drawing import PALETTE, colour_of
 
 SAME = 0.5  # lowest IoU at which masks of two folders are matched
-
-
-def level_of_all(result: Result, keep: MaskFilter) -> Level:
-    """Return the level to which a result was limited, when it was labelled or now; else "all"."""
-    if keep.level != "all":
-        return keep.level
-    output = result.recipe.get("output")
-    level: Level = output.get("level", "all") if isinstance(output, dict) else "all"
-    return level if level in LEVELS else "all"
-
-
-def levels_in(result: Result, keep: MaskFilter) -> list[Level | None]:
-    """Return the level of each mask of a result (everything/core/mask_hierarchy.py).
-
-    Without their wholes, parts would pass for whole objects: of a result that was limited to a
-    level, all masks are of that one.
-    """
-    limited = level_of_all(result, keep)
-    if limited != "all":
-        return [limited] * len(result.annotations)
-    return annotation_levels(result.annotations)
 
 
 def script_rows(
@@ -48,7 +25,8 @@ def script_rows(
 
     Args:
         found: Result of the image in each folder, None where there is none.
-        levels: What `levels_in` returns for each, anything where there is no result.
+        levels: What `levels_in` (everything/io/results/levels.py) returns for each, anything where
+            there is no result.
 
     Returns:
         A list of masks for each folder, None where there is none.

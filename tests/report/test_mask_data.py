@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
+from everything.io.results.levels import levels_in
 from everything.io.results.mask_filter import MaskFilter
 from everything.io.results.reader import Result
-from everything.report.mask_data import levels_in, script_rows
+from everything.report.mask_data import script_rows
 from tests.labelled import disc, records
 
 SIZE = (40, 60)
