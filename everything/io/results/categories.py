@@ -7,6 +7,7 @@ and classes without annotations, so that exports have the classes of the import.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
@@ -15,6 +16,7 @@ from everything.errors import InputError, reason_of
 from everything.io.storage.storage import Storage
 
 FILE = "categories.json"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,34 @@ def add_categories(folder: Storage, new: Iterable[Category]) -> None:
     before = read_categories(folder)
     after = merged(before, new)
     if after != before:
-        text = json.dumps({"categories": [asdict(category) for category in after]}, indent=1)
-        folder.write(FILE, [text.encode("ascii"), b"\n"])
+        folder.write(FILE, [_content(after)])
+
+
+def remove(folder: Storage) -> None:
+    """Delete the file; one that was edited, or is somebody else's, is set aside.
+
+    It cannot stay: the classes would be taken for those of the next results.
+    """
+    content = folder.read(FILE)
+    if content is None:
+        return
+    try:
+        is_as_written = content == _content(read_categories(folder))
+    except InputError:
+        is_as_written = False
+    if is_as_written:
+        folder.delete(FILE)
+    else:
+        aside = folder.set_aside(FILE)
+        _log.warning(
+            "%s/%s: not as this program wrote it: set aside as %s",
+            printable(folder.root), FILE, printable(aside),
+        )  # fmt: skip
+
+
+def _content(categories: Iterable[Category]) -> bytes:
+    text = json.dumps({"categories": [asdict(category) for category in categories]}, indent=1)
+    return text.encode("ascii") + b"\n"
 
 
 def merged(first: Iterable[Category], more: Iterable[Category]) -> list[Category]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from everything.core.file_names import as_text, printable
 from everything.errors import StoreError
-from everything.io.results import image_folders
+from everything.io.results import categories, image_folders
 from everything.io.results.documents import read_document
 from everything.io.results.manifest import Manifest, PriorResults, is_part
 from everything.io.results.shards import FORMS, Shard
@@ -20,6 +20,7 @@ RECIPE = "recipe.yaml"
 DIGEST = "# digest: "
 _FOLDERS = ("annotations", "label_maps", "manifest", "attempts")
 _FILES = ("ledger.jsonl", "errors.jsonl", RECIPE)
+_ALL = (*_FOLDERS, *_FILES, categories.FILE)
 _UNDER_MANIFEST = ("manifest/_job.json", image_folders.FILE)
 _SHARD = re.compile(r"annotations/[0-9a-f]{32}\.(\w+)")
 _NOTE = re.compile(r"attempts/[0-9a-f]{32}\.json")
@@ -36,7 +37,7 @@ def claim(folder: Storage) -> None:
         StoreError: It has files under the names of results that this program did not write, links
             in their place, or is an export or the like.
     """
-    folder.refuse_links(MARKER, *_FOLDERS, *_FILES)
+    folder.refuse_links(MARKER, *_ALL)
     kind = kind_of(folder.read(MARKER), folder.root)
     if kind == "results":
         folder.refuse_links(".partial", ".lock")
@@ -44,7 +45,7 @@ def claim(folder: Storage) -> None:
     where = printable(folder.root)
     if kind is not None:
         raise StoreError(f"{where}: holds a {kind}, no results: give another --out")
-    taken = [name for name in (MARKER, *_FOLDERS, *_FILES) if folder.holds(name)]
+    taken = [name for name in (MARKER, *_ALL) if folder.holds(name)]
     if taken and not _is_older(folder):
         raise StoreError(
             f"{where}: {' and '.join(taken[:3])} there were not written by this program and are "
@@ -92,6 +93,7 @@ def remove_results(folder: Storage) -> None:
     folder.remove(
         ours(folder.names("manifest"), lambda name: is_part(name) or name in _UNDER_MANIFEST)
     )
+    categories.remove(folder)
     folder.remove(_FILES)
     if kept:
         _log.warning(

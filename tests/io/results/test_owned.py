@@ -17,6 +17,8 @@ from rich.console import Console
 from everything.config import IMPORTED, Nms, Output, Recipe
 from everything.errors import StoreError
 from everything.io.images.listing import list_images
+from everything.io.results.categories import Category, add_categories
+from everything.io.results.reader import Results
 from everything.io.results.writer import folder_at
 from everything.io.storage.locations import Location, Url
 from everything.io.storage.ownership import MARKER
@@ -34,6 +36,7 @@ FOREIGN = {
     "errors.jsonl": b'{"mine": 1}\n',
     "ledger.jsonl": b'{"mine": 1}\n',
     "recipe.yaml": b"flour: 500 g\n",
+    "categories.json": b'{"cats": 3}\n',
     ".lock": b"of another program",
     ".partial/download": b"half",
     ".everything.jsonl": b"a list of everything\n",
@@ -123,6 +126,22 @@ def test_overwrite_deletes_nothing_but_results(
     assert [name for name in after if name.startswith("label_maps")] == ["label_maps/a.png"]
     assert sum(name.startswith("annotations/") for name in after) == 5
     assert run(photos, out).skipped == 3
+
+
+@pytest.mark.parametrize("edit", [None, b'{"categories": [{"id": 3, "name": "mine"}]}', b"{"])
+def test_overwrite_deletes_the_classes_of_an_import(
+    out: Location, photos: Path, edit: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = folder_at(out)
+    run(photos, out)
+    add_categories(folder, [Category(3, "cat", "animal")])
+    if edit is not None:
+        write(out, {"categories.json": edit})
+    assert run(photos, out, overwrite=True).done == 3
+    assert Results(out).categories == []
+    aside = content_of(out).get("set-aside/categories.json")
+    assert aside == edit
+    assert (edit is None) == ("set aside" not in caplog.text)
 
 
 def test_folders_that_are_left_empty_go_too(photos: Path, tmp_path: Path) -> None:
