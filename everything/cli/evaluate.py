@@ -167,8 +167,10 @@ def report(
         if overlays:
             from everything.report.overlay import write_overlays
 
-            for folder in folders:
-                place = None if isinstance(folder, Path) else out
+            for number, folder in enumerate(folders):
+                place = None  # in the results, or in the page's folder if those are in a bucket
+                if out is not None and not isinstance(folder, Path):
+                    place = out / f"overlays-{number}"
                 with show_count("overlays", console) as show:
                     write_overlays(folder, place, home, show, keep)
     tables = json.loads(page.with_name(REPORT).read_bytes())

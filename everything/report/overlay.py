@@ -51,16 +51,18 @@ def write_overlays(
     Raises:
         InputError: If the folder has no results, or no annotation file can be read.
         ImageError: If no image can be read.
+        StoreError: If `out` holds something else or cannot be written.
     """
     results = Results(labels, photos, keep)
     if out is None and not isinstance(labels, Path):
         raise InputError(f"{printable(labels)}: not on this machine: give --out")
-    folder = _prepared(labels, out)
+    folder = _checked(labels, out)
     written: list[Path] = []
     for number, key in enumerate(results.files, 1):
         try:
             drawn = _drawn(results, key)
             if not written:  # the earlier ones stay until there are new ones
+                folder.claim()
                 folder.begin()
             folder.write(f"{key}.png", drawn)
             written.append(folder.root / f"{key}.png")
@@ -74,18 +76,19 @@ def write_overlays(
     return written
 
 
-def _prepared(labels: Location, out: Path | None) -> OutputFolder:
-    """The output folder, marked; raises StoreError if it is somebody else's."""
+def _checked(labels: Location, out: Path | None) -> OutputFolder:
+    """The output folder; raises StoreError if it is somebody else's."""
     home = out or Path(labels) / "overlays"
     if out is None and home.is_symlink():
-        raise StoreError(f"{printable(home)}: a link, which is not followed: replace it by a folder")
+        raise StoreError(
+            f"{printable(home)}: a link, which is not followed: replace it by a folder"
+        )
     folder = OutputFolder(home, "overlays")
     if not (folder.is_empty() or folder.is_own()):
         raise StoreError(
             f"{printable(home)}: not empty and not overlays, or those of a version that kept no "
             "list of its files: move or empty it"
         )
-    folder.claim()
     return folder
 
 

@@ -2,6 +2,7 @@
 
 import tracemalloc
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -9,15 +10,20 @@ from PIL import Image
 from skimage.color import rgb2lab
 
 from everything.core import rle
-from everything.errors import ImageError
+from everything.errors import ImageError, StoreError
 from everything.io.results.original_image import original_image
 from everything.io.results.reader import Results
+from everything.io.results.writer import folder_at
+from everything.io.storage.locations import Url
 from everything.masks.drawing import overlay, palette
+from everything.report.build import write_report
 from everything.report.overlay import write_overlays
+from tests.cli.test_main import everything
 from tests.labelled import disc, records, write_labels
 from tests.photos import photo
 
 GREY = np.full((60, 80, 3), 90, np.uint8)
+ONE = [disc((30, 40), (9, 9), 5)]
 
 
 def test_no_mask_leaves_the_photo_as_it_is():
@@ -153,3 +159,51 @@ def test_an_image_that_has_changed_costs_only_its_own_overlay(tmp_path: Path):
     (tmp_path / "p" / "b.png").unlink()
     with pytest.raises(ImageError, match="not found"):
         write_overlays(labels)
+
+
+def test_overlays_replace_their_own_files_only(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    masks = [disc((30, 40), (9, 9), 5)]
+    labels = write_labels(
+        tmp_path / "out", tmp_path / "p", dict.fromkeys(["a.png", "b.png"], masks)
+    )
+    write_overlays(labels)
+    (labels / "annotations/a.png.json").unlink()
+    (labels / "overlays/mine.png").write_bytes(b"mine")
+    write_overlays(labels)
+    found = {path.name for path in (labels / "overlays").iterdir()}
+    assert found == {".everything.jsonl", "b.png.png", "mine.png"}
+    assert "1 files that this command did not write were kept, such as mine.png" in caplog.text
+    # Nothing to draw: those of before stay.
+    (tmp_path / "p/b.png").unlink()
+    with pytest.raises(ImageError):
+        write_overlays(labels)
+    assert {path.name for path in (labels / "overlays").iterdir()} == found
+
+
+@pytest.mark.parametrize("kind", ["files", "link", "report"])
+def test_overlays_are_not_written_into_a_folder_of_others(tmp_path: Path, kind: str):
+    labels = write_labels(tmp_path / "out", tmp_path / "p", {"a.png": ONE})
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    if kind == "files":
+        (labels / "overlays").mkdir()
+        (labels / "overlays/a.png.png").write_bytes(b"mine")
+    elif kind == "link":
+        (labels / "overlays").symlink_to(theirs)
+    else:
+        write_report(labels, labels / "overlays")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(StoreError, match=r"not empty and not overlays|a link"):
+        write_overlays(labels)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_overlays_of_a_bucket_are_beside_the_page(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    labels = write_labels(tmp_path / "out", tmp_path / "p", {"a.png": ONE})
+    bucket = f"memory://{uuid4().hex}"
+    for file in (labels / "annotations/a.png.json", labels / "recipe.yaml"):
+        folder_at(Url(bucket)).write(file.relative_to(labels).as_posix(), [file.read_bytes()])
+    for _ in range(2):
+        everything("report", bucket, "--photos", tmp_path / "p", "--overlays", "-o", tmp_path / "r")
+    assert (tmp_path / "r/overlays-0/a.png.png").is_file()
+    assert "did not write" not in caplog.text

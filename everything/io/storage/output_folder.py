@@ -87,6 +87,8 @@ class OutputFolder:
     def begin(self, earlier: Iterable[str] = ()) -> None:
         """Delete what an earlier run wrote; what others wrote is kept, and its number logged.
 
+        Folders inside that have a marker of their own are the program's, too.
+
         Args:
             earlier: Files that a version of the program which kept no list has written.
         """
@@ -94,12 +96,17 @@ class OutputFolder:
         self._folder.remove(earlier)
         self._folder.write(MARKER, [header(self.kind)])
         self._listed = {}
-        kept = [name for name in self._folder.names() if name != MARKER]
+        kept = self._of_others()
         if kept:
             _log.warning(
                 "%s: %d files that this command did not write were kept, such as %s",
                 printable(self.root), len(kept), printable(kept[0]),
             )  # fmt: skip
+
+    def _of_others(self) -> list[str]:
+        names = [name for name in self._folder.names() if name != MARKER]
+        marked = tuple(n.removesuffix(MARKER) for n in names if n.endswith(f"/{MARKER}"))
+        return [name for name in names if not name.startswith(marked)]
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file.
