@@ -15,6 +15,7 @@ from everything.bundled.region_features import describe
 from everything.bundled.region_scorer import Opinion, Scorer
 from everything.bundled.region_selection import at_best
 from everything.bundled.region_tree import Floats, Regions, partition, regions
+from everything.core.device import fetched, sent
 
 
 class Ucm(nn.Module):
@@ -32,8 +33,7 @@ class RegionEmbedding:
 
     features: float32 (N, F). match: float32 (N,), predicted IoU with the best segment of any
     annotator. quality: float32 (N,), the score of a region that no click asks for, see `score`.
-    opinion: the scorer's. maps: float32 (1, 72, h', w'), the boundary network's features over the
-    canvas.
+    opinion: the scorer's. maps: see `Contours`. All but the maps is on the CPU.
     """
 
     regions: Regions
@@ -44,19 +44,53 @@ class RegionEmbedding:
     maps: Tensor
 
 
-def understand(
-    network: Ucm,
+@dataclass(frozen=True)
+class Contours:
+    """What a boundary network finds in a canvas (h, w) px.
+
+    boundary: float64 (h, w), the probability of a contour in every pixel. colours: float64
+    (h, w, 3), opponent colours in about [-1, 1]. maps: float32 (1, 72, h', w') on the network's
+    device, its features over the canvas.
+    """
+
+    boundary: Floats
+    colours: Floats
+    maps: Tensor
+
+
+def find_contours(
+    network: BoundaryNetwork,
     pixels: NDArray[np.uint8],
     precision: torch.dtype | None = None,
     scales: Scales | None = None,
+) -> Contours:
+    """Return the contours of pixels uint8 (h, w, 3) RGB; the rest as of `boundary_map`."""
+    # A copy, since pixels may be read-only, which torch does not know.
+    rgb = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float() / 255
+    boundary, maps = boundary_map(network, rgb, precision, scales)
+    colours = F.conv2d(rgb, rgb.new_tensor(OPPONENT)[..., None, None])[0].permute(1, 2, 0)
+    return Contours(boundary, colours.double().numpy(), maps)
+
+
+def describe_regions(contours: Contours) -> tuple[Regions, NDArray[np.float32]]:
+    """Return the regions between contours, and their features float32 (N, F).
+
+    No network is asked, so that any thread can do it without a change in its result.
+    """
+    part = partition(contours.boundary)
+    found = regions(part)
+    return found, describe(part, found, contours.boundary, contours.colours)
+
+
+def rate(
+    scorer: Scorer, contours: Contours, found: Regions, features: NDArray[np.float32]
 ) -> RegionEmbedding:
-    """Return what the networks know of pixels uint8 (h, w, 3) RGB; the rest as boundary_map's."""
-    found, features, maps = describe_regions(network.boundary, pixels, precision, scales)
+    """Return regions with the scorer's opinion on each. features: float32 (N, F)."""
     with torch.inference_mode():
-        opinion = network.scorer(torch.from_numpy(features))
+        opinion = scorer(torch.from_numpy(features))
     match = torch.sigmoid(opinion.quality).numpy()
     quality = score(match, at_best(found, opinion.vote.numpy()))
-    return RegionEmbedding(found, features, match, quality, opinion, maps)
+    return RegionEmbedding(found, features, match, quality, opinion, contours.maps)
 
 
 def score(match: NDArray[np.float32], expected: Floats) -> NDArray[np.float32]:
@@ -70,23 +104,6 @@ def score(match: NDArray[np.float32], expected: Floats) -> NDArray[np.float32]:
     return np.cbrt(match * expected**2).astype(np.float32)
 
 
-def describe_regions(
-    network: BoundaryNetwork,
-    pixels: NDArray[np.uint8],
-    precision: torch.dtype | None = None,
-    scales: Scales | None = None,
-) -> tuple[Regions, NDArray[np.float32], Tensor]:
-    """Return the regions of pixels uint8 (h, w, 3) RGB, their features float32 (N, F), and the
-    network's float32 (1, 72, h', w')."""
-    # A copy, since pixels may be read-only, which torch does not know.
-    rgb = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float() / 255
-    boundary, maps = boundary_map(network, rgb, precision, scales)
-    colours = F.conv2d(rgb, rgb.new_tensor(OPPONENT)[..., None, None])[0].permute(1, 2, 0)
-    part = partition(boundary)
-    found = regions(part)
-    return found, describe(part, found, boundary, colours.double().numpy()), maps
-
-
 def boundary_map(
     network: BoundaryNetwork,
     rgb: Tensor,
@@ -94,12 +111,14 @@ def boundary_map(
     scales: Scales | None = None,
 ) -> tuple[Floats, Tensor]:
     """Return the probability of a contour in every pixel, float64 (h, w), the mean over scales,
-    and the first scale's features of stride 8, float32 (1, 72, h', w').
+    and the first scale's features of stride 8, float32 (1, 72, h', w'), on the network's device.
 
-    rgb: float32 (1, 3, h, w) in [0, 1]. precision: of most of the network; None: bfloat16 where
-    the processor multiplies it itself. scales: None for the network's own.
+    rgb: float32 (1, 3, h, w) in [0, 1], on the CPU. precision: of most of the network; None:
+    bfloat16 where the device multiplies it itself. scales: None for the network's own.
     """
-    precision = precision or (torch.bfloat16 if fast_bfloat16() else torch.float32)
+    device = network.boundary.weight.device
+    rgb = sent(rgb, device)
+    precision = precision or (torch.bfloat16 if fast_bfloat16(device) else torch.float32)
     reduced = precision != torch.float32
     height, width = rgb.shape[-2:]
     seen_by: list[Tensor] = []
@@ -107,16 +126,20 @@ def boundary_map(
         scale = min(factor, longest / max(height, width))
         size = [max(1, round(side * scale / STRIDE)) * STRIDE for side in (height, width)]
         seen = F.interpolate(rgb, size, mode="bicubic", antialias=True, align_corners=False)
-        with torch.inference_mode(), torch.autocast("cpu", precision, reduced):
+        with torch.inference_mode(), torch.autocast(device.type, precision, reduced):
             pyramid = network.pyramid(seen.clamp(0, 1))
             logits = network.heads(pyramid).boundary
         if not seen_by:
             maps = pyramid.x8.float()
         seen_by.append(F.interpolate(logits, (height, width), mode="bilinear", align_corners=False))
-    found: Floats = torch.sigmoid(torch.cat(seen_by)).mean(0)[0].double().numpy()
+    found: Floats = fetched(torch.sigmoid(torch.cat(seen_by)).mean(0)[0]).double().numpy()
     return found, maps
 
 
-def fast_bfloat16() -> bool:
-    """Return whether this processor multiplies bfloat16 itself; elsewhere float32 is faster."""
+def fast_bfloat16(device: torch.device) -> bool:
+    """Return whether a device multiplies bfloat16 itself; elsewhere float32 is faster."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(False)
+    if device.type != "cpu":
+        return False
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -15,8 +15,8 @@ class Candidates(Protocol):
     """Candidate masks whose scores are known before any of them is drawn.
 
     N rows, ordered by prompt, then by level. Of rows with equal `identity` only one is drawn. The
-    columns are on the CPU, where it is decided which rows to draw; the masks are drawn on the
-    model's device.
+    columns are on the CPU, where it is decided which rows to draw; the masks are drawn where the
+    model draws: on its device, or, if it makes regions on the CPU, there.
     """
 
     @property
@@ -46,8 +46,7 @@ class Candidates(Protocol):
             rows: int64 (K,).
 
         Returns:
-            Logits float32 (K, hl, wl) over the canvas, in the order of `rows`, on the model's
-            device.
+            Logits float32 (K, hl, wl) over the canvas, in the order of `rows`, on one device.
         """
         ...
 

@@ -13,6 +13,7 @@ from everything.bundled.boundary_net import SINGLE_SCALE
 from everything.bundled.region_masks import draw
 from everything.bundled.region_tree import Ints, Regions
 from everything.bundled.ucm import RegionEmbedding
+from everything.config import Compute
 from everything.core.geometry import Frame
 from everything.core.prompts import Prompts
 from everything.masks.masks import Decoded
@@ -53,7 +54,7 @@ def detect(scene: Scene, *, conf: float, iou: float, max_det: int) -> RegionDete
     """Return the best regions of a scene's view.
 
     If the scene's variant is ucm, its own regions are used; otherwise the bundled ucm encodes the
-    view at a single scale.
+    view at a single scale, on the variant's device.
 
     Args:
         scene: The scene.
@@ -61,7 +62,7 @@ def detect(scene: Scene, *, conf: float, iou: float, max_det: int) -> RegionDete
         iou: Regions whose IoU with a better one exceeds this are dropped.
         max_det: Maximum number of regions.
     """
-    model = scene.model if isinstance(scene.model, UcmModel) else _bundled_ucm()
+    model = scene.model if isinstance(scene.model, UcmModel) else _bundled_ucm(scene.device)
     embedding = scene.embedding if model is scene.model else model.encode(scene.view)
     best = np.argsort(-embedding.quality, kind="stable")
     best = best[embedding.quality[best] > conf]
@@ -70,11 +71,11 @@ def detect(scene: Scene, *, conf: float, iou: float, max_det: int) -> RegionDete
 
 
 @cache
-def _bundled_ucm() -> UcmModel:
+def _bundled_ucm(device: str) -> UcmModel:
     path = VARIANTS["ucm"].weights.path()
     state = read_state(path)
     network = blueprint(architecture(state)).load(state, str(path))
-    return UcmModel(network, scales=SINGLE_SCALE)
+    return UcmModel(network, Compute(device=device), SINGLE_SCALE)
 
 
 def _distinct(regions: Regions, best: Ints, iou: float, count: int) -> Ints:

@@ -55,6 +55,11 @@ class Scene:
         """The variant's name."""
         return self._recipe.variant
 
+    @property
+    def device(self) -> str:
+        """The device of the variant's network, as the settings name it."""
+        return self._recipe.compute.device
+
     def points_per_side(self, of_image: int) -> int:
         """Return the points along each side of this view, at least one.
 

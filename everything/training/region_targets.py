@@ -11,7 +11,7 @@ from scipy import ndimage
 from everything.bundled.boundary_net import BoundaryNetwork
 from everything.bundled.click_regions import Clicks
 from everything.bundled.region_tree import Floats, Ints, Regions
-from everything.bundled.ucm import describe_regions
+from everything.bundled.ucm import describe_regions, find_contours
 from everything.io.datasets.label_maps import LabelledImage, Labels
 
 SMALLEST = 100  # px; smaller segments are left out, as in the goals
@@ -44,7 +44,7 @@ def judge(
 
     extra_clicks: random ones into each segment, beside the one in its middle.
     """
-    found, features, _ = describe_regions(network, truth.pixels)
+    found, features = describe_regions(find_contours(network, truth.pixels))
     overlap, areas, middle, others = [], [], [], []
     for labels in truth.labels:
         numbers = np.flatnonzero(np.bincount(labels.ravel())[1:] >= SMALLEST) + 1

@@ -20,17 +20,18 @@ GITHUB = "https://github.com"
 HUGGING_FACE = "https://huggingface.co"
 
 
-def check_supported(name: str, compute: Compute, decoding: Decoding) -> None:
+def check_supported(name: str, compute: Compute, decoding: Decoding, batches: bool = False) -> None:
     """Raise ConfigError for settings that only variants with SAM's own modules support.
 
     Args:
         name: The variant, for the message.
-        compute: Must not ask for batches of images.
+        compute: Must not ask for batches of images, where there are none.
         decoding: Must not ask for the plain decoder.
+        batches: Whether the variant takes batches of images.
     """
     if decoding.decoder == "plain":
         raise ConfigError(f"decoding.decoder = 'plain': {name} has no plain decoder: leave it out")
-    if compute.images_per_batch > 1:
+    if compute.images_per_batch > 1 and not batches:
         raise ConfigError(
             f"compute.images_per_batch = {compute.images_per_batch}: {name} encodes one image at a "
             f"time: leave it out"

@@ -220,6 +220,53 @@ def test_samplers_and_crops(gpu: Gpu, settings: dict[str, Any]):
     assert_same(segment(PHOTO, pipeline(device="cuda:0", **settings)), expected)
 
 
+@pytest.mark.parametrize("variant", ["ucm", "ucm-lite0"])
+@pytest.mark.parametrize(
+    "sampler", ["grid-16", "hierarchical", "object-aware", "auto-ppn", "all-instance"]
+)
+def test_regions_have_their_network_there(gpu: Gpu, variant: str, sampler: str):
+    settings = {"precision": "fp32", "pred_iou_thresh": 0.1}
+    expected = segment(PHOTO, load(variant, sampler, device="cpu", **settings))
+    there = load(variant, sampler, device="cuda:0", **settings)
+    gpu.launches.clear()
+    with gpu.counting() as waits:
+        found = segment(PHOTO, there)
+    # The boundary map; the two maps of auto-ppn's head, which is moved there for its first image.
+    if sampler == "auto-ppn":
+        assert waits.pop("copy to host") == 3
+        assert set(waits) <= {"copy to GPU"}
+    else:
+        assert waits == {"copy to host": 1}
+    assert gpu.launches["aten.convolution"] > 20
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize(("precision", "reduced"), [("auto", True), ("fp32", False)])
+@torch.inference_mode()
+def test_a_boundary_network_computes_in_bfloat16_there(gpu: Gpu, precision: str, reduced: bool):
+    model = load("ucm-lite0", device="cuda:0", precision=precision).model
+    gpu.dtypes.clear()
+    features = model.features(model.encode(VIEW))
+    assert isinstance(features, OnGpu)
+    assert features.dtype == torch.float32
+    assert (torch.bfloat16 in gpu.dtypes) == reduced
+
+
+@pytest.mark.parametrize("sampler", ["object-aware", "all-instance"])
+def test_the_bundled_detector_is_where_its_variant_is(gpu: Gpu, sampler: str):
+    settings = {"sampler": sampler, "max_det": 9}
+    expected = segment(PHOTO, pipeline(device="cpu", **settings))
+    there = pipeline(device="cuda:0", **settings)
+    with torch.inference_mode():
+        there.model.encode(VIEW)
+    encoding = gpu.launches["aten.convolution"]
+    gpu.launches.clear()
+    found = segment(PHOTO, there)
+    # A network at least as large as nano's encoder, which all-instance does not need.
+    assert gpu.launches["aten.convolution"] >= (2 if sampler == "object-aware" else 1) * encoding
+    assert_same(found, expected)
+
+
 def test_memory_that_runs_out_makes_batches_smaller(
     gpu: Gpu, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,12 +18,21 @@ from everything.bundled.click_regions import Clicks
 from everything.bundled.pretrained_boundary_net import PretrainedBoundaryNet
 from everything.bundled.region_masks import draw
 from everything.bundled.region_tree import Ints
-from everything.bundled.ucm import RegionEmbedding, Ucm, score, understand
+from everything.bundled.ucm import (
+    Contours,
+    RegionEmbedding,
+    Ucm,
+    describe_regions,
+    find_contours,
+    rate,
+    score,
+)
 from everything.config import Compute, Decoding
-from everything.core.device import DEFAULT_DECODING, ON_CPU, PRECISIONS
+from everything.core.device import DEFAULT_DECODING, ON_CPU, PRECISIONS, device_of
 from everything.core.geometry import Frame, Size, View
 from everything.core.prompts import INSIDE, OUTSIDE, Prompts
 from everything.core.protocols import Candidates
+from everything.core.threads import usable_cores
 from everything.errors import ConfigError
 from everything.variants.checkpoints.key_mapping import Blueprint
 from everything.variants.checkpoints.reader import State
@@ -49,29 +59,29 @@ class RegionCandidates:
 class UcmModel:
     """The region tree as a `Model`.
 
-    Its canvas is the view itself, reduced if its longest side exceeds 640 px.
+    Its canvas is the view itself, reduced if its longest side exceeds 640 px. The boundary network
+    is on the device, all else on the CPU: region trees are built there, and masks drawn.
 
     Args:
-        network: With its weights.
-        compute: Precision of the boundary network; the device is the CPU.
+        network: With its weights; its boundary network is moved to the device.
+        compute: Device and precision of the boundary network.
         scales: See everything/bundled/boundary_net.py; None for the network's own.
 
     Raises:
-        ConfigError: For another device and for torch.compile: its region trees are built on the
-            CPU and gain nothing from either.
+        ConfigError: The device is not available, or torch.compile is asked for: views have many
+            sizes, and each would be compiled.
     """
 
     def __init__(
         self, network: Ucm, compute: Compute = ON_CPU, scales: Scales | None = None
     ) -> None:
-        if compute.device not in ("auto", "cpu") or compute.compile:
+        if compute.compile:
             raise ConfigError(
-                "the bundled model ucm runs on the CPU and is not compiled: "
-                "drop --device and --compile, or choose a SAM variant"
+                "compute.compile: the bundled model ucm is not compiled: drop --compile"
             )
         self.scales = scales
         self.network = network.eval().requires_grad_(False)
-        self.network.to(memory_format=torch.channels_last)
+        self.network.boundary.to(device_of(compute), memory_format=torch.channels_last)
         self.precision = PRECISIONS.get(compute.precision)
 
     def frame(self, view: Size) -> Frame:
@@ -82,19 +92,41 @@ class UcmModel:
 
     def encode(self, view: View) -> RegionEmbedding:
         """Return the regions of a view."""
-        height, width = self.frame(view.size).canvas
-        pixels = view.pixels
-        if view.size != (height, width):
-            image = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
-            pixels = np.asarray(image)
-        return understand(self.network, pixels, self.precision, self.scales)
+        contours = self._contours(view)
+        return rate(self.network.scorer, contours, *describe_regions(contours))
 
     def encode_batch(self, views: Sequence[View]) -> list[RegionEmbedding]:
-        """Return the embedding of each view; they are encoded one by one."""
-        return [self.encode(view) for view in views]
+        """Return the regions of each view.
+
+        The network runs on one view after the other; threads build the trees of those that it is
+        done with. So a view's regions do not depend on the others.
+        """
+        different = {id(view): view for view in views}  # batches are filled up with copies
+        begun = {}
+        with ThreadPoolExecutor(min(len(different), usable_cores())) as pool:
+            for key, view in different.items():
+                contours = self._contours(view)
+                begun[key] = contours, pool.submit(describe_regions, contours)
+        found = {
+            key: rate(self.network.scorer, contours, *tree.result())
+            for key, (contours, tree) in begun.items()
+        }
+        return [found[id(view)] for view in views]
+
+    def _contours(self, view: View) -> Contours:
+        pixels = self._pixels(view)
+        return find_contours(self.network.boundary, pixels, self.precision, self.scales)
+
+    def _pixels(self, view: View) -> NDArray[np.uint8]:
+        height, width = self.frame(view.size).canvas
+        if view.size == (height, width):
+            return view.pixels
+        image = Image.fromarray(view.pixels).resize((width, height), Image.Resampling.LANCZOS)
+        return np.asarray(image)
 
     def features(self, embedding: RegionEmbedding) -> Tensor:
-        """Return the boundary network's features, float32 (1, 72, h', w') over the canvas."""
+        """Return the boundary network's features, float32 (1, 72, h', w') over the canvas, on its
+        device."""
         return embedding.maps
 
     def propose(
@@ -189,7 +221,7 @@ def build(
         backbone: Of the variant's own weights.
 
     Raises:
-        ConfigError: Also for the plain decoder and for batches of images.
+        ConfigError: Also for the plain decoder.
     """
-    check_supported("ucm", compute, decoding)
+    check_supported("ucm", compute, decoding, batches=True)
     return UcmModel(blueprint(architecture(state)).load(state, path), compute)

@@ -156,6 +156,20 @@ def test_one_colour_is_one_object(model: UcmModel) -> None:
     assert bool((candidates.draw(torch.arange(3))[2] > 0).float().mean() > 0.9)
 
 
+def test_a_batch_has_the_regions_of_its_views(
+    model: UcmModel, cat: RegionEmbedding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("everything.variants.networks.ucm.usable_cores", lambda: 3)
+    views = [whole(data.chelsea()[:100]), whole(data.chelsea()), whole(data.coffee()[:120, :200])]
+    batch = model.encode_batch([*views, views[0]])
+    assert batch[3] is batch[0]  # copies fill a batch up, and cost nothing
+    for view, found in zip(views, batch[:3], strict=True):
+        alone = cat if view is views[1] else model.encode(view)
+        assert np.array_equal(found.regions.place, alone.regions.place)
+        assert np.array_equal(found.quality, alone.quality)
+        assert torch.equal(found.maps, alone.maps)
+
+
 def test_other_weights_are_refused() -> None:
     with pytest.raises(WeightsError, match="missing"):
         build({}, "empty.safetensors")
