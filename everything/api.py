@@ -58,7 +58,7 @@ def label(
     sampler: str | None = None,
     checkpoint: Place | None = None,
     config: Place | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     threads: int = 1,
     time_limit: float | None = None,
     limit: int | None = None,
@@ -72,8 +72,7 @@ def label(
     """Find every object's mask in images, one SA-1B annotation file for each image.
 
     The same job as `everything label`: images that are done are skipped, so that calling it again
-    resumes. With workers or a time limit the calling script needs the usual
-    `if __name__ == "__main__":`, as for `multiprocessing`.
+    resumes.
 
     Args:
         images: An image, a folder at any depth, a glob, a URL, a list file (.parquet, .csv, .jsonl,
@@ -83,7 +82,8 @@ def label(
         sampler: A name that `list_samplers` has; grid-32 by default.
         checkpoint: The variant's weights: a path or URL instead of the official download.
         config: A recipe: a YAML file or a name that `everything configs` lists.
-        workers: Worker processes; 1 is this process.
+        workers: Worker processes; 1 is this process. None: one per CPU core, as far as memory and
+            the number of images allow, on all GPUs.
         threads: PyTorch threads per process.
         time_limit: Seconds an image may take before it counts as failed.
         limit: Only the first so many images.

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from everything.cli.options import NO_IMAGES
 from everything.cli.ray_option import address_of
-from everything.errors import InputError
+from everything.errors import ConfigError, InputError
 from everything.jobs.command_errors import exit_on_error
 
 _FILES, _MODEL, _JOB = "Input and output", "Model and sampler", "Job"
@@ -181,10 +181,11 @@ MinMaskRegionArea = Annotated[
 
 # Job
 Workers = Annotated[
-    _Int,
+    _Text,
     _option(
-        _JOB, min=1, default="1; with --ray: as many as fit on the cluster",
-        help="Maximum number of worker processes; one per CPU core is usually fastest. With more "
+        _JOB, metavar="N", default="auto",
+        help="Maximum number of worker processes. auto: one per CPU core, as far as memory and the "
+        "number of images allow, on all GPUs; with --ray as many as fit on the cluster. With more "
         "than one, an image that crashes its worker fails alone.",
     ),
 ]  # fmt: skip
@@ -289,6 +290,7 @@ def label(
 
         if demo == bool(inputs):
             raise InputError(NO_IMAGES)
+        count = _number_of(workers)
         # First all that takes no second to check, then what needs PyTorch.
         images = _demo_images(limit) if demo else image_lister(inputs or [], out, limit)
         images()  # refuses an input that does not exist
@@ -302,12 +304,12 @@ def label(
         with console.status("loading PyTorch"):
             from everything.jobs import label as job
 
-        with _execution(ray, workers, threads, time_limit, recipe.reading.max_pixels) as execution:
+        with _execution(ray, count, threads, time_limit, recipe.reading.max_pixels) as execution:
             summary = job.label(
                 images,
                 home_of(out),
                 recipe,
-                workers=workers or 1,
+                workers=count,
                 threads=threads,
                 overwrite=overwrite,
                 continue_anyway=continue_anyway,
@@ -347,6 +349,15 @@ def _execution(
     )  # fmt: skip
     with cluster.connected():
         yield {"executor": cluster.run, "limits": cluster.limits}
+
+
+def _number_of(workers: str | None) -> int | None:
+    """The number of workers; None for auto."""
+    if workers is None or workers == "auto":
+        return None
+    if not (workers.isdecimal() and int(workers) > 0):
+        raise ConfigError(f"--workers {workers}: give a number from 1 on, or auto")
+    return int(workers)
 
 
 def _licence(variant: str) -> str:

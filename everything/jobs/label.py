@@ -30,6 +30,7 @@ from everything.io.storage.locations import Location, located
 from everything.io.storage.ownership import source_hash
 from everything.jobs.alike_failures import STOP_AFTER, AlikeFailures
 from everything.jobs.annotator import Annotator, Task, mtime_of, row_of, run
+from everything.jobs.auto_workers import auto_workers, devices_of
 from everything.jobs.image_list import ImageList, check_earlier_images
 from everything.jobs.progress import show_progress
 from everything.jobs.status import JobState, has_crashed, read_state, write_state
@@ -68,7 +69,7 @@ def label(
     out: Location,
     recipe: Recipe,
     *,
-    workers: int = 1,
+    workers: int | None = 1,
     threads: int = 1,
     overwrite: bool = False,
     continue_anyway: bool = False,
@@ -88,8 +89,9 @@ def label(
         images: lists the images; called once.
         out: folder or bucket of the results.
         recipe: all settings.
-        workers: number of processes; 1 is this process, unless there is a time limit or the
-            previous job here was killed: then an image that hangs or crashes must not end the job.
+        workers: number of processes; None: what serves the job best (auto_workers.py). 1 is this
+            process, unless there is a time limit or the previous job here was killed: then an
+            image that hangs or crashes must not end the job.
         threads: PyTorch threads of each process. Another number rounds in another order, which can
             change masks, so the default does not depend on the machine.
         overwrite: remove existing results first; files that this program did not write are kept.
@@ -119,6 +121,10 @@ def label(
     listed.warn()
     summary = Summary(out, images=len(listed), left_out=listed.left_out)
     store = Store(out, recipe)
+    if workers is None:
+        workers = auto_workers(recipe, len(listed), threads) if executor is None else 1
+    elif executor is None:
+        _log_idle_cores(workers * threads, len(listed))
     in_this_process = workers == 1 and executor is None and limits.max_seconds is None
     after_death = has_crashed(store.folder)
     if in_this_process and after_death and store.folder.is_shared:
@@ -128,22 +134,25 @@ def label(
         store.must_be_shared()
     # Nothing is overwritten before the model is known to load.
     pipeline = build(recipe) if in_this_process or overwrite else None
-    if executor is None:
-        _log_idle_cores(workers * threads, summary.images)
     with store.opened(overwrite, continue_anyway):
         with show_progress(summary, console or Console(stderr=True)) as on_update:
             job = LabelJob(store, listed, summary, on_update, after_death, stop_after_failures)
             try:
                 tasks, count = job.tasks(), job.count
-                make = partial(_annotator, build, recipe, out, limits, store.folder.permit)
+                permit = store.folder.permit
                 if executor is not None:
+                    make = partial(_annotator, build, recipe, out, limits, permit)
                     executor(make, store, tasks, count)
                 elif in_this_process and pipeline is not None:
                     with torch_threads(threads):
                         run(Annotator(pipeline, store, limits), tasks, count)
                 else:
+                    makes = [
+                        partial(_annotator, build, recipe, out, limits, permit, device)
+                        for device in devices_of(recipe.compute)
+                    ]
                     seconds = limits.max_seconds
-                    run_in_processes(make, store.digest, tasks, count, workers, threads, seconds)
+                    run_in_processes(makes, store.digest, tasks, count, workers, threads, seconds)
             except KeyboardInterrupt:
                 summary.interrupted = True
             except JobError:
@@ -164,9 +173,17 @@ def _log_idle_cores(used: int, images: int) -> None:
 
 
 def _annotator(
-    build: Build, recipe: Recipe, out: Location, limits: Limits, permit: str
+    build: Build,
+    recipe: Recipe,
+    out: Location,
+    limits: Limits,
+    permit: str,
+    device: str | None = None,
 ) -> Annotator:
-    return Annotator(build(recipe), Store(out, recipe, permit), limits)
+    """Make an annotator; which of several GPUs it uses is no part of its results."""
+    compute = recipe.compute.model_copy(update={"device": device or recipe.compute.device})
+    pipeline = build(recipe.model_copy(update={"compute": compute}))
+    return Annotator(pipeline, Store(out, recipe, permit), limits)
 
 
 class LabelJob:

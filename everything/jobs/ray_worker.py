@@ -110,4 +110,4 @@ class Worker:
         tasks = [task for task in suspects if not is_given_up(task.crashes)]
         if tasks:
             trials = attempts.on_trial(iter(tasks))
-            run_in_processes(self._make, digest, trials, rows.append, 1, self._threads, limit)
+            run_in_processes([self._make], digest, trials, rows.append, 1, self._threads, limit)

@@ -13,15 +13,19 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
+import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
+from types import ModuleType
 
 from everything.errors import EverythingError, JobError
 from everything.io.results.manifest import Row
@@ -55,6 +59,7 @@ class Stopped:
 class _Worker:
     process: ForkServerProcess
     pipe: Connection
+    build: int  # which of the ways to make an annotator it has
     ready: bool = False
     capacity: int = 0  # how many images it may have
     tasks: deque[Task] = field(default_factory=deque)
@@ -70,7 +75,7 @@ class _Worker:
 
 
 def run_in_processes(
-    build: Callable[[], Annotator],
+    builds: Sequence[Callable[[], Annotator]],
     digest: str,
     tasks: Iterator[Task],
     emit: Callable[[Row], None],
@@ -81,11 +86,12 @@ def run_in_processes(
     """Run all tasks in worker processes; no process is left behind.
 
     Args:
-        build: makes the annotator; pickled, and called once in each worker.
+        builds: each makes an annotator, on a device of its own; pickled, and one called once in
+            each worker, so that all are in use equally.
         digest: of the recipe, for the rows of images that crash their worker.
         tasks: the images to annotate.
         emit: called in this process with each row, in any order.
-        count: number of workers.
+        count: number of workers, at most; no more are started than there are tasks.
         threads: PyTorch threads of each worker.
         limit: seconds per image.
 
@@ -94,7 +100,7 @@ def run_in_processes(
         EverythingError: what stopped a worker, such as StoreError.
     """
     _context.set_forkserver_preload(["everything.jobs.annotator"])
-    pool = _Pool(build, threads, digest, tasks, emit, limit)
+    pool = _Pool(builds, threads, digest, tasks, emit, limit)
     try:
         pool.run(count)
     finally:
@@ -104,14 +110,14 @@ def run_in_processes(
 class _Pool:
     def __init__(
         self,
-        build: Callable[[], Annotator],
+        builds: Sequence[Callable[[], Annotator]],
         threads: int,
         digest: str,
         tasks: Iterator[Task],
         emit: Callable[[Row], None],
         limit: float | None,
     ) -> None:
-        self._build, self._threads, self._digest = build, threads, digest
+        self._builds, self._threads, self._digest = builds, threads, digest
         self._limit = limit
         self._tasks, self._emit = tasks, emit
         self._suspects: deque[Task] = deque()
@@ -121,7 +127,9 @@ class _Pool:
         self._unready = 0  # crashes in a row while loading
 
     def run(self, count: int) -> None:
-        for _ in range(count):
+        first = list(islice(self._tasks, count))
+        self._tasks = chain(first, self._tasks)
+        for _ in first:
             self._start()
         while True:
             for worker in self._workers:
@@ -153,8 +161,10 @@ class _Pool:
 
     def _start(self) -> None:
         parent_end, worker_end = _context.Pipe()
-        arguments = (worker_end, self._build, self._threads)
-        self._workers.append(_Worker(_started(arguments), parent_end))
+        used = Counter(worker.build for worker in self._workers)
+        build = min(range(len(self._builds)), key=lambda number: used[number])
+        arguments = (worker_end, self._builds[build], self._threads)
+        self._workers.append(_Worker(_started(arguments), parent_end, build))
         worker_end.close()  # so that the pipe closes when the worker ends
 
     def _feed(self, worker: _Worker) -> None:
@@ -242,7 +252,8 @@ def _started(arguments: tuple[object, ...]) -> ForkServerProcess:
     for _ in range(RETRIES + 1):
         process = _context.Process(target=_work, args=arguments, daemon=True)
         try:
-            process.start()
+            with _caller_hidden(arguments[1]):
+                process.start()
         except (EOFError, ConnectionError):
             time.sleep(_POLL)  # until its crash is noticed
             continue
@@ -250,6 +261,25 @@ def _started(arguments: tuple[object, ...]) -> ForkServerProcess:
     raise JobError(
         "worker processes cannot be started, the fork server crashes: use fewer --workers"
     )
+
+
+@contextmanager
+def _caller_hidden(build: object) -> Iterator[None]:
+    """Hide the calling script, which a new process would import first.
+
+    Workers need nothing of it, and it may do its work at its top level, so that the import would
+    begin the job again. It stays if `build` is defined in it.
+    """
+    caller = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        pickle.dumps(build)
+    except (AttributeError, TypeError, pickle.PicklingError):
+        sys.modules["__main__"] = caller
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = caller
 
 
 def _once_more(task: Task) -> Task:

@@ -50,6 +50,8 @@ class VariantRecord:
         base_variant: If this variant's checkpoint has no tensors whose names start with one of
             `base_prefixes`, they are taken from this variant's checkpoint
             (everything/variants/checkpoints/shared_weights.py).
+        images_per_worker: Images from which one more worker process is worth its start, on a CPU.
+        on_cpu: Whether the CPU does most of the work, also beside a GPU.
     """
 
     module: str
@@ -64,6 +66,8 @@ class VariantRecord:
     samplers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     base_variant: str = ""
     base_prefixes: tuple[str, ...] = ()
+    images_per_worker: int = 2
+    on_cpu: bool = False
 
     def network_module(self) -> ModuleType:
         """Import and return the module whose `build` makes the model."""

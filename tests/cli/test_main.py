@@ -162,7 +162,8 @@ def test_failed_photos_are_listed(photos: Path, tmp_path: Path) -> None:
         (["PHOTOS", "--set", "nms.knd=mask"], 2, "did you mean nms.kind?"),
         (["PHOTOS", "--pred-iou-thresh", "7"], 2, "filters.pred_iou_thresh = 7.0"),
         (["PHOTOS", "--config", "nothing.yaml"], 2, "nothing.yaml: no such file"),
-        (["PHOTOS", "--workers", "0"], 2, "--workers"),
+        (["PHOTOS", "--workers", "0"], 2, "--workers 0: give a number from 1 on, or auto"),
+        (["PHOTOS", "--workers", "all"], 2, "--workers all: give a number from 1 on, or auto"),
         (["PHOTOS", "--out", "PHOTOS/0.jpg"], 1, "not a directory"),
     ],
 )

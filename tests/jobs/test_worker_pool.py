@@ -16,7 +16,7 @@ from tests.fakes import RECIPE, build, save_photo
 
 
 def test_cores_that_a_process_may_use() -> None:
-    assert usable_cores() == len(os.sched_getaffinity(0))
+    assert 1 <= usable_cores() <= len(os.sched_getaffinity(0))
 
 
 def test_a_system_that_tells_of_all_cores_only(

@@ -262,8 +262,9 @@ def test_the_bundled_detector_is_where_its_variant_is(gpu: Gpu, sampler: str):
     encoding = gpu.launches["aten.convolution"]
     gpu.launches.clear()
     found = segment(PHOTO, there)
-    # A network at least as large as nano's encoder, which all-instance does not need.
-    assert gpu.launches["aten.convolution"] >= (2 if sampler == "object-aware" else 1) * encoding
+    # all-instance does not need nano's encoder.
+    own = gpu.launches["aten.convolution"] - (encoding if sampler == "object-aware" else 0)
+    assert own > 20
     assert_same(found, expected)
 
 

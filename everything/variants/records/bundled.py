@@ -25,6 +25,8 @@ BUNDLED: dict[str, VariantRecord] = {
         preset=_UCM_PRESET,
         # A region is certain where no contour above .25 divides it (bundled/region_masks.py).
         samplers={"hierarchical": {"high_score_thresh": 18.0}},
+        images_per_worker=8,
+        on_cpu=True,
     ),
     "ucm-lite0": VariantRecord(
         module="everything.variants.networks.ucm",
@@ -37,6 +39,8 @@ BUNDLED: dict[str, VariantRecord] = {
         options={"backbone": "lite0"},
         preset=_UCM_PRESET,
         samplers={"hierarchical": {"high_score_thresh": 18.0}},
+        images_per_worker=8,
+        on_cpu=True,
     ),
     "nano": VariantRecord(
         module="everything.variants.networks.nano",
