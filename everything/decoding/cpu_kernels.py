@@ -129,7 +129,12 @@ class KernelImage:
     def draw(
         self, solved: Solved, hyper: Tensor, answers: Answers, position: Tensor, out: Tensor
     ) -> None:
-        """Draw masks: see `BackendImage`."""
+        """Draw masks: see `BackendImage`. The kernel knows no norm over the map."""
+        if self.parts.upscaling.norm.over_map:
+            LoopImage(self.parts, self.folded, self.image).draw(
+                solved, hyper, answers, position, out
+            )
+            return
         of, hyper = answers.prompt, hyper[answers.prompt, answers.level]
         s, up, where, G = solved, self.parts.upscaling, self.image.drawn, hyper.shape[1]
         k0, v0, k1, v1, Mk, s1, s2 = s.k0, s.v0, s.k1, s.v1, s.Mk, s.s1, s.s2

@@ -49,11 +49,16 @@ class Layer:
 
 @dataclass(frozen=True)
 class ChannelNorm:
-    """LayerNorm over the channels of a feature map."""
+    """A norm of a feature map, with a weight and a bias for each channel.
+
+    over_map: mean and variance are of the whole map, as in EfficientSAM; otherwise of the channels
+    at each of its places, as in SAM.
+    """
 
     weight: Tensor
     bias: Tensor
     eps: float
+    over_map: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,10 +142,16 @@ def _sam_layer(layer: Any) -> Layer:
 
 def _sam_upscaling(stages: list[Any]) -> Upscaling:
     kinds = [type(stage).__name__ for stage in stages]
-    if kinds != ["ConvTranspose2d", "LayerNorm2d", "GELU", "ConvTranspose2d", "GELU"]:
+    norms = "LayerNorm2d", "GroupNorm"
+    if kinds not in [
+        ["ConvTranspose2d", norm, "GELU", "ConvTranspose2d", "GELU"] for norm in norms
+    ]:
         raise UnlikeSAM(f"the upscaling is {', '.join(kinds)}")
     first, norm, gelu, second, other = stages
     if gelu.approximate != other.approximate:
         raise UnlikeSAM("the two GELUs of the upscaling differ")
-    channel_norm = ChannelNorm(norm.weight.detach(), norm.bias.detach(), norm.eps)
+    if getattr(norm, "num_groups", 1) != 1:
+        raise UnlikeSAM(f"the upscaling's norm has {norm.num_groups} groups")
+    over_map = isinstance(norm, nn.GroupNorm)
+    channel_norm = ChannelNorm(norm.weight.detach(), norm.bias.detach(), norm.eps, over_map)
     return Upscaling(first, channel_norm, second, gelu.approximate)

@@ -209,12 +209,15 @@ class SharedImageDecoder:
         """Return an image, embedding (1, C, h, w), ready for prompts.
 
         content: rows and columns of the embedding, from the top left, that masks are drawn on;
-        all by default. skip: see DrawnSide.
+        all by default, and where a norm is over all of them. skip: see DrawnSide.
         """
         encoder: Any = self.prompt_encoder
         grid = (embedding.shape[2], embedding.shape[3])
-        dense = encoder.no_mask_embed.weight.to(embedding.dtype)
-        X = embedding[0].flatten(1).T + dense
+        X = embedding[0].flatten(1).T
+        if hasattr(encoder, "no_mask_embed"):  # EfficientSAM has no mask prompts
+            X = X + encoder.no_mask_embed.weight.to(embedding.dtype)
+        if self.parts.upscaling.norm.over_map:
+            content = grid
         image = image_side(self.parts, self.folded, X, grid, content or grid)
         if skip is not None:
             image = replace(image, drawn=replace(image.drawn, skip=skip))

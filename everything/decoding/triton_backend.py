@@ -36,6 +36,8 @@ def refusal(parts: Parts) -> str:
         return f"they are for CUDA and float32, not {tokens.device.type} and {tokens.dtype}"
     if parts.upscaling.gelu != "none":
         return f"they have the exact GELU, not {parts.upscaling.gelu}"
+    if parts.upscaling.norm.over_map:
+        return "they have a norm over channels, not over the map"
     if find_spec("triton") is None:
         return "Triton is not installed"
     return ""

@@ -12,12 +12,16 @@ from everything.decoding.image_side import DrawnSide
 def mask_features(u: Tensor, upscaling: Upscaling, skip: Tensor | None) -> Tensor:
     """Return the mask features (…, 4, 4, G, n) of the first transposed convolution's outputs.
 
-    u (…, 4, F, n): F channels at the four sub-cells of n cells, centred over F, overwritten. Both
+    u (…, 4, F, n): F channels at the four sub-cells of n cells, centred over F if the norm is over
+    them, overwritten; all cells if it is over the map. Both
     transposed convolutions have stride 2 and no overlap, so each is one product: the result holds
     G channels at four by four sub-cells. skip (4, 4 G, n): added before the last GELU.
     """
     norm, conv = upscaling.norm, upscaling.second
-    scale = u.square().mean(-2, keepdim=True).add_(norm.eps).rsqrt_()
+    over = (-3, -2, -1) if norm.over_map else (-2,)
+    if norm.over_map:
+        u.sub_(u.mean(over, keepdim=True))
+    scale = u.square().mean(over, keepdim=True).add_(norm.eps).rsqrt_()
     u.mul_(scale).mul_(norm.weight[:, None]).add_(norm.bias[:, None])
     gelu_(u, upscaling.gelu)
     weight = conv.weight.detach().permute(2, 3, 1, 0).flatten(0, 2)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from everything.decoding.decoder_parts import Parts, UnlikeSAM
+from everything.decoding.decoder_parts import Parts, UnlikeSAM, Upscaling
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Folded:
     """The constants of a decoder, in the symbols of this file; k1 ... up are its readings.
 
     position (N, C): the dense positional encoding. Wc, Wt0, Wt1 (h, d, C). gamma0, bo0, c (C,).
-    `up` is the first transposed convolution, its outputs ordered (row, column, channel) and
-    centred over the channels, which takes the mean of the norm that follows.
+    `up` is the first transposed convolution, its outputs ordered (row, column, channel) and, where
+    the norm that follows is over them, centred over the channels, which takes its mean.
     """
 
     heads: int
@@ -110,7 +110,7 @@ def fold(parts: Parts, position: Tensor) -> Folded:
         q1=after_first(second.to_tokens.q, position),
         kf=after_second(_weight(kf), _bias(kf), position),
         vf=after_second(_weight(vf), _bias(vf)),
-        up=after_second(*_convolution(parts.upscaling.first)),
+        up=after_second(*_convolution(parts.upscaling)),
     )
 
 
@@ -130,11 +130,14 @@ def _reading(
     return Reading(W, E, c @ W, P.T.contiguous())
 
 
-def _convolution(conv: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
-    """A transposed convolution of stride 2 as a weight (C, 4 F) and a bias, centred over F."""
-    kernel = conv.weight.detach().permute(0, 2, 3, 1)
-    bias = centred(_bias(conv)).repeat(kernel.shape[1] * kernel.shape[2])
-    return centred(kernel).flatten(1), bias
+def _convolution(upscaling: Upscaling) -> tuple[Tensor, Tensor]:
+    """The first transposed convolution, of stride 2, as a weight (C, 4 F) and a bias, centred over
+    F if the norm after it is over F alone."""
+    conv = upscaling.first
+    kernel, bias = conv.weight.detach().permute(0, 2, 3, 1), _bias(conv)
+    if not upscaling.norm.over_map:
+        kernel, bias = centred(kernel), centred(bias)
+    return kernel.flatten(1), bias.repeat(kernel.shape[1] * kernel.shape[2])
 
 
 def _heads(parts: Parts) -> int:
