@@ -111,8 +111,7 @@ def label(
         >>> label("photos", "labels", sampler="grid-16", pred_iou_thresh=0.6).summary.skipped
         2
     """
-    from rich.console import Console
-
+    from everything.core.console import progress_console
     from everything.io.images.decode import Limits
     from everything.io.images.listing import list_images
     from everything.jobs.label import label as run_job
@@ -133,7 +132,7 @@ def label(
         continue_anyway=continue_anyway,
         preview=report,
         limits=Limits(max_pixels=recipe.reading.max_pixels, max_seconds=time_limit),
-        console=Console(stderr=True, quiet=not progress),
+        console=progress_console(quiet=not progress),
         stop_after_failures=stop_after_failures,
     )
     return Labels(root, summary=summary)

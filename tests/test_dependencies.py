@@ -24,7 +24,7 @@ LOADED_BY_OTHERS = {"aiohttp", "s3fs", "imagecodecs"}
 COME_ALONG = {"triton"}
 # Commands, plugins, and what a test looks for by its name.
 TOOLS = {
-    "efficientnet-lite-pytorch",
+    "ipykernel",
     "mypy",
     "ruff",
     "pytest-timeout",

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from rich.console import Console
 
 from everything.config import Recipe
+from everything.core.console import progress_console
 from everything.core.file_names import as_text, is_inside
 from everything.core.sa1b import check_annotations, size_of
 from everything.core.threads import torch_threads, usable_cores
@@ -135,7 +136,7 @@ def label(
     # Nothing is overwritten before the model is known to load.
     pipeline = build(recipe) if in_this_process or overwrite else None
     with store.opened(overwrite, continue_anyway):
-        with show_progress(summary, console or Console(stderr=True)) as on_update:
+        with show_progress(summary, console or progress_console()) as on_update:
             job = LabelJob(store, listed, summary, on_update, after_death, stop_after_failures)
             try:
                 tasks, count = job.tasks(), job.count

@@ -16,9 +16,9 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
+from everything.core.console import progress_console
 from everything.errors import WeightsError
 
 _log = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ def _download(url: str, to: Path) -> str:
 
 def _bar() -> Progress:
     columns: list[Any] = ["{task.description}", BarColumn(), DownloadColumn()]
-    return Progress(*columns, TransferSpeedColumn(), console=Console(stderr=True))
+    return Progress(*columns, TransferSpeedColumn(), console=progress_console())
 
 
 def _unpack(archive: Path, url: str, to: Path, name: str) -> None:
