@@ -56,6 +56,17 @@ class Decoding(Settings):
         description="shared-image: the image side computed once for all prompts, exact; plain: as "
         "segment_anything runs it",
     )
+    hq_token_only: bool = Field(
+        False,
+        description="HQ-SAM: the mask of the high-quality token alone; False: with SAM's best mask "
+        "added",
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out newer settings at their defaults, so that older results can be resumed."""
+        later = {"hq_token_only": False}
+        return {key: value for key, value in write(self).items() if value != later.get(key, ...)}
 
 
 class Compute(Settings):

@@ -82,7 +82,8 @@ class Model(Protocol):
         Args:
             embedding: From `encode` or `encode_batch`.
             prompts: P prompts, in px of the canvas that `frame` describes.
-            multimask_output: Three candidates for each prompt instead of one.
+            multimask_output: Three candidates for each prompt instead of one. HQ-SAM makes one of
+                the three.
         """
         ...
 

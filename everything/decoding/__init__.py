@@ -9,21 +9,24 @@
 `image_side` what follows from an image. `prompt_encoding`, `token_attention`, `low_rank`,
 `image_passes` and `transformer` run the transformer for prompts, `upscale` draws the masks.
 `backend` is the seam to what computes the passes: `torch_loop`, `cpu_kernels` or `gpu_batched`,
-which `backend_choice` decides. `sam2` adds what SAM 2 has.
+which `backend_choice` decides. `sam2` adds what SAM 2 has, `hq` what HQ-SAM has.
 The algebra, with figures, is in docs/fast-decoder.md; its symbols are used throughout.
 """
 
 from everything.decoding.backend import Limits
 from everything.decoding.decoder_parts import UnlikeSAM
 from everything.decoding.factory import choose
-from everything.decoding.image_side import content_cells
+from everything.decoding.hq import HqDecoder
+from everything.decoding.image_side import Cells, content_cells
 from everything.decoding.protocols import Decoder, PreparedImage
 from everything.decoding.reference import PlainCandidates, PlainDecoder, PlainImage
 from everything.decoding.sam2 import PlainSam2Image, SharedSam2Decoder
 from everything.decoding.shared_image import SharedCandidates, SharedImage, SharedImageDecoder
 
 __all__ = [
+    "Cells",
     "Decoder",
+    "HqDecoder",
     "Limits",
     "PlainCandidates",
     "PlainDecoder",

@@ -103,7 +103,7 @@ class SharedCandidates:
         order = torch.argsort(self.prompt[rows], stable=True)
         prompts, of = torch.unique_consecutive(self.prompt[rows][order], return_inverse=True)
         at, level = sent(prompts, device), self.level[rows][order]
-        hyper = self._hypernetworks(at)
+        hyper = self.hypernetworks(at)
         logits = hyper.new_empty(len(rows), 4 * height, 4 * width)
         bottom, right = 4 * drawn.cells[0], 4 * drawn.cells[1]
         logits[:, bottom:] = NOT_DRAWN
@@ -112,9 +112,9 @@ class SharedCandidates:
         self.image.side.draw(self.solved.rows(at), hyper, answers, order, logits)
         return logits
 
-    def _hypernetworks(self, prompts: Tensor) -> Tensor:
-        """The mask features' weights (P, M, G) of all answers to prompts (P,), wanted or not: to
-        pick the tokens of each network, a device would have to be waited for."""
+    def hypernetworks(self, prompts: Tensor) -> Tensor:
+        """Return the mask features' weights (P, M, G) of all answers to prompts (P,), wanted or
+        not: to pick the tokens of each network, a device would have to be waited for."""
         parts, tokens = self.image.parts, self.solved.tokens[prompts]
         networks = [(parts.hypernetworks[i], parts.masks_at + i) for i in self.slots]
         return torch.stack([network(tokens[:, token]) for network, token in networks], 1)
@@ -176,6 +176,7 @@ class SharedImageDecoder:
         kernels: str = "auto",
         compile: bool = False,
         limits: Limits = DEFAULT_LIMITS,
+        read: Callable[[nn.Module], Parts] = read_sam,
     ) -> SharedImageDecoder:
         """Return the decoder of two modules.
 
@@ -185,13 +186,14 @@ class SharedImageDecoder:
             kernels: See `Compute.kernels`.
             compile: See `Compute.compile`.
             limits: What an accelerator is given at a time.
+            read: Reads the parts of the mask decoder.
 
         Raises:
             UnlikeSAM: The modules' structure differs from SAM's.
             ConfigError: The kernels that are wished for do not serve it.
         """
         encoder: Any = prompt_encoder
-        parts = read_sam(mask_decoder)
+        parts = read(mask_decoder)
         position = encoder.get_dense_pe()[0].flatten(1).T.to(parts.tokens.dtype)
         folded = fold(parts, position)
         backend = choose_backend(parts, kernels, compile, limits)

@@ -81,8 +81,21 @@ def composed(
     chosen = _merged(_suited(sampler_name, record), chosen, flag_tree.pop("sampler", {}))
     settings = validated(kind.load(), chosen, f"sampler {sampler_name}")
     tree = _merged(presets, given, flag_tree)
+    _check_decoding(tree, variant_name, record)
     tree["sampler"] = {"name": sampler_name} | settings.model_dump(mode="json")
     return record, tree
+
+
+def _check_decoding(tree: Tree, variant: str, record: VariantRecord) -> None:
+    """Raise ConfigError for settings of the decoder that a variant does not have."""
+    own = {name for other in VARIANTS.values() for name in other.decoding}
+    for name in own.difference(record.decoding):
+        if tree.get("decoding", {}).get(name):
+            having = ", ".join(n for n, other in VARIANTS.items() if name in other.decoding)
+            raise ConfigError(
+                f"decoding.{name}: {variant} has no such setting: leave it out, or choose one of "
+                f"{having}"
+            )
 
 
 def _check_groups(tree: Tree) -> None:

@@ -13,6 +13,7 @@ VariantRecord (everything/core/plugins.py).
 from __future__ import annotations
 
 from everything.core.plugins import Registry
+from everything.variants.records.after_survey import AFTER_SURVEY
 from everything.variants.records.bundled import BUNDLED
 from everything.variants.records.efficient import EFFICIENT
 from everything.variants.records.light import LIGHT
@@ -22,4 +23,6 @@ from everything.variants.spec import Unavailable, VariantRecord
 
 __all__ = ["UNAVAILABLE", "VARIANTS", "Unavailable", "VariantRecord"]
 
-VARIANTS = Registry(BUNDLED | SAM | LIGHT | EFFICIENT, "everything.variants", VariantRecord)
+VARIANTS = Registry(
+    BUNDLED | SAM | LIGHT | EFFICIENT | AFTER_SURVEY, "everything.variants", VariantRecord
+)

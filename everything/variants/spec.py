@@ -47,6 +47,7 @@ class VariantRecord:
         weights: Where its checkpoint comes from.
         preset: Defaults that this variant changes in groups of settings.
         samplers: Defaults that this variant changes in samplers' settings, by the sampler's name.
+        decoding: Its own settings of the group `decoding`, which most variants do not have.
         base_variant: If this variant's checkpoint has no tensors whose names start with one of
             `base_prefixes`, they are taken from this variant's checkpoint
             (everything/variants/checkpoints/shared_weights.py).
@@ -64,6 +65,7 @@ class VariantRecord:
     options: Mapping[str, Any] = field(default_factory=dict)
     preset: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     samplers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    decoding: tuple[str, ...] = ()
     base_variant: str = ""
     base_prefixes: tuple[str, ...] = ()
     images_per_worker: int = 2

@@ -150,4 +150,24 @@ FINGERPRINTS = {
         216_925_121,
         "e3249d8a128326c82012b1ca20afe2c0a4c24d2c367c1d61820113b0c9a36154",
     ),
+    "sam-hq-vit-b": (
+        339,
+        94_806_832,
+        "5edc065ef2f592c621cc39d1932768e1b7d6b0c7a6ab35276ef2004c038a2b06",
+    ),
+    "sam-hq-vit-l": (
+        507,
+        313_676_336,
+        "f64b8b8321cfded925085f01e71a694a505bda8232e646534d59b39302edcba2",
+    ),
+    "sam-hq-vit-h": (
+        619,
+        642_686_256,
+        "9d169880fedc5ab301d474bc7b4ef862bd9c96e666260f399df091aa78b71064",
+    ),
+    "sam-hq-vit-tiny": (
+        464,
+        10_588_743,
+        "200c6dd3555fff7b2c866a62ed3ac57f0824f0e19a2f81e017e05330f0a7ccee",
+    ),
 }

@@ -26,7 +26,7 @@ def options(name: str, small: bool = False) -> dict[str, Any]:
 
 def _shallow(module: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """One block of each kind, where the network is deep and says how deep."""
-    if module == f"{NETWORKS}.sam":
+    if module == f"{NETWORKS}.sam" or (module == f"{NETWORKS}.hq_sam" and given):
         return {"depth": 2, "global_attn_indexes": (1,)}
     if module == f"{NETWORKS}.efficientvit":
         return {"depths": tuple(min(depth, 1) for depth in given["depths"]), "neck_depth": 1}
@@ -70,6 +70,8 @@ def _values(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
         return 0.1 * noise
     if name.endswith("weight") and len(shape) == 1:
         return 1 + 0.2 * noise
+    if ".hf_mlp.layers.2." in name:  # else HQ-SAM's masks are full or empty
+        return 0.02 * noise
     if len(shape) < 2 or "pos" in name or "gaussian" in name:
         return 0.2 * noise
     return noise / shape[1:].numel() ** 0.5

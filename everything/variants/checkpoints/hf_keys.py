@@ -1,4 +1,4 @@
-"""Parameter names of transformers' `SamModel`, which most SAM files on Hugging Face have."""
+"""Parameter names of transformers' `SamModel` and `SamHQModel`, as in files on Hugging Face."""
 
 from __future__ import annotations
 
@@ -33,4 +33,24 @@ HUGGING_FACE = Dialect(
         (r"(_head|_mlps\.\d+)\.layers\.2\.", r"\1.proj_out."),
     ),
     unused=("prompt_encoder.shared_embedding.",),
+)
+
+HQ_HUGGING_FACE = Dialect(
+    names=(
+        (r"\.hf_token\.", ".hq_token."),
+        (r"\.hf_mlp\.layers\.0\.", ".hq_mask_mlp.proj_in."),
+        (r"\.hf_mlp\.layers\.1\.", ".hq_mask_mlp.layers.0."),
+        (r"\.hf_mlp\.layers\.2\.", ".hq_mask_mlp.proj_out."),
+        (r"\.compress_vit_feat\.0\.", ".compress_vit_conv1."),
+        (r"\.compress_vit_feat\.1\.", ".compress_vit_norm."),
+        (r"\.compress_vit_feat\.3\.", ".compress_vit_conv2."),
+        (r"\.embedding_encoder\.0\.", ".encoder_conv1."),
+        (r"\.embedding_encoder\.1\.", ".encoder_norm."),
+        (r"\.embedding_encoder\.3\.", ".encoder_conv2."),
+        (r"\.embedding_maskfeature\.0\.", ".mask_conv1."),
+        (r"\.embedding_maskfeature\.1\.", ".mask_norm."),
+        (r"\.embedding_maskfeature\.3\.", ".mask_conv2."),
+        *HUGGING_FACE.names,
+    ),
+    unused=HUGGING_FACE.unused,
 )

@@ -25,7 +25,7 @@ from everything.core.device import DEFAULT_DECODING, ON_CPU, device_of, sent, se
 from everything.core.geometry import Frame, Size, View, padded_frame
 from everything.core.prompts import Prompts
 from everything.core.protocols import Candidates
-from everything.decoding import Limits, PreparedImage, choose, content_cells
+from everything.decoding import Cells, Limits, PreparedImage, choose, content_cells
 from everything.variants.checkpoints.hf_keys import HUGGING_FACE
 from everything.variants.checkpoints.key_mapping import Blueprint
 from everything.variants.checkpoints.reader import State
@@ -36,45 +36,28 @@ PIXEL_MEAN = (123.675, 116.28, 103.53)  # ImageNet's, of bytes
 PIXEL_STD = (58.395, 57.12, 57.375)
 
 
-class SamModel:
-    """A network of segment_anything's class `Sam` as a `Model`.
+class SamBase:
+    """SAM's canvas and image encoder; subclasses have the decoder.
 
-    Its canvas is the square that prompts are given in, `prompt_encoder.input_image_size`: the
+    The canvas is the square that prompts are given in, `prompt_encoder.input_image_size`: the
     view's longest side fills it, the rest is padding, zero after normalisation. The image encoder
     gets that canvas at its own resolution, `image_encoder.img_size`.
 
     Args:
         network: With its weights; it is moved to the device and frozen.
-        compute: Device, the image encoder's precision, and kernels.
-        decoding: With decoder "plain" the model runs as the authors' code does: a copy of the
-            image's tokens for each prompt, and a matrix of all pairs of tokens in the image
-            encoder's attention.
+        compute: Device and the image encoder's precision.
+        decoding: With decoder "plain" the image encoder runs as the authors' code does, with a
+            matrix of all pairs of tokens in its attention.
     """
 
     resampling = Image.Resampling.BILINEAR  # of Pillow: antialiased, on bytes, as SAM was trained
 
-    def __init__(
-        self, network: Sam, compute: Compute = ON_CPU, decoding: Decoding = DEFAULT_DECODING
-    ) -> None:
-        plain = decoding.decoder == "plain"
+    def __init__(self, network: Sam, compute: Compute, decoding: Decoding) -> None:
         self.network = network.eval().requires_grad_(False)
         self.network.to(device_of(compute))
         if isinstance(network.image_encoder, ImageEncoderViT):
-            (unfuse if plain else fuse)(network.image_encoder)
-        self.decoder = choose(
-            network.prompt_encoder,
-            network.mask_decoder,
-            plain=plain,
-            kernels=compute.kernels,
-            compile=compute.compile,
-            limits=Limits.of(compute, decoding),
-        )
+            (unfuse if decoding.decoder == "plain" else fuse)(network.image_encoder)
         settle(network.image_encoder, compute)
-
-    @property
-    def in_bulk(self) -> bool:
-        """Whether prompts are best given all at a time: see everything/core/protocols.py."""
-        return self.decoder.in_bulk
 
     def frame(self, view: Size) -> Frame:
         """Return where a view of (h, w) px lies on the canvas."""
@@ -84,22 +67,11 @@ class SamModel:
         """Return where a view of (h, w) px lies on a canvas of `side` px."""
         return padded_frame(view, side)
 
-    def encode(self, view: View) -> PreparedImage:
-        """Return the decoder's image side of a view."""
-        return self.encode_batch([view])[0]
-
-    def encode_batch(self, views: Sequence[View]) -> list[PreparedImage]:
-        """Return the decoder's image side of each view, with one run of the image encoder."""
-        embeddings = self.network.image_encoder(torch.cat([self.pixels(view) for view in views]))
-        pairs = zip(embeddings.split(1), views, strict=True)
-        return [self.prepared(embedding, view) for embedding, view in pairs]
-
-    def prepared(self, embedding: Tensor, view: View) -> PreparedImage:
-        """Return the decoder's image side of a view with an embedding (1, C, h, w)."""
+    def cells(self, embedding: Tensor, view: View) -> Cells:
+        """Return how many rows and columns of an embedding (1, C, h, w) a view's masks need."""
         frame = self.frame(view.size)
         x1, y1 = frame.content[2:]
-        cells = content_cells((y1, x1), frame.canvas, (embedding.shape[2], embedding.shape[3]))
-        return self.decoder.prepare(embedding, cells)
+        return content_cells((y1, x1), frame.canvas, (embedding.shape[2], embedding.shape[3]))
 
     def features(self, embedding: PreparedImage) -> Tensor:
         """Return the image encoder's embedding, (1, C, h, w) over the canvas."""
@@ -119,6 +91,49 @@ class SamModel:
         pixels = sent(torch.from_numpy(np.array(resized)), self.network.device).permute(2, 0, 1)
         normalised = (pixels - self.network.pixel_mean) / self.network.pixel_std
         return F.pad(normalised, (0, side - width, 0, side - height))[None]
+
+
+class SamModel(SamBase):
+    """A network of segment_anything's class `Sam` as a `Model`.
+
+    Args:
+        network: See SamBase.
+        compute: Also the kernels.
+        decoding: With decoder "plain" the model runs as the authors' code does, also with a copy of
+            the image's tokens for each prompt.
+    """
+
+    def __init__(
+        self, network: Sam, compute: Compute = ON_CPU, decoding: Decoding = DEFAULT_DECODING
+    ) -> None:
+        super().__init__(network, compute, decoding)
+        self.decoder = choose(
+            network.prompt_encoder,
+            network.mask_decoder,
+            plain=decoding.decoder == "plain",
+            kernels=compute.kernels,
+            compile=compute.compile,
+            limits=Limits.of(compute, decoding),
+        )
+
+    @property
+    def in_bulk(self) -> bool:
+        """Whether prompts are best given all at a time: see everything/core/protocols.py."""
+        return self.decoder.in_bulk
+
+    def encode(self, view: View) -> PreparedImage:
+        """Return the decoder's image side of a view."""
+        return self.encode_batch([view])[0]
+
+    def encode_batch(self, views: Sequence[View]) -> list[PreparedImage]:
+        """Return the decoder's image side of each view, with one run of the image encoder."""
+        embeddings = self.network.image_encoder(torch.cat([self.pixels(view) for view in views]))
+        pairs = zip(embeddings.split(1), views, strict=True)
+        return [self.prepared(embedding, view) for embedding, view in pairs]
+
+    def prepared(self, embedding: Tensor, view: View) -> PreparedImage:
+        """Return the decoder's image side of a view with an embedding (1, C, h, w)."""
+        return self.decoder.prepare(embedding, self.cells(embedding, view))
 
 
 def build(
@@ -144,7 +159,15 @@ def build(
     return SamModel(blueprint(**options).load(state, path), compute, decoding)
 
 
-def blueprint(
+def blueprint(**vit_options: Any) -> Blueprint[Sam]:
+    """Return SAM with a plain ViT without values; the options are those of `vit`."""
+    with torch.device("meta"):
+        encoder = vit(**vit_options)
+    return Blueprint(joined(encoder, encoder.img_size), dialects=(HUGGING_FACE,))
+
+
+def vit(
+    kind: type[ImageEncoderViT] = ImageEncoderViT,
     *,
     embed_dim: int,
     depth: int,
@@ -152,24 +175,22 @@ def blueprint(
     global_attn_indexes: tuple[int, ...],
     mlp_dim: int | None = None,
     side: int = CANVAS,
-) -> Blueprint[Sam]:
-    """Return SAM with a plain ViT on a canvas of `side` px. mlp_dim: 4 embed_dim if None."""
-    with torch.device("meta"):
-        encoder = ImageEncoderViT(
-            img_size=side,
-            patch_size=16,
-            embed_dim=embed_dim,
-            depth=depth,
-            num_heads=num_heads,
-            mlp_ratio=(mlp_dim or 4 * embed_dim) / embed_dim,
-            out_chans=256,
-            qkv_bias=True,
-            norm_layer=partial(nn.LayerNorm, eps=1e-6),
-            use_rel_pos=True,
-            window_size=14,
-            global_attn_indexes=global_attn_indexes,
-        )
-    return Blueprint(joined(encoder, side), dialects=(HUGGING_FACE,))
+) -> ImageEncoderViT:
+    """Return SAM's image encoder for a canvas of `side` px. mlp_dim: 4 embed_dim if None."""
+    return kind(
+        img_size=side,
+        patch_size=16,
+        embed_dim=embed_dim,
+        depth=depth,
+        num_heads=num_heads,
+        mlp_ratio=(mlp_dim or 4 * embed_dim) / embed_dim,
+        out_chans=256,
+        qkv_bias=True,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        window_size=14,
+        global_attn_indexes=global_attn_indexes,
+    )
 
 
 def joined(encoder: nn.Module, side: int = CANVAS) -> Sam:

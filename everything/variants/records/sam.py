@@ -11,16 +11,16 @@ from everything.variants.spec import APACHE, HUGGING_FACE, PADDED, STRETCHED, Va
 _META = "https://dl.fbaipublicfiles.com/segment_anything"
 
 
-def _sam(size: str, parameters: int, file: str, sha256: str, **options: Any) -> VariantRecord:
+def _sam(size: str, parameters: int, file: str, sha256: str) -> VariantRecord:
     return VariantRecord(
         module="everything.variants.networks.sam",
         family="SAM",
-        summary=f"Segment Anything, ViT-{size} (Kirillov et al., 2023)",
+        summary=f"Segment Anything, ViT-{size.upper()} (Kirillov et al., 2023)",
         parameters=parameters,
         input_rule=PADDED,
         licence=APACHE,
         weights=Weights(f"{_META}/{file}", sha256),
-        options=options,
+        options=VITS[size],
     )
 
 
@@ -62,6 +62,27 @@ def _sam2(version: str, size: str, parameters: int, sha256: str = "") -> Variant
     )
 
 
+VITS: Mapping[str, Mapping[str, Any]] = {
+    "b": {
+        "embed_dim": 768,
+        "depth": 12,
+        "num_heads": 12,
+        "global_attn_indexes": (2, 5, 8, 11),
+    },
+    "l": {
+        "embed_dim": 1024,
+        "depth": 24,
+        "num_heads": 16,
+        "global_attn_indexes": (5, 11, 17, 23),
+    },
+    "h": {
+        "embed_dim": 1280,
+        "depth": 32,
+        "num_heads": 16,
+        "global_attn_indexes": (7, 15, 23, 31),
+    },
+}
+"""The image encoders of SAM, by size."""
 _HIERA: Mapping[str, Mapping[str, Any]] = {
     "tiny": {"embed_dim": 96, "heads": 1, "stages": (1, 2, 7, 2), "global_blocks": (5, 7, 9)},
     "small": {"embed_dim": 96, "heads": 1, "stages": (1, 2, 11, 2), "global_blocks": (7, 10, 13)},
@@ -83,34 +104,22 @@ _HIERA: Mapping[str, Mapping[str, Any]] = {
 
 SAM: dict[str, VariantRecord] = {
     "sam-vit-b": _sam(
-        "B",
+        "b",
         93_735_472,
         "sam_vit_b_01ec64.pth",
         "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
-        embed_dim=768,
-        depth=12,
-        num_heads=12,
-        global_attn_indexes=(2, 5, 8, 11),
     ),
     "sam-vit-l": _sam(
-        "L",
+        "l",
         312_342_832,
         "sam_vit_l_0b3195.pth",
         "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
-        embed_dim=1024,
-        depth=24,
-        num_heads=16,
-        global_attn_indexes=(5, 11, 17, 23),
     ),
     "sam-vit-h": _sam(
-        "H",
+        "h",
         641_090_608,
         "sam_vit_h_4b8939.pth",
         "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
-        embed_dim=1280,
-        depth=32,
-        num_heads=16,
-        global_attn_indexes=(7, 15, 23, 31),
     ),
     "slimsam-50": _slimsam(50, 27_961_776, 384, 1536),
     "slimsam-77": _slimsam(77, 9_723_528, 168, 696),

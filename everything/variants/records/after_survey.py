@@ -1,0 +1,44 @@
+"""What came after the survey."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from everything.variants.checkpoints.weights import Weights
+from everything.variants.records.sam import VITS
+from everything.variants.spec import APACHE, HUGGING_FACE, PADDED, VariantRecord
+
+
+def _hq_sam(
+    size: str, parameters: int, file: str, sha256: str = "", **options: Any
+) -> VariantRecord:
+    return VariantRecord(
+        module="everything.variants.networks.hq_sam",
+        family="HQ-SAM",
+        summary=f"{size} with a high-quality token (Ke et al., 2023); one mask per prompt",
+        parameters=parameters,
+        input_rule=PADDED,
+        licence=APACHE,
+        weights=Weights(f"{HUGGING_FACE}/lkeab/hq-sam/resolve/main/{file}", sha256),
+        options=options,
+        decoding=("hq_token_only",),
+    )
+
+
+AFTER_SURVEY: dict[str, VariantRecord] = {
+    "sam-hq-vit-b": _hq_sam("SAM-B", 94_806_576, "sam_hq_vit_b.pth", **VITS["b"]),
+    "sam-hq-vit-l": _hq_sam("SAM-L", 313_676_080, "sam_hq_vit_l.pth", **VITS["l"]),
+    "sam-hq-vit-h": _hq_sam(
+        "SAM-H",
+        642_686_000,
+        "sam_hq_vit_h.pth",
+        "a7ac14a085326d9fa6199c8c698c4f0e7280afdbb974d2c4660ec60877b45e35",
+        **VITS["h"],
+    ),
+    "sam-hq-vit-tiny": _hq_sam(
+        "MobileSAM's network",
+        10_578_604,
+        "sam_hq_vit_tiny.pth",
+        "0f32c075ccdd870ae54db2f7630e7a0878ede5a2b06d05d6fe02c65a82fb7196",
+    ),
+}
