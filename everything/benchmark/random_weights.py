@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Size, Tensor, nn
 
-from everything.benchmark.random_weight_heads import Heads, Model, encoded, watched
+from everything.benchmark.random_weight_heads import Heads, Model, encoded, mean_features
 from everything.core.geometry import Frame, View, whole
 from everything.core.interpolation import crossings
 from everything.core.prompts import Prompts, lattice
@@ -122,7 +122,8 @@ def make(variant: str, seed: int, photos: Sequence[NDArray[np.uint8]], folder: P
     model = _model(variant, state)
     heads = Heads(model)
     views = [_Seen(model, whole(photo)) for photo in photos[:_PHOTOS]]
-    heads.centre_masks(torch.stack([view.mean_feature() for view in views]).mean(0))
+    means = zip(*(view.mean_features() for view in views), strict=True)
+    heads.centre_masks([torch.stack(each).mean(0) for each in means])
     answers = [view.answers() for view in views]
     raw = torch.cat([scores for scores, _ in answers])
     raw = raw.double().logit(eps=1e-9).float() if heads.sigmoid else raw
@@ -186,7 +187,7 @@ def _model(variant: str, state: State) -> Model:
     model = module.build(dict(state), f"random {variant}", **record.options)
     if not isinstance(model, Model):
         raise ConfigError(
-            f"{variant}: random weights fit only SAM's decoder and SAM 2's: leave it out"
+            f"{variant}: random weights fit only decoders of SAM, HQ-SAM and SAM 2: leave it out"
         )
     return model
 
@@ -211,12 +212,10 @@ class _Seen:
         return torch.cat([part.scores for part in parts]), torch.cat([p.logits for p in parts])
 
     @torch.inference_mode()
-    def mean_feature(self) -> Tensor:
-        """The mean over cells and some prompts of what the mask heads multiply, (C,)."""
-        seen: list[Tensor] = []
-        with watched(self._model, lambda features: seen.append(features.mean((0, 2, 3)))):
-            self._ask(self._clicks[:_TOGETHER])
-        return seen[-1]
+    def mean_features(self) -> list[Tensor]:
+        """The means over cells and some prompts of what the mask heads multiply, (C,) each."""
+        some = self._clicks[:_TOGETHER]
+        return mean_features(self._model, self._image, lambda: self._ask(some))
 
     def _ask(self, clicks: Prompts) -> PlainCandidates:
         return self._image.propose(clicks.points, clicks.labels, multimask_output=True)

@@ -188,7 +188,7 @@ class HqCandidates:
         (height, width), tokens = self.sam.image.image.drawn.grid, self.sam.solved.tokens
         bottom, right = (4 * cells for cells in self.image.content)
         logits = tokens.new_full((len(rows), 4 * height, 4 * width), NOT_DRAWN)
-        for some, out in zip(rows.split(TOGETHER), logits.split(TOGETHER), strict=True):
+        for some, out in zip(*(torch.split(x, TOGETHER) for x in (rows, logits)), strict=True):
             out[:, :bottom, :right] = self._drawn(some)[:, :bottom, :right]
         return logits
 
@@ -214,7 +214,7 @@ class HqCandidates:
         out = units.new_empty(K * G, 4 * height, 4 * width)
         answers = Answers(number // G, number % G)
         image.side.draw(self.sam.solved.rows(prompts), units, answers, number, out)
-        return out.unflatten(0, (K, G))[..., : 4 * r, : 4 * c]
+        return torch.unflatten(out, 0, (K, G))[..., : 4 * r, : 4 * c]
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def test_as_many_masks_survive_as_were_asked_for(report: Report):
     assert counts["masks"] > 0
 
 
-@pytest.mark.parametrize("variant", ["sam2-hiera-t", "efficientsam-ti"])
+@pytest.mark.parametrize("variant", ["sam2-hiera-t", "efficientsam-ti", "sam-hq-vit-b"])
 def test_so_do_those_of_other_decoders(
     variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -88,8 +88,11 @@ def test_so_do_those_of_other_decoders(
     timer = StageTimer()
     assert segment(image, pipeline, timer).rles
     counts = timer.counts
-    assert counts["candidates"] == 3 * 64
-    assert counts["promising"] / counts["candidates"] == pytest.approx(PASS_IOU, abs=0.02)
+    # HQ-SAM makes one mask of a click's three: its shares are of fewer.
+    merged = variant.startswith("sam-hq")
+    assert counts["candidates"] == (64 if merged else 3 * 64)
+    near = pytest.approx(PASS_IOU, abs=0.06 if merged else 0.02)
+    assert counts["promising"] / counts["candidates"] == near
     assert counts["stable"] / counts["promising"] == pytest.approx(PASS_STABILITY, abs=0.1)
 
 

@@ -33,6 +33,7 @@ FAMILIES = (
     "lite-sam",
     "mobilesamv2-efficientvit-l2",
     "efficientsam-ti",
+    "sam-hq-vit-b",
 )
 PHOTO = photo("chelsea", 160)
 VIEW = whole(PHOTO)

@@ -207,3 +207,14 @@ def test_a_group_is_checked_together_with_the_presets(monkeypatch: pytest.Monkey
     assert tree["output"] == {"label_map": True, "label_map_full": True}
     with pytest.raises(ConfigError, match="label_map_full needs"):
         composed("sam-vit-b", None, None, None, ["output.label_map_full=true"], None)
+
+
+def test_settings_of_some_decoders_are_refused_by_others() -> None:
+    asked = ["decoding.hq_token_only=true"]
+    with pytest.raises(
+        ConfigError, match=r"^decoding\.hq_token_only: ucm has no such setting: .*sam-hq"
+    ):
+        resolve("ucm", sets=asked)
+    assert resolve("sam-hq-vit-h", sets=asked).decoding.hq_token_only
+    # Recipes of older results do not have it.
+    assert "hq_token_only" not in resolve("ucm").model_dump()["decoding"]

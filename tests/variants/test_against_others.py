@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from everything.config import Decoding
 from everything.core.geometry import whole
 from everything.core.prompts import Prompts
 from everything.errors import WeightsError
-from everything.variants.checkpoints.hf_keys import HUGGING_FACE
+from everything.variants.checkpoints.hf_keys import HQ_HUGGING_FACE, HUGGING_FACE
 from everything.variants.checkpoints.key_mapping import Blueprint, Dialect
-from everything.variants.networks import efficientvit, repvit, sam, sam2, tinyvit
+from everything.variants.networks import efficientvit, hq_sam, repvit, sam, sam2, tinyvit
 from tests.photos import photo
 from tests.variants.synthetic import blueprint, checkpoint, options
 
@@ -86,6 +87,79 @@ def test_sam_and_slimsam_are_transformers(name: str) -> None:
         logits, scores = ours(model, embedding, points, labels)
         assert torch.allclose(logits, theirs.pred_masks[0].flatten(0, 1), rtol=0, atol=1e-4)
         assert torch.allclose(scores, theirs.iou_scores[0].flatten(), rtol=0, atol=1e-4)
+
+
+def _upscale_what_the_transformer_made(decoder: Any) -> None:
+    """Repair transformers 5.24: its SamHQMaskDecoder upscales the image embedding as it was before
+    the transformer, rows and columns exchanged; the official code upscales the transformer's
+    keys."""
+    keys: list[Tensor] = []
+    decoder.transformer.register_forward_hook(lambda m, given, found: keys.append(found[1]))
+
+    def replaced(module: Any, given: tuple[Tensor]) -> Tensor:
+        size = given[0].shape  # square
+        return keys.pop().flatten(0, 1).transpose(1, 2).reshape(size)
+
+    decoder.upscale_conv1.register_forward_pre_hook(replaced)
+
+
+@pytest.mark.parametrize("token_only", [True, False])
+def test_hq_sam_is_transformers(token_only: bool) -> None:
+    from transformers import SamHQConfig, SamHQModel, SamHQVisionConfig
+
+    given = options("sam-hq-vit-b", small=True)
+    plan = blueprint("sam-hq-vit-b", small=True)
+    state = checkpoint(plan)
+    vision = SamHQVisionConfig(
+        hidden_size=given["embed_dim"],
+        num_hidden_layers=given["depth"],
+        num_attention_heads=given["num_heads"],
+        image_size=given["side"],
+        global_attn_indexes=list(given["global_attn_indexes"]),
+    )
+    parts = {
+        "prompt_encoder_config": {"image_size": given["side"]},
+        "mask_decoder_config": {"vit_dim": given["embed_dim"]},
+    }
+    other = SamHQModel(SamHQConfig(vision_config=vision, **parts))
+    theirs_state = spoken(state, plan, HQ_HUGGING_FACE)
+    left = other.load_state_dict(theirs_state, strict=False)  # one matrix has two names
+    assert left.missing_keys == ["prompt_encoder.shared_embedding.positional_embedding"]
+    assert not left.unexpected_keys
+    other.tie_weights()
+    for module in other.mask_decoder.transformer.modules():  # as in the test of SAM
+        if isinstance(module, torch.nn.LayerNorm):
+            module.eps = 1e-5
+    _upscale_what_the_transformer_made(other.mask_decoder)
+    # Their names load, too.
+    model = hq_sam.build(
+        theirs_state, "synthetic", decoding=Decoding(hq_token_only=token_only), **given
+    )
+    view = whole(photo("chelsea"))
+    pixels = model.pixels(view)
+    embedding, early = model.network.image_encoder(pixels)
+    image = model.decoder.prepare(embedding, model.network.mask_decoder.of_image(embedding, early))
+    content = model.encode(view)
+    for points, labels, several in (
+        (POINTS / 4, LABELS, True),
+        (POINTS / 4, LABELS, False),
+        (BOX / 4, CORNERS, False),
+    ):
+        asked = (
+            {"input_boxes": points.reshape(1, -1, 4)}
+            if labels.shape[1] == 2
+            else {"input_points": points[None], "input_labels": labels[None]}
+        )
+        theirs = other.eval()(pixels, multimask_output=several, hq_token_only=token_only, **asked)
+        # Of several masks theirs has the best first; the official code has only that one.
+        candidates = image.propose(points, labels, several)
+        rows = torch.arange(len(candidates.scores))
+        logits = candidates.draw(rows)
+        assert torch.allclose(logits, theirs.pred_masks[0, :, 0], rtol=0, atol=1e-4)
+        assert torch.allclose(candidates.scores, theirs.iou_scores[0, :, 0], rtol=0, atol=1e-4)
+        height = 4 * content.content[0]
+        drawn = content.propose(points, labels, several).draw(rows)
+        assert torch.allclose(drawn[:, :height], logits[:, :height], rtol=0, atol=1e-4)
 
 
 def shallow_sam_of_ultralytics() -> Any:
