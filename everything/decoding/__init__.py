@@ -15,13 +15,17 @@ The algebra, with figures, is in docs/fast-decoder.md; its symbols are used thro
 
 from everything.decoding.backend import Limits
 from everything.decoding.decoder_parts import UnlikeSAM
-from everything.decoding.factory import choose
 from everything.decoding.hq import HqDecoder
 from everything.decoding.image_side import Cells, content_cells
 from everything.decoding.protocols import Decoder, PreparedImage
 from everything.decoding.reference import PlainCandidates, PlainDecoder, PlainImage
 from everything.decoding.sam2 import PlainSam2Image, SharedSam2Decoder
-from everything.decoding.shared_image import SharedCandidates, SharedImage, SharedImageDecoder
+from everything.decoding.shared_image import (
+    SharedCandidates,
+    SharedImage,
+    SharedImageDecoder,
+    choose,
+)
 
 __all__ = [
     "Cells",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,11 +15,11 @@ from everything.core.device import sent
 from everything.core.protocols import Candidates
 from everything.decoding.backend import Answers, Backend, BackendImage, Limits
 from everything.decoding.backend_choice import choose_backend
-from everything.decoding.decoder_parts import Parts, read_sam
+from everything.decoding.decoder_parts import Parts, UnlikeSAM, read_sam
 from everything.decoding.image_side import Cells, ImageSide, image_side
 from everything.decoding.prompt_encoding import encode_sam
-from everything.decoding.protocols import PreparedImage
-from everything.decoding.reference import PlainImage, numbered
+from everything.decoding.protocols import Decoder, PreparedImage
+from everything.decoding.reference import PlainDecoder, PlainImage, numbered
 from everything.decoding.transformer import Solved
 from everything.decoding.weight_folding import Folded, fold
 
@@ -230,3 +231,30 @@ class SharedImageDecoder:
 
         side = self.backend.image(self.parts, self.folded, image)
         return SharedImage(self.parts, self.folded, image, encode, plain, side)
+
+
+def choose(
+    prompt_encoder: nn.Module,
+    mask_decoder: nn.Module,
+    plain: bool = False,
+    kernels: str = "auto",
+    compile: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Decoder:
+    """Return the shared-image decoder if the modules' structure allows it, else the plain one.
+
+    Args:
+        prompt_encoder: SAM's, or one with its interface.
+        mask_decoder: SAM's, or one with its interface.
+        plain: Always return the plain decoder.
+        kernels: See `Compute.kernels`.
+        compile: See `Compute.compile`.
+        limits: What an accelerator is given at a time.
+
+    Raises:
+        ConfigError: If the kernels are not available, as `SharedImageDecoder.of` does.
+    """
+    if not plain:
+        with suppress(UnlikeSAM):
+            return SharedImageDecoder.of(prompt_encoder, mask_decoder, kernels, compile, limits)
+    return PlainDecoder(prompt_encoder, mask_decoder)
