@@ -109,7 +109,8 @@ def import_(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder of the images. Images inside .tar archives are unpacked into it.",
+            help="Folder of the images. Images inside .tar archives are unpacked into it, which "
+            "must be new, empty or of an earlier import.",
             show_default="beside the COCO file; nothing is unpacked",
         ),
     ] = None,

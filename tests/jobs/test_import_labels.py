@@ -19,17 +19,22 @@ from typer.testing import CliRunner
 
 from everything.cli.main import app
 from everything.core import rle
-from everything.errors import InputError, StoreError
+from everything.errors import ImageError, InputError, StoreError
 from everything.evaluation.mask_scores import evaluate
 from everything.export.run import export
 from everything.io.datasets.coco import CocoReader
+from everything.io.images.listing import list_images
 from everything.io.images.sources import Source
+from everything.io.results.original_image import original_image
 from everything.io.results.reader import Results
+from everything.io.results.writer import Store
 from everything.io.storage.locations import Url
+from everything.io.storage.ownership import MARKER, header
 from everything.jobs.import_labels import import_labels
 from everything.jobs.status import status
 from everything.report.build import write_report
 from tests.export.handed import SIZE, masks, write_handed
+from tests.fakes import RECIPE
 from tests.labelled import records
 
 PHOTO = io.BytesIO()
@@ -307,8 +312,52 @@ def test_only_images_are_unpacked(tmp_path: Path):
     write_tar(tmp_path / "x.tar", wrong | members(1))
     done = import_labels([tmp_path / "x.tar"], tmp_path / "labels", tmp_path / "photos")
     assert (done.photos, done.unpacked, done.not_unpacked, done.failed) == (1, 1, 5, 0)
-    assert [p.name for p in (tmp_path / "photos").rglob("*") if p.is_file()] == ["sa_1.jpg"]
+    found = {p.name for p in (tmp_path / "photos").rglob("*")}
+    assert found == {"sa_1.jpg", MARKER}
     assert all(any(name in line for line in done.failures) for name in names)
+
+
+def test_images_that_were_unpacked_are_inputs(tmp_path: Path):
+    write_tar(tmp_path / "x.tar", members(2))
+    import_labels([tmp_path / "x.tar"], tmp_path / "labels", tmp_path / "photos")
+    names = [source.name for source in list_images([tmp_path / "photos"])]
+    assert names == ["sa_1.jpg", "sa_2.jpg"]
+    with Store(tmp_path / "photos", RECIPE).opened():
+        pass  # results may lie beside them, and more may be unpacked later
+    write_tar(tmp_path / "x.tar", members(3))
+    done = import_labels([tmp_path / "x.tar"], tmp_path / "labels", tmp_path / "photos")
+    assert (done.photos, done.unpacked, done.failed) == (1, 1, 0)
+
+
+def test_nothing_is_unpacked_into_a_folder_of_others(tmp_path: Path):
+    write_tar(tmp_path / "x.tar", members(2))
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "sa_1.jpg").write_bytes(PHOTO.getvalue())
+    with pytest.raises(StoreError, match=r"photos: not empty and not of this .* another --photos"):
+        import_labels([tmp_path / "x.tar"], tmp_path / "labels", photos)
+    assert [path.name for path in photos.iterdir()] == ["sa_1.jpg"]
+    # Its own images are used if they are there.
+    (photos / "sa_2.jpg").write_bytes(PHOTO.getvalue())
+    done = import_labels([tmp_path / "x.tar"], tmp_path / "labels", photos)
+    assert (done.photos + done.skipped, done.unpacked, done.failed) == (2, 0, 0)
+    assert len(list(photos.iterdir())) == 2
+
+
+@pytest.mark.parametrize("theirs", [PHOTO.getvalue()[:-1], PHOTO.getvalue() + b"x", b""])
+def test_another_image_of_the_name_is_not_that_of_the_tar(tmp_path: Path, theirs: bytes):
+    write_tar(tmp_path / "x.tar", members(2))
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / MARKER).write_bytes(header("images"))
+    (photos / "sa_1.jpg").write_bytes(theirs)
+    done = import_labels([tmp_path / "x.tar"], tmp_path / "labels", photos)
+    assert (done.photos, done.unpacked, done.failed) == (2, 1, 1)
+    assert "sa_1.jpg: another file of this name" in done.failures[0]
+    assert (photos / "sa_1.jpg").read_bytes() == theirs
+    results = Results(tmp_path / "labels")
+    with pytest.raises(ImageError, match="not found"):
+        original_image(results, "sa_1.jpg", results.read("sa_1.jpg"))
 
 
 def test_two_files_of_one_image_are_not_skipped_in_silence(tmp_path: Path):

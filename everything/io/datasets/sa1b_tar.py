@@ -18,8 +18,8 @@ from everything.core.file_names import is_inside
 from everything.errors import InputError
 from everything.io.datasets.annotations import AnnotatedImage, read_document
 from everything.io.datasets.reading_tally import ReadingTally
+from everything.io.datasets.unpacked_images import UnpackedImages
 from everything.io.images.sources import SUFFIXES
-from everything.io.storage.local import Folder
 
 _MOST = 512 * 2**20  # bytes of one annotation file; SA-1B's largest has some 2 MiB
 _HEAD = 64  # bytes that tell an image by its content
@@ -49,6 +49,7 @@ class Sa1bTar:
     on_progress: Callable[[int], None] = lambda read: None
     unpacked: int = 0
     not_unpacked: int = 0
+    _refused: set[str] = field(default_factory=set, init=False)
 
     def __iter__(self) -> Iterator[AnnotatedImage]:
         """Yield the images, one at a time.
@@ -57,9 +58,14 @@ class Sa1bTar:
             tarfile.TarError, EOFError, OSError, lzma.LZMAError: The tar is damaged or truncated,
                 which tarfile itself may not notice.
         """
-        home = None if self.images is None else Folder(self.images)
-        if home is not None:
-            home.create()
+        home = None if self.images is None else UnpackedImages(self.images)
+        try:
+            yield from self._members(home)
+        finally:
+            if home is not None:
+                home.finish()
+
+    def _members(self, home: UnpackedImages | None) -> Iterator[AnnotatedImage]:
         with self.file.open("rb") as raw:
             stream = _Tail(_decompressed(raw))
             with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|") as tar:
@@ -95,16 +101,21 @@ class Sa1bTar:
         else:
             beside = name.rpartition("/")[0]
             image = "/".join(part for part in (beside, result.name) if part)
-            yield AnnotatedImage(image, result.size, result.annotations, self.images)
+            folder = None if image in self._refused else self.images
+            yield AnnotatedImage(image, result.size, result.annotations, folder)
 
-    def _unpack(self, content: IO[bytes], name: str, home: Folder) -> None:
+    def _unpack(self, content: IO[bytes], name: str, home: UnpackedImages) -> None:
         head = content.read(_HEAD)
         if not _is_image(name, head):
             self.not_unpacked += 1
             self.tally.mention(f"{self.file}: {name}: not unpacked: it is no image")
-        elif home.stamp(name) is None:
-            home.write(name, chain([head], iter(partial(content.read, 2**20), b"")))
-            self.unpacked += 1
+            return
+        try:
+            pieces = chain([head], iter(partial(content.read, 2**20), b""))
+            self.unpacked += home.put(name, pieces)
+        except InputError as error:
+            self._refused.add(name)  # its masks are not those of the file that is there
+            self.tally.refuse_image(f"{self.file}: {name}", str(error))
 
 
 def _decompressed(file: IO[bytes]) -> IO[bytes]:

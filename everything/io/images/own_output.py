@@ -39,7 +39,7 @@ def without_own_output(
         is_image: Tells by the name whether a file is an image.
     """
     kind = _kind(folder)
-    if kind is None or (kind in _WHOLE and is_root):
+    if kind in (None, "images") or (kind in _WHOLE and is_root):
         return entries
     kept: list[_Entry] = []
     if kind == "results":

@@ -43,9 +43,11 @@ def claim(folder: Storage) -> None:
         folder.refuse_links(".partial", ".lock")
         return
     where = printable(folder.root)
-    if kind is not None:
+    if kind not in (None, "images"):
         raise StoreError(f"{where}: holds a {kind}, no results: give another --out")
-    taken = [name for name in (MARKER, *_ALL) if folder.holds(name)]
+    # Results may lie beside the images, whose marker they replace.
+    names = _ALL if kind else (MARKER, *_ALL)
+    taken = [name for name in names if folder.holds(name)]
     if taken and not _is_older(folder):
         raise StoreError(
             f"{where}: {' and '.join(taken[:3])} there were not written by this program and are "

@@ -1,7 +1,8 @@
 """Which folders this program made: each has a marker file that says what kind of folder it is.
 
 Only files that this program wrote are ever replaced or deleted. In a results folder the manifest
-lists them. In other folders the marker does, with a line for each file after its first line.
+lists them. In other folders the marker does, with a line for each file after its first line, except
+in folders of unpacked images, where nothing is ever replaced or deleted.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from everything.errors import StoreError
 
 MARKER = ".everything.jsonl"
 FORMAT = 1  # of the marker
-Kind = Literal["results", "report", "overlays", "export", "benchmark", "training"]
+Kind = Literal["results", "images", "report", "overlays", "export", "benchmark", "training"]
 
 
 def header(kind: Kind) -> bytes:
