@@ -63,6 +63,15 @@ def export(
         bool,
         typer.Option("--overwrite", help="Replace an earlier export in DIR.", show_default="off"),
     ] = False,
+    max_pixels: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Leave out images, or masks whose bounding boxes, are larger than this (px): "
+            "images in voc-png, panoptic and mask-png, masks elsewhere. Bounds the memory; COCO's "
+            "run lengths need no limit.",
+        ),
+    ] = 100_000_000,
     as_json: Json = False,
 ) -> None:
     """Export annotations to another format, and report how exactly it holds the masks (IoU)."""
@@ -84,6 +93,7 @@ def export(
                 tolerance=tolerance,
                 url=url,
                 overwrite=overwrite,
+                max_pixels=max_pixels,
                 progress=show,
             )
     if as_json:

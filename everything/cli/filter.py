@@ -37,6 +37,13 @@ def filter_(
         bool,
         typer.Option("--overwrite", help="Replace earlier results in DIR.", show_default="off"),
     ] = False,
+    max_pixels: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="With label maps: leave out images larger than this (px). Bounds the memory.",
+        ),
+    ] = 100_000_000,
     as_json: Json = False,
 ) -> None:
     """Write those masks that pass thresholds, a level or a review to a new results folder.
@@ -52,7 +59,8 @@ def filter_(
         with show_count("images", Console(stderr=True)) as show:
             done = filter_labels(
                 located(labels), located(out), keep,
-                images=located(photos) if photos else None, overwrite=overwrite, progress=show,
+                images=located(photos) if photos else None, overwrite=overwrite,
+                max_pixels=max_pixels, progress=show,
             )  # fmt: skip
     if as_json:
         typer.echo(json.dumps(asdict(done), indent=2))
@@ -60,7 +68,7 @@ def filter_(
         kept = f"{done.masks:,} of {done.masks + done.filtered_out:,} masks"
         failed = f", {done.failed:,} images without result: they failed" if done.failed else ""
         rejected = f", {done.photos_left_out:,} images left out: reviewed"
-        left_out = f", {done.unreadable:,} left out: not readable" if done.unreadable else ""
+        left_out = f", {done.unreadable:,} left out" if done.unreadable else ""
         left_out += rejected if done.photos_left_out else ""
         typer.echo(f"{out}: {done.photos:,} images, {kept}{failed}{left_out}")
     raise typer.Exit(3 if done.unreadable else 0)

@@ -16,6 +16,7 @@ from everything.core.geometry import Size
 from everything.errors import reason_of
 
 _NO_MASK = "not a mask in one of COCO's forms"
+_LONGEST = 4_000_000  # px around polygons, at some 100 bytes each
 _TEXT = 2**20  # characters that are checked together, at some 60 bytes each
 
 
@@ -226,11 +227,13 @@ def cut(code: Rle) -> tuple[NDArray[np.bool_], tuple[int, int]]:
     spans = bool((columns[:, 0] != last // height).any())
     y0, y1 = (0, height) if spans else (int(rows[:, 0].min()), int((last % height).max()) + 1)
     h, w = y1 - y0, x1 - x0
-    steps = np.zeros(w * h + 1, np.int8)
-    steps[(columns[:, 0] - x0) * h + rows[:, 0] - y0] += 1
-    steps[(last // height - x0) * h + last % height - y0 + 1] -= 1
-    mask = np.cumsum(steps[:-1], dtype=np.int8).reshape(w, h).T.astype(np.bool_)
-    return mask, (x0, y0)
+    inside = np.empty_like(edges)
+    inside[:, 0] = (columns[:, 0] - x0) * h + rows[:, 0] - y0
+    inside[:, 1] = (last // height - x0) * h + last % height - y0 + 1
+    lengths = np.diff(inside.ravel(), prepend=0, append=w * h)
+    # Zeros and ones in turn: one byte per pixel, and nothing besides.
+    pixels = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+    return pixels.reshape(w, h).T, (x0, y0)
 
 
 def sampled(code: Rle, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.bool_]:
@@ -321,16 +324,24 @@ def from_polygons(polygons: Sequence[Sequence[float]], size: Size) -> Rle:
         size: (H, W) of the image in px.
 
     Raises:
-        ValueError: One is no polygon, or leads far out of the image.
+        ValueError: One is no polygon, leads far out of the image, or is too long.
     """
     try:
         corners = np.array([value for polygon in polygons for value in polygon], np.float64)
         # The time and memory of pycocotools' polygons grow with their length.
         if not (np.abs(corners) <= 4 * max(size)).all():
             raise ValueError("a polygon leads far out of the image")
+        if sum(map(_length, polygons)) > _LONGEST:
+            raise ValueError(f"polygons of more than {_LONGEST:,} px around")
         return _text(coco.merge(coco.frPyObjects(polygons, *size)))
     except Exception as error:  # pycocotools raises nothing more special
         raise ValueError(f"{_NO_MASK} ({reason_of(error)})") from error
+
+
+def _length(polygon: Sequence[float]) -> float:
+    """The length of a closed polygon, px, the longer of its extents in x and y for each side."""
+    corners = np.asarray(polygon[: len(polygon) // 2 * 2], np.float64).reshape(-1, 2)
+    return float(np.abs(corners - np.roll(corners, 1, 0)).max(1, initial=0).sum())
 
 
 def from_run_lengths(counts: list[int] | str, size: Size) -> Rle:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from everything.core.plugins import Registry
 
 if TYPE_CHECKING:
-    from everything.export.writer import ImagePlacement, Write
+    from everything.export.writer import Drawn, ImagePlacement, Write
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,15 @@ class Exporter:
         images: Whether images are placed in the export if the user does not say: "link" where the
             format's readers need them, "copy" where its files hold them.
         crowds: Whether the format tells crowds (COCO's `iscrowd`) from single objects.
+        draws: What it decodes to pixels, which is limited by `--max-pixels`: nothing (run lengths
+            are enough), masks inside their boxes, or whole images.
     """
 
     where: str
     summary: str
     images: ImagePlacement = "none"
     crowds: bool = False
+    draws: Drawn = "images"
 
     def load(self) -> Write:
         """Import and return the function that writes the format."""
@@ -48,14 +51,22 @@ EXPORTERS = Registry(
             "everything.export.coco:write",
             "COCO, one JSON file: run-length codes or polygons",
             crowds=True,
+            draws="nothing",
         ),
         "yolo-seg": Exporter(
-            "everything.export.yolo_seg:write", "ultralytics: one outline per mask", "link"
+            "everything.export.yolo_seg:write",
+            "ultralytics: one outline per mask",
+            "link",
+            draws="masks",
         ),
         "label-studio": Exporter(
-            "everything.export.label_studio:write", "Label Studio: tasks with brush predictions"
+            "everything.export.label_studio:write",
+            "Label Studio: tasks with brush predictions",
+            draws="masks",
         ),
-        "cvat": Exporter("everything.export.cvat:write", "CVAT for images 1.1: masks"),
+        "cvat": Exporter(
+            "everything.export.cvat:write", "CVAT for images 1.1: masks", draws="masks"
+        ),
         "voc-png": Exporter(
             "everything.export.voc_png:write",
             "Pascal VOC: no overlaps, up to 254 masks per image",
@@ -65,7 +76,9 @@ EXPORTERS = Registry(
             "everything.export.panoptic:write", "COCO panoptic: no overlaps", crowds=True
         ),
         "geojson": Exporter(
-            "everything.export.geojson:write", "one file per image: polygons with holes, in pixels"
+            "everything.export.geojson:write",
+            "one file per image: polygons with holes, in pixels",
+            draws="masks",
         ),
         "mask-png": Exporter(
             "everything.export.mask_png:write",
@@ -76,6 +89,7 @@ EXPORTERS = Registry(
             "Hugging Face `datasets`: parquet with images, masks, boxes, scores, levels",
             "copy",
             crowds=True,
+            draws="nothing",
         ),
     },
     "everything.exporters",

@@ -5,7 +5,7 @@ COCO's polygons have no holes: a hole is joined to the ring around it by a bridg
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -29,11 +29,7 @@ def write(images: Iterable[LabelledImage], job: ExportJob) -> None:
     with json_lists(path, head, "images", "annotations") as (image_records, annotations):
         for image in images:
             image_records.append(about(image))
-            boxes = rle.boxes(image.codes).tolist()
-            shapes = _polygons(image, job) if job.polygons else image.codes
-            if not job.polygons:
-                job.fidelity.add_exact(len(boxes))
-            for annotation, shape, box in zip(image.annotations, shapes, boxes, strict=True):
+            for annotation, shape, box in _shapes(image, job):
                 number += 1
                 row = {"id": number, "image_id": image.number, "segmentation": shape, "bbox": box}
                 annotations.append(row | _about_mask(annotation, job))
@@ -57,9 +53,21 @@ def _about_mask(annotation: Annotation, job: ExportJob) -> dict[str, Any]:
     return row | {name: annotation[name] for name in names if name in annotation}
 
 
-def _polygons(image: LabelledImage, job: ExportJob) -> list[list[list[float]]]:
-    found = []
-    for piece, code in zip(image.pieces(), image.codes, strict=True):
+def _shapes(image: LabelledImage, job: ExportJob) -> Iterator[tuple[Annotation, Any, list[float]]]:
+    """Each annotation, its run lengths or polygons, and its box."""
+    if job.polygons:
+        yield from _polygons(image, job)
+        return
+    job.fidelity.add_exact(len(image.annotations))
+    boxes = rle.boxes(image.codes).tolist()
+    yield from zip(image.annotations, image.codes, boxes, strict=True)
+
+
+def _polygons(
+    image: LabelledImage, job: ExportJob
+) -> Iterator[tuple[Annotation, list[list[float]], list[float]]]:
+    for piece in image.pieces():
+        code = piece.annotation["segmentation"]
         polygons: list[list[float]] = []
         for shell, holes in parts_of(piece.mask):
             rings = [thinned(ring, job.tolerance) for ring in (shell, *holes)]
@@ -67,5 +75,4 @@ def _polygons(image: LabelledImage, job: ExportJob) -> list[list[list[float]]]:
             polygons.append(corners.ravel().astype(float).tolist())
         again = rle.iou([compressed(polygons, image.size)], [code]).item()
         job.fidelity.add(again, image.name, piece.id)
-        found.append(polygons)
-    return found
+        yield piece.annotation, polygons, rle.boxes([code])[0].tolist()

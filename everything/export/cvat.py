@@ -41,9 +41,10 @@ def write(images: Iterable[LabelledImage], job: ExportJob) -> None:
 
 
 def _write_masks(file: TextIO, image: LabelledImage, job: ExportJob) -> None:
-    areas = np.array([annotation["area"] for annotation in image.annotations])
-    above = np.argsort(np.argsort(-areas, kind="stable")).tolist()
-    for piece, z in zip(image.pieces(), above, strict=True):
+    largest_first = sorted(image.annotations, key=lambda annotation: -annotation["area"])
+    above = {id(annotation): z for z, annotation in enumerate(largest_first)}
+    for piece in image.pieces():
+        z = above[id(piece.annotation)]
         (h, w), (x, y) = piece.mask.shape, piece.corner
         label = quoteattr(job.classes.of(piece.annotation).name)
         runs = ", ".join(map(str, runs_of(piece.mask)))
@@ -51,7 +52,7 @@ def _write_masks(file: TextIO, image: LabelledImage, job: ExportJob) -> None:
             f'<mask label={label} source="auto" occluded="0" rle="{runs}" left="{x}" '
             f'top="{y}" width="{w}" height="{h}" z_order="{z}"></mask>\n'
         )
-    job.fidelity.add_exact(len(image.annotations))
+        job.fidelity.add_exact(1)
 
 
 def runs_of(mask: NDArray[np.bool_]) -> list[int]:

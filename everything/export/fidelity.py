@@ -27,7 +27,8 @@ class Fidelity:
         poor: Number of masks with an IoU below GOOD.
         hidden: In formats without overlaps, number of masks entirely below others; their IoU is 0.
         left_out: Number of masks beyond what the format holds, that a filter or review leaves out,
-            or without a pixel.
+            without a pixel, or too large.
+        too_large: Number of images, and of masks in others, that would take too much memory.
         unreadable: Number of annotation files that cannot be read, as after an edit by hand.
         crowds: Number of crowds (COCO's `iscrowd`) that the format holds as single objects.
         images_not_found: Number of images that were to be placed in the export and were not found,
@@ -50,6 +51,7 @@ class Fidelity:
     poor: int = 0
     hidden: int = 0
     left_out: int = 0
+    too_large: int = 0
     unreadable: int = 0
     crowds: int = 0
     images_not_found: int = 0
@@ -89,6 +91,7 @@ class Fidelity:
             "masks_below_iou_0.95": self.poor,
             "masks_hidden": self.hidden,
             "masks_left_out": self.left_out,
+            "too_large": self.too_large,
             "annotations_unreadable": self.unreadable,
             "crowds_as_masks": self.crowds,
             "photos_not_found": self.images_not_found,
@@ -119,6 +122,7 @@ class Fidelity:
         if self.crowds:
             table.add_row("crowds written as single objects", f"{self.crowds:,}")
         counts = {
+            "images and masks too large, left out": self.too_large,
             "annotation files that cannot be read, left out": self.unreadable,
             "images not found": self.images_not_found,
             "images that have changed since, left out": self.images_changed,

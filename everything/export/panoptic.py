@@ -15,7 +15,7 @@ from PIL import Image
 from scipy import ndimage
 
 from everything.export.coco import HEAD, about
-from everything.export.overlap_free import flattened
+from everything.export.overlap_free import flattened, pixels_of_labels
 from everything.export.writer import ExportJob, LabelledImage, json_lists
 
 
@@ -36,9 +36,10 @@ def write(images: Iterable[LabelledImage], job: ExportJob) -> None:
                     "segments_info": _segments(labels, image, job),
                 }
             )
-            colours = np.stack([labels >> shift & 0xFF for shift in (0, 8, 16)], -1)
-            path = job.file(f"panoptic/{image.stem}.png")
-            Image.fromarray(colours.astype(np.uint8)).save(path)
+            # The bytes of a label, the least significant first, are R, G, B and one that is 0.
+            pixels = labels.astype("<i4", copy=False)
+            colours = Image.frombuffer("RGBX", image.size[::-1], pixels, "raw", "RGBX", 0, 1)
+            colours.convert("RGB").save(job.file(f"panoptic/{image.stem}.png"))
             job.place(image, f"images/{image.name}")
         head["categories"] = [asdict(one) | {"isthing": 1} for one in job.classes.all()]
 
@@ -47,7 +48,7 @@ def _segments(
     labels: NDArray[np.int32], image: LabelledImage, job: ExportJob
 ) -> list[dict[str, Any]]:
     """COCO's record of each visible segment: area and box of its visible part."""
-    areas = np.bincount(labels.ravel()).tolist()
+    areas = pixels_of_labels(labels, len(image.annotations))
     found = []
     for number, place in enumerate(ndimage.find_objects(labels), 1):
         if place is not None:

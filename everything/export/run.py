@@ -15,7 +15,13 @@ from everything.errors import ConfigError, StoreError, reason_of
 from everything.export import EXPORTERS, format_named
 from everything.export.classes import Classes
 from everything.export.fidelity import Fidelity
-from everything.export.writer import ExportJob, ImagePlacement, LabelledImage, labelled_images
+from everything.export.writer import (
+    MAX_PIXELS,
+    ExportJob,
+    ImagePlacement,
+    LabelledImage,
+    labelled_images,
+)
 from everything.io.results.mask_filter import MaskFilter
 from everything.io.results.reader import Results
 from everything.io.storage.local import UNFINISHED
@@ -39,6 +45,7 @@ def export(
     tolerance: float = 0.0,
     url: str = "/data/local-files/?d=",
     overwrite: bool = False,
+    max_pixels: int = MAX_PIXELS,
     progress: Progress | None = None,
 ) -> Fidelity:
     """Write annotations in another tool's format, holding one image's masks at a time.
@@ -57,6 +64,8 @@ def export(
         tolerance: How far polygons may deviate from the outline to have fewer corners, px.
         url: Label Studio only: URL prefix of the images.
         overwrite: Replace the files of an earlier export in `out`; others are never changed.
+        max_pixels: Leave out larger images where the format draws whole images, and masks with
+            larger boxes where it draws masks, px. COCO's run lengths need no limit.
         progress: Called with the number of images done and of all images.
 
     Returns:
@@ -87,7 +96,8 @@ def export(
                 partial, photos or exporter.images, polygons, tolerance, url,
                 classes=Classes(results.categories),
             )  # fmt: skip
-            images = labelled_images(results, job.fidelity)
+            draws = "masks" if polygons else exporter.draws
+            images = labelled_images(results, job.fidelity, draws, max_pixels)
             if not exporter.crowds:
                 images = _count_crowds(images, job.fidelity)
             exporter.load()(_with_progress(images, len(results), progress), job)

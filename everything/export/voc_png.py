@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import PurePosixPath
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -26,10 +27,14 @@ def write(images: Iterable[LabelledImage], job: ExportJob) -> None:
     with job.file("ImageSets/Segmentation/default.txt").open("w", encoding="utf-8") as names:
         for image in images:
             kept = _within_palette(image, job)
-            objects = flattened(kept, job)
-            classes = np.array([0, *(1 + job.classes.row(mask) for mask in kept.annotations)])
-            _save(objects.astype(np.uint8), job, f"SegmentationObject/{image.stem}.png")
-            _save(classes[objects].astype(np.uint8), job, f"SegmentationClass/{image.stem}.png")
+            objects = flattened(kept, job).astype(np.uint8)
+            classes = np.zeros(256, np.uint8)
+            classes[1 : len(kept.annotations) + 1] = [
+                1 + job.classes.row(mask) for mask in kept.annotations
+            ]
+            _save(objects, job, f"SegmentationObject/{image.stem}.png")
+            of_class = np.asarray(cv2.LUT(objects, classes), np.uint8)
+            _save(of_class, job, f"SegmentationClass/{image.stem}.png")
             names.write(f"{image.stem}\n")
             suffix = PurePosixPath(image.name).suffix
             job.place(image, f"JPEGImages/{image.stem}{suffix}")

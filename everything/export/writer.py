@@ -29,6 +29,13 @@ from everything.io.results.levels import level_of_all, levels_or_limit
 from everything.io.results.reader import Result, Results
 
 ImagePlacement = Literal["none", "link", "copy"]
+Drawn = Literal["nothing", "masks", "images"]
+MAX_PIXELS = 100_000_000  # of what is decoded at once; exporters need up to some 10 bytes each
+_MOST_BORDER = 4_000_000  # px of a mask's border; outlines and rows need some 100 bytes each
+
+
+def _ignored(annotation: Annotation, reason: str) -> None:
+    """Count nothing."""
 
 
 class Piece(NamedTuple):
@@ -52,6 +59,7 @@ class LabelledImage:
         annotations: SA-1B annotations of the masks with at least one pixel.
         find: Returns where the image file is, or None if it is not found.
         limited_to: The level of all masks, if the results were limited to one.
+        leave_out: Counts a mask that takes too much memory; called with its annotation and why.
     """
 
     number: int
@@ -61,6 +69,7 @@ class LabelledImage:
     annotations: list[Annotation]
     find: Callable[[], Source | None]
     limited_to: Level = "all"
+    leave_out: Callable[[Annotation, str], None] = _ignored
 
     @property
     def codes(self) -> list[rle.Rle]:
@@ -73,9 +82,12 @@ class LabelledImage:
         return levels_or_limit(self.annotations, self.limited_to)
 
     def pieces(self) -> Iterator[Piece]:
-        """Yield each mask, cropped to its box."""
+        """Yield each mask, cropped to its box; those with too long a border are left out."""
         for row, annotation in enumerate(self.annotations):
             mask, corner = rle.cut(annotation["segmentation"])
+            if mask.size > _MOST_BORDER and _border(mask) > _MOST_BORDER:
+                self.leave_out(annotation, f"its border has more than {_MOST_BORDER:,} px")
+                continue
             yield Piece(int(annotation.get("id", row)), annotation, mask, corner)
 
 
@@ -146,13 +158,20 @@ class Write(Protocol):
         """Write all images below `job.out`, and count every mask in `job.fidelity`."""
 
 
-def labelled_images(results: Results, fidelity: Fidelity) -> Iterator[LabelledImage]:
+def labelled_images(
+    results: Results,
+    fidelity: Fidelity,
+    draws: Drawn = "images",
+    max_pixels: int = MAX_PIXELS,
+) -> Iterator[LabelledImage]:
     """Yield the images of a results folder.
 
     Args:
         results: The folder.
         fidelity: Counts the images, the masks that are left out, and the files that cannot be
-            read, which are left out too.
+            read or are too large, which are left out too.
+        draws: What the format decodes to pixels.
+        max_pixels: Leave out images, or masks whose boxes, are larger than this, px.
     """
     fidelity.images_left_out = len(results.left_out)
     stems = _stems([printable(key) for key in results.files])
@@ -160,13 +179,23 @@ def labelled_images(results: Results, fidelity: Fidelity) -> Iterator[LabelledIm
         result = results.read_or_leave_out(key, is_written=True)
         if result is None:
             continue
+        leave_out = partial(_leave_out, fidelity, result.name)
+        if draws == "images" and result.size[0] * result.size[1] > max_pixels:
+            fidelity.too_large += 1
+            fidelity.left_out += result.filtered_out + len(result.annotations)
+            height, width = result.size
+            fidelity.mention(result.name, f"{width} x {height} px {_over(max_pixels)}")
+            continue
         found = _with_pixels(result)
         fidelity.left_out += result.filtered_out + len(result.annotations) - len(found)
+        if draws == "masks":
+            found = _small_enough(found, max_pixels, leave_out)
         fidelity.images += 1
         find = partial(results.image, key, result.name)
         yield LabelledImage(
             number, printable(result.name), stems[number - 1], result.size, found, find,
             level_of_all(result, results.keep),
+            leave_out,
         )  # fmt: skip
     fidelity.unreadable = len(results.unreadable)
     for key, reason in results.unreadable.items():
@@ -176,6 +205,36 @@ def labelled_images(results: Results, fidelity: Fidelity) -> Iterator[LabelledIm
 def _with_pixels(result: Result) -> list[Annotation]:
     areas = rle.areas([annotation["segmentation"] for annotation in result.annotations]).tolist()
     return [one for one, area in zip(result.annotations, areas, strict=True) if area]
+
+
+def _leave_out(fidelity: Fidelity, name: str, annotation: Annotation, reason: str) -> None:
+    """Count a mask that takes too much memory."""
+    fidelity.too_large += 1
+    fidelity.left_out += 1
+    fidelity.mention(name, f"mask {annotation.get('id', '')}: {reason}: left out")
+
+
+def _over(max_pixels: int) -> str:
+    return f"are over the limit of {max_pixels:,} px: raise --max-pixels"
+
+
+def _small_enough(
+    annotations: list[Annotation], most: int, leave_out: Callable[[Annotation, str], None]
+) -> list[Annotation]:
+    found = []
+    boxes = rle.boxes([annotation["segmentation"] for annotation in annotations]).astype(int)
+    for annotation, (_, _, w, h) in zip(annotations, boxes.tolist(), strict=True):
+        if w * h <= most:
+            found.append(annotation)
+        else:
+            leave_out(annotation, f"the {w} x {h} px of its box {_over(most)}")
+    return found
+
+
+def _border(mask: NDArray[np.bool_]) -> int:
+    """Count neighbouring pixels, along columns and rows, that differ."""
+    down = np.count_nonzero(mask[1:] != mask[:-1])
+    return down + np.count_nonzero(mask[:, 1:] != mask[:, :-1])
 
 
 def _stems(names: list[str]) -> list[str]:

@@ -26,6 +26,7 @@ from everything.io.storage.locations import Location
 from everything.jobs.status import JobState, write_state
 from everything.masks.segments import Segments
 
+MAX_PIXELS = 100_000_000  # of a label map; one without gaps needs some 20 bytes each
 Progress = Callable[[int, int], None]
 
 
@@ -38,8 +39,9 @@ class Filtered:
         masks: Number of masks that were kept.
         filtered_out: Number of masks that were not.
         failed: Number of images that have no result, since they failed when they were labelled.
-        unreadable: Number of annotation files that cannot be read, as after an edit by hand. They
-            stay as they are; their images have a row with the reason.
+        unreadable: Number of annotation files that cannot be read, as after an edit by hand, or
+            whose label map would be too large. They stay as they are; their images have a row with
+            the reason.
         photos_left_out: Number of images that a review leaves out, with all their masks.
         unknown_images: Number of images of the review that the labels do not have.
         unknown_masks: Number of masks of the review that the labels do not have.
@@ -62,6 +64,7 @@ def filter_labels(
     *,
     images: Location | None = None,
     overwrite: bool = False,
+    max_pixels: int = MAX_PIXELS,
     progress: Progress | None = None,
 ) -> Filtered:
     """Write the masks of a results folder that a filter keeps into another results folder.
@@ -75,6 +78,8 @@ def filter_labels(
         keep: Which masks are kept.
         images: Folder of the images, if they have moved.
         overwrite: Replace earlier results in `out`.
+        max_pixels: Leave out larger images, px, where the results have label maps. Run lengths need
+            no limit.
         progress: Called with the number of images done and of all images.
 
     Raises:
@@ -96,6 +101,8 @@ def filter_labels(
         manifest = Manifest(store.folder)
         for number, key in enumerate(results.files, 1):
             result = results.read_or_leave_out(key, is_written=True)
+            if result is not None and store.recipe.output.label_map:
+                result = _small_enough(results, key, result, max_pixels)
             if result is not None:
                 manifest.append(_written(results, key, result, store))
                 done.photos += 1
@@ -116,6 +123,15 @@ def filter_labels(
 
 def _images(done: Filtered) -> int:
     return done.photos + done.failed + done.unreadable
+
+
+def _small_enough(results: Results, key: str, result: Result, most: int) -> Result | None:
+    height, width = result.size
+    if height * width <= most:
+        return result
+    reason = f"{width} x {height} px are over the limit of {most:,} px: raise --max-pixels"
+    results.leave_out(key, f"{results.where(key)}: {reason}")
+    return None
 
 
 def _is_same(labels: Location, out: Location) -> bool:

@@ -31,10 +31,10 @@ def parts_of(mask: NDArray[np.bool_]) -> list[Part]:
 
     Shells run clockwise as seen on the screen (y down), holes the other way.
     """
-    labels, count = ndimage.label(mask)
+    padded = np.zeros((mask.shape[0] + 2, mask.shape[1] + 2), np.int32)
+    count = ndimage.label(mask, output=padded[1:-1, 1:-1])
     shells: dict[int, Ring] = {}
     holes: dict[int, list[Ring]] = {number: [] for number in range(1, count + 1)}
-    padded = np.pad(labels, 1)
     for loop in _loops(mask):
         for ring in _simple(loop):
             # Its upper left corner: the pixel below belongs to the part if this is a shell.
@@ -115,10 +115,12 @@ def painted(parts: list[Part], size: Size) -> NDArray[np.bool_]:
     """Return the mask bool (h, w) that readers of the polygons get (by COCO's rasteriser)."""
     mask = np.zeros(size, np.bool_)
     for shell, holes in parts:
-        inside = _inside(shell, size)
+        corner, end = shell.min(0), np.minimum(shell.max(0), size[::-1])
+        (x0, y0), (x1, y1) = corner.tolist(), end.tolist()
+        inside = _inside(shell - corner, (y1 - y0, x1 - x0))
         for hole in holes:
-            inside &= ~_inside(hole, size)
-        mask |= inside
+            inside &= ~_inside(hole - corner, (y1 - y0, x1 - x0))
+        mask[y0:y1, x0:x1] |= inside
     return mask
 
 

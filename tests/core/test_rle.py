@@ -104,3 +104,12 @@ def test_pycocotools_is_imported_in_one_file():
                 if any(name.split(".")[0] == "pycocotools" for name in names):
                     found.add(file.relative_to(home).as_posix())
     assert found == {"everything/core/rle.py"}
+
+
+def test_polygons_that_would_take_gigabytes_are_refused():
+    size = (65_535, 65_535)
+    there_and_back = [[0, 0, 65_535, 65_535] * 40]
+    with pytest.raises(ValueError, match=r"polygons of more than 4,000,000 px around"):
+        rle.from_polygons(there_and_back, size)
+    once = rle.from_polygons([[0, 0, 65_535, 0, 65_535, 65_535]], size)
+    assert rle.areas([once]).item() == pytest.approx(65_535**2 / 2, rel=1e-4)

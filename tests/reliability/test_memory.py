@@ -40,3 +40,31 @@ def test_batches_are_halved_and_a_photo_too_large_is_a_row(tmp_path: Path) -> No
     (error,) = (tmp_path / "out/errors.jsonl").read_text().splitlines()
     assert json.loads(error)["name"] == "1.jpg"
     assert "not enough memory" in error
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not keep RLIMIT_AS")
+def test_small_annotations_of_enormous_images_are_left_out_or_cost_little(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.reliability.large_annotations", str(tmp_path)],
+        cwd=Path(__file__).parents[2], env=os.environ | _MALLOC, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["bytes"] < 40_000
+    # Run lengths: everything is exact.
+    for to in ("coco", "datasets"):
+        assert [found[to][key] for key in ("images", "masks", "large")] == [3, 11, 0]
+    limit = "are over the limit of 9,000,000 px: raise --max-pixels"
+    for to in ("voc-png", "panoptic", "mask-png"):
+        assert found[to]["images"] == 2
+        assert f"a-huge.png: 65535 x 65535 px {limit}" in found[to]["reasons"]
+    for to in ("yolo-seg", "geojson", "cvat", "label-studio", "coco-polygons"):
+        assert found[to]["images"] == 3
+        reasons = [reason for reason in found[to]["reasons"] if reason.startswith("a-huge")]
+        assert f"a-huge.png: mask 0: the 65535 x 65535 px of its box {limit}: left out" in reasons
+        assert any("mask 2: its border has more than 4,000,000 px" in one for one in reasons)
+    # Against itself every mask fits, also those of 65,535 x 65,535 px.
+    assert found["evaluate"] == {"photos": 3, "covering": 1.0}
+    assert found["report"] == 11
+    assert found["filter"] == {"photos": 1, "unreadable": 2}
