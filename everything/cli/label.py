@@ -3,222 +3,25 @@
 from __future__ import annotations
 
 import json
+import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 
+from everything.cli import label_options as o
 from everything.cli.options import NO_IMAGES
 from everything.cli.ray_option import address_of
 from everything.errors import ConfigError, InputError
 from everything.jobs.command_errors import exit_on_error
 
-_FILES, _MODEL, _JOB = "Input and output", "Model and sampler", "Job"
-_SAM = "SAM's settings (presets of the variant and the sampler override these defaults)"
-_Int = int | None
-_Float = float | None
-_Text = str | None
-_Bool = bool | None
-
-
-def _option(panel: str, *name: str, help: str, default: str | bool = True, **more: Any) -> Any:
-    return typer.Option(*name, help=help, show_default=default, rich_help_panel=panel, **more)
-
-
-def _sam(help: str, default: str) -> Any:
-    return _option(_SAM, help=help, default=default)
-
-
-# Input and output
-Images = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="INPUT",
-        help="Images; folders (searched recursively); glob patterns; s3:// and other URLs; lists "
-        "of images (.parquet, .csv, .jsonl, .txt); .tar and .zip archives.",
-    ),
-]
-Out = Annotated[
-    str, _option(_FILES, "--out", "-o", metavar="DIR", help="Folder or bucket URL for the results.")
-]
-Demo = Annotated[
-    bool,
-    _option(
-        _FILES, "--demo", default="off",
-        help="Label the demo images, which are part of the installed packages, instead of INPUT.",
-    ),
-]  # fmt: skip
-Limit = Annotated[
-    _Int,
-    _option(
-        _FILES, min=1, default="all images",
-        help="Label only the first N images. Rerun without it to label the rest.",
-    ),
-]  # fmt: skip
-MaskLevel = Annotated[
-    _Text,
-    _option(
-        _FILES, default="all",
-        help="Keep only masks of this level: whole (objects), part (parts of objects), subpart "
-        "(parts of parts), or all.",
-    ),
-]  # fmt: skip
-Overwrite = Annotated[
-    bool,
-    _option(
-        _FILES,
-        "--overwrite",
-        default="off",
-        help="Delete the results in DIR and start over; other files there are kept.",
-    ),
-]
-ContinueAnyway = Annotated[
-    bool,
-    _option(
-        _FILES, "--continue-anyway", default="off",
-        help="Label the remaining images although the results in DIR have other settings; says "
-        "what differs.",
-    ),
-]  # fmt: skip
-Preview = Annotated[
-    bool, _option(_FILES, help="Write an HTML page that shows the masks over the images.")
-]
-Json = Annotated[bool, _option(_FILES, "--json", default="off", help="Print the summary as JSON.")]
-
-# Model and sampler
-Variant = Annotated[
-    _Text,
-    _option(
-        _MODEL, default="ucm-lite0, a small bundled model",
-        help="Model that finds the masks: a name from `everything variants`.",
-    ),
-]  # fmt: skip
-Checkpoint = Annotated[
-    _Text,
-    _option(
-        _MODEL, default="the variant's official weights",
-        help="Weights for the variant: a path or a URL.",
-    ),
-]  # fmt: skip
-Sampler = Annotated[
-    _Text,
-    _option(
-        _MODEL, default="grid-32, a grid of 32 x 32 points",
-        help="How prompts are chosen: a name from `everything samplers`.",
-    ),
-]  # fmt: skip
-Config = Annotated[
-    _Text,
-    _option(
-        _MODEL, metavar="YAML", default="none",
-        help="A recipe (all settings in one file): a path, or a name from "
-        "`everything configs`. Options given here override it.",
-    ),
-]  # fmt: skip
-Sets = Annotated[
-    list[str] | None,
-    _option(
-        _MODEL, "--set", metavar="A.B=C", default="none",
-        help="Set any setting, for example nms.kind=mask; repeatable. `everything settings` "
-        "lists them.",
-    ),
-]  # fmt: skip
-Device = Annotated[
-    _Text,
-    _option(
-        _MODEL, default="auto", help="cpu, cuda, cuda:1, mps, or auto: a GPU if there is one."
-    ),
-]  # fmt: skip
-Precision = Annotated[
-    _Text,
-    _option(
-        _MODEL, default="auto",
-        help="Precision of the image encoder: fp32, bf16, fp16, or auto: the variant's own.",
-    ),
-]  # fmt: skip
-Compile = Annotated[
-    _Bool,
-    _option(
-        _MODEL, "--compile", default="off",
-        help="Run the image encoder (on a GPU also the mask decoder) through torch.compile.",
-    ),
-]  # fmt: skip
-
-# SAM's settings
-PointsPerSide = Annotated[_Int, _sam("Points along each side of the prompt grid.", "32")]
-PointsPerBatch = Annotated[_Int, _sam("Prompts decoded in one batch.", "64")]
-PredIouThresh = Annotated[
-    _Float, _sam("Keep masks with a predicted IoU above this; 0 keeps all.", "0.88")
-]
-StabilityScoreThresh = Annotated[
-    _Float, _sam("Keep masks with a stability score of at least this; 0 keeps all.", "0.95")
-]
-StabilityScoreOffset = Annotated[
-    _Float,
-    _sam("Shift of the mask threshold (in logits) when the stability score is computed.", "1.0"),
-]
-BoxNmsThresh = Annotated[
-    _Float, _sam("Overlap (IoU) above which masks of one crop are duplicates.", "0.7")
-]
-CropNLayers = Annotated[
-    _Int, _sam("Layers of crops to segment besides the whole image; layer i has 4^i crops.", "0")
-]
-CropNmsThresh = Annotated[
-    _Float, _sam("Overlap (IoU) above which masks of different crops are duplicates.", "0.7")
-]
-CropOverlapRatio = Annotated[
-    _Float,
-    _sam("Overlap of the crops in layer 1, as a fraction of the image's shorter side.", "0.3413"),
-]
-CropNPointsDownscaleFactor = Annotated[
-    _Int, _sam("Divide the points per side by this factor in each further crop layer.", "1")
-]
-MinMaskRegionArea = Annotated[
-    _Int, _sam("Remove holes and islands of a mask that are smaller than this (pixels).", "0")
-]
-
-# Job
-Workers = Annotated[
-    _Text,
-    _option(
-        _JOB, metavar="N", default="auto",
-        help="Maximum number of worker processes. auto: one per CPU core, as far as memory and the "
-        "number of images allow, on all GPUs; with --ray as many as fit on the cluster. With more "
-        "than one, an image that crashes its worker fails alone.",
-    ),
-]  # fmt: skip
-Threads = Annotated[
-    int,
-    _option(
-        _JOB, min=1,
-        help="PyTorch threads per worker process. Output is bit-identical only for equal thread "
-        "counts.",
-    ),
-]  # fmt: skip
-TimeLimit = Annotated[
-    _Float,
-    _option(
-        _JOB, min=0.001, metavar="SECONDS", default="no limit",
-        help="Maximum time per image. A slower image is recorded as failed; the job continues.",
-    ),
-]  # fmt: skip
-StopAfterFailures = Annotated[
-    int,
-    _option(
-        _JOB, min=0, metavar="N",
-        help="Stop if the first N images all fail for the same reason; 0: never.",
-    ),
-]  # fmt: skip
-Ray = Annotated[
-    _Text,
-    _option(
-        _JOB, "--ray", metavar="[ADDRESS]", default="off: processes on this machine",
-        help="Run the workers on a Ray cluster: at ADDRESS (HOST:PORT); without ADDRESS, at "
-        "RAY_ADDRESS if that is set, or else on a cluster started on this machine.",
-    ),
-]  # fmt: skip
+if TYPE_CHECKING:
+    from everything.jobs.dry_run import Plan
+    from everything.jobs.event_log import EventLog
+    from everything.jobs.summary import Summary
 
 EPILOG = (
     "[b]Exit codes[/b]  0 all done · 3 some images failed (errors.jsonl lists them) · "
@@ -228,39 +31,43 @@ EPILOG = (
 
 
 def label(
-    out: Out,
-    inputs: Images = None,
-    demo: Demo = False,
-    limit: Limit = None,
-    level: MaskLevel = None,
-    overwrite: Overwrite = False,
-    continue_anyway: ContinueAnyway = False,
-    preview: Preview = True,
-    as_json: Json = False,
-    variant: Variant = None,
-    checkpoint: Checkpoint = None,
-    sampler: Sampler = None,
-    config: Config = None,
-    sets: Sets = None,
-    device: Device = None,
-    precision: Precision = None,
-    compiled: Compile = None,
-    points_per_side: PointsPerSide = None,
-    points_per_batch: PointsPerBatch = None,
-    pred_iou_thresh: PredIouThresh = None,
-    stability_score_thresh: StabilityScoreThresh = None,
-    stability_score_offset: StabilityScoreOffset = None,
-    box_nms_thresh: BoxNmsThresh = None,
-    crop_n_layers: CropNLayers = None,
-    crop_nms_thresh: CropNmsThresh = None,
-    crop_overlap_ratio: CropOverlapRatio = None,
-    crop_n_points_downscale_factor: CropNPointsDownscaleFactor = None,
-    min_mask_region_area: MinMaskRegionArea = None,
-    workers: Workers = None,
-    threads: Threads = 1,
-    time_limit: TimeLimit = None,
-    stop_after_failures: StopAfterFailures = 20,
-    ray: Ray = None,
+    out: o.Out,
+    inputs: o.Images = None,
+    demo: o.Demo = False,
+    limit: o.Limit = None,
+    level: o.MaskLevel = None,
+    overwrite: o.Overwrite = False,
+    continue_anyway: o.ContinueAnyway = False,
+    preview: o.Preview = True,
+    as_json: o.Json = False,
+    variant: o.Variant = None,
+    checkpoint: o.Checkpoint = None,
+    sampler: o.Sampler = None,
+    config: o.Config = None,
+    sets: o.Sets = None,
+    device: o.Device = None,
+    precision: o.Precision = None,
+    compiled: o.Compile = None,
+    points_per_side: o.PointsPerSide = None,
+    points_per_batch: o.PointsPerBatch = None,
+    pred_iou_thresh: o.PredIouThresh = None,
+    stability_score_thresh: o.StabilityScoreThresh = None,
+    stability_score_offset: o.StabilityScoreOffset = None,
+    box_nms_thresh: o.BoxNmsThresh = None,
+    crop_n_layers: o.CropNLayers = None,
+    crop_nms_thresh: o.CropNmsThresh = None,
+    crop_overlap_ratio: o.CropOverlapRatio = None,
+    crop_n_points_downscale_factor: o.CropNPointsDownscaleFactor = None,
+    min_mask_region_area: o.MinMaskRegionArea = None,
+    workers: o.Workers = None,
+    threads: o.Threads = 1,
+    time_limit: o.TimeLimit = None,
+    stop_after_failures: o.StopAfterFailures = 20,
+    ray: o.Ray = None,
+    dry_run: o.DryRun = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    log_json: o.LogJson = False,
 ) -> None:
     """Segment every object in your images; writes one SA-1B JSON file per image.
 
@@ -284,45 +91,88 @@ def label(
         "min_mask_region_area": min_mask_region_area,
         "level": level,
     }
-    with exit_on_error():
+    events = _event_log() if log_json else None
+    with exit_on_error(events and events.error):
         from everything.io.images.listing import image_lister
         from everything.io.storage.locations import home_of
 
         if demo == bool(inputs):
             raise InputError(NO_IMAGES)
         count = _number_of(workers)
+        if quiet + verbose + log_json > 1:
+            raise InputError("--quiet, --verbose and --log-json: give one of them")
         # First all that takes no second to check, then what needs PyTorch.
         images = _demo_images(limit) if demo else image_lister(inputs or [], out, limit)
         images()  # refuses an input that does not exist
-        from everything.jobs.progress import log_to
+        from everything.core.spinner import spinner
         from everything.recipes.resolve import resolve
 
-        console = Console(stderr=True)
-        log_to(console)
-        recipe = resolve(variant, checkpoint, sampler, config, sets or (), flags)
-        console.print(f"{recipe.variant}: {_licence(recipe.variant)}", style="dim")
-        with console.status("loading PyTorch"):
+        console = _console(quiet, verbose, events)
+        with spinner("loading PyTorch", console):
+            recipe = resolve(variant, checkpoint, sampler, config, sets or (), flags)
+            from everything.jobs import dry_run as planning
             from everything.jobs import label as job
 
+        console.print(f"{recipe.variant}: {_licence(recipe.variant)}", style="dim")
+        arguments = {
+            "workers": count,
+            "threads": threads,
+            "overwrite": overwrite,
+            "continue_anyway": continue_anyway,
+        }
+        if dry_run:
+            from everything.io.images.decode import Limits
+
+            if ray is None:
+                job.refuse_shards(recipe)
+            limits = Limits(max_pixels=recipe.reading.max_pixels, max_seconds=time_limit)
+            with spinner("labelling the first images in memory", console):
+                planned = planning.plan(images, home_of(out), recipe, limits=limits, **arguments)
+            _print(planned, as_json, quiet)
+            return
         with _execution(ray, count, threads, time_limit, recipe.reading.max_pixels) as execution:
             summary = job.label(
                 images,
                 home_of(out),
                 recipe,
-                workers=count,
-                threads=threads,
-                overwrite=overwrite,
-                continue_anyway=continue_anyway,
                 preview=preview,
                 console=console,
                 stop_after_failures=stop_after_failures,
+                observer=events,
+                **arguments,
                 **execution,
             )
-    if as_json:
-        typer.echo(json.dumps(summary.as_dict(), indent=2))
-    else:
-        summary.print_to(Console())
+    _print(summary, as_json, quiet)
     raise typer.Exit(summary.exit_code)
+
+
+def _event_log() -> EventLog:
+    from everything.jobs.event_log import EventLog
+
+    return EventLog(sys.stderr)
+
+
+def _console(quiet: bool, verbose: bool, events: EventLog | None) -> Console:
+    """Return the console for progress, and set up the program's log: with events, as events."""
+    from everything.jobs.progress import log_by, log_to
+
+    console = Console(stderr=True, quiet=quiet or events is not None)
+    if events is not None:
+        from everything.jobs.event_log import EventHandler
+
+        log_by(EventHandler(events))
+    elif quiet:
+        log_to(Console(stderr=True), logging.WARNING)
+    else:
+        log_to(console, logging.DEBUG if verbose else logging.INFO)
+    return console
+
+
+def _print(result: Summary | Plan, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(result.as_dict(), indent=2))
+    elif not quiet:
+        result.print_to(Console())
 
 
 def _demo_images(limit: int | None) -> Any:

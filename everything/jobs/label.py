@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import pyarrow.compute as pc
 from rich.console import Console
@@ -18,22 +16,21 @@ from rich.console import Console
 from everything.config import Recipe
 from everything.core.console import progress_console
 from everything.core.file_names import as_text, is_inside
-from everything.core.sa1b import check_annotations, size_of
+from everything.core.spinner import spinner
 from everything.core.threads import torch_threads, usable_cores
-from everything.errors import ConfigError, ImageError, InputError, JobError
+from everything.errors import ConfigError, InputError, JobError
 from everything.io.images.decode import Limits
-from everything.io.images.fetch import read_source
 from everything.io.images.sources import Source
 from everything.io.results.image_folders import remember
-from everything.io.results.manifest import Manifest, PriorResult, Row
+from everything.io.results.manifest import Manifest, Row
 from everything.io.results.writer import Store
 from everything.io.storage.locations import Location, located
-from everything.io.storage.ownership import source_hash
 from everything.jobs.alike_failures import STOP_AFTER, AlikeFailures
-from everything.jobs.annotator import Annotator, Task, mtime_of, row_of, run
+from everything.jobs.annotator import Annotator, Task, row_of, run
 from everything.jobs.auto_workers import auto_workers, devices_of
+from everything.jobs.done_images import DoneImages
 from everything.jobs.image_list import ImageList, check_earlier_images
-from everything.jobs.progress import show_progress
+from everything.jobs.progress import JobObserver, show_progress
 from everything.jobs.status import JobState, has_crashed, read_state, write_state
 from everything.jobs.summary import Summary
 from everything.jobs.worker_pool import run_in_processes
@@ -80,6 +77,7 @@ def label(
     build: Build = build_pipeline,
     executor: Executor | None = None,
     stop_after_failures: int = STOP_AFTER,
+    observer: JobObserver | None = None,
 ) -> Summary:
     """Annotate images, write the results to `out` and return a summary.
 
@@ -104,6 +102,7 @@ def label(
         executor: runs the tasks instead of this machine (Ray).
         stop_after_failures: stop if the first so many images all fail for the same reason; 0:
             never. Images that failed before are no reason to stop a job in which others are done.
+        observer: hears of the start, of each image and of the end.
 
     Raises:
         InputError: if there are no images, or a result of another image would be replaced.
@@ -111,11 +110,10 @@ def label(
         StoreError: if results cannot be written.
         JobError: if the job cannot start or continue, or the first images all fail alike.
     """
-    if executor is None and recipe.output.form != "json":
-        raise ConfigError(
-            f"output.form = {recipe.output.form!r}: shards are written by jobs on Ray: add --ray"
-        )
-    limits = limits or Limits()
+    if executor is None:
+        refuse_shards(recipe)
+    limits, console = limits or Limits(), console or progress_console()
+    observer = observer or JobObserver()
     listed = ImageList(images())
     if len(listed) == 0:
         raise InputError("no images in the inputs: images are files such as .jpg, .png, .heic")
@@ -134,10 +132,14 @@ def label(
     if not in_this_process and executor is None:
         store.must_be_shared()
     # Nothing is overwritten before the model is known to load.
-    pipeline = build(recipe) if in_this_process or overwrite else None
+    with spinner("loading the model", console):
+        pipeline = build(recipe) if in_this_process or overwrite else None
     with store.opened(overwrite, continue_anyway):
-        with show_progress(summary, console or progress_console()) as on_update:
-            job = LabelJob(store, listed, summary, on_update, after_death, stop_after_failures)
+        observer.started(summary, recipe)
+        with show_progress(summary, console) as on_update:
+            job = LabelJob(
+                store, listed, summary, on_update, after_death, stop_after_failures, observer
+            )
             try:
                 tasks, count = job.tasks(), job.count
                 permit = store.folder.permit
@@ -164,7 +166,16 @@ def label(
             from everything.report.preview import write_preview
 
             summary.preview = write_preview(out)
+    observer.ended(summary)
     return summary
+
+
+def refuse_shards(recipe: Recipe) -> None:
+    """Raise ConfigError if a recipe writes shards, which jobs on this machine do not."""
+    if recipe.output.form != "json":
+        raise ConfigError(
+            f"output.form = {recipe.output.form!r}: shards are written by jobs on Ray: add --ray"
+        )
 
 
 def _log_idle_cores(used: int, images: int) -> None:
@@ -197,6 +208,7 @@ class LabelJob:
         on_update: called after each change of the summary.
         after_death: whether an earlier job in this folder was killed.
         stop_after_failures: as for `label`.
+        observer: hears of each image.
 
     Raises:
         InputError: if a result of another image would be replaced.
@@ -210,10 +222,12 @@ class LabelJob:
         on_update: Callable[[], None] = lambda: None,
         after_death: bool = False,
         stop_after_failures: int = STOP_AFTER,
+        observer: JobObserver | None = None,
     ) -> None:
         self._store, self._images, self.summary = store, images, summary
-        self._changed = 0
+        self._observer = observer or JobObserver()
         self.manifest = Manifest(store.folder)
+        self._done = DoneImages(store, self.manifest.append)
         self.manifest.compact()  # rows of a run that was killed
         self._prior = self.manifest.known(store.accepted)
         self._sharded = store.recipe.output.form != "json"
@@ -260,8 +274,9 @@ class LabelJob:
                 yield Task(source)  # reading it fails with the reason
                 continue
             prior = self._prior.get(as_text(source.name))
-            if self._is_done(source, prior):
+            if self._done.has(source, prior):
                 self.summary.skipped += 1
+                self._observer.image(source.name, None)
                 self._on_update()
                 continue
             # An existing result is of another image or recipe, or broken.
@@ -274,16 +289,17 @@ class LabelJob:
         self.manifest.append(*rows)
         for row in rows:
             self.summary.count(row)
+            self._observer.image(row.name, row)
         self._on_update()
         for row in rows:
             self._failures.add(row)
 
     def end(self) -> None:
         """Compact the manifest and record the end of the job."""
-        if self._changed:
+        if self._done.changed:
             _log.warning(
                 "%d images have changed since they were labelled and were labelled again",
-                self._changed,
+                self._done.changed,
             )
         self.manifest.compact()
         state, previous = replace(self._state, ended=time.time()), self._previous
@@ -291,58 +307,3 @@ class LabelJob:
             # There was nothing to do: `status` reports the speed of the run that did it.
             state = replace(state, began=previous.began, ended=previous.ended)
         write_state(self._store.folder, state)
-
-    def _is_done(self, source: Source, prior: PriorResult | None) -> bool:
-        if prior is not None and not prior.done:
-            return False
-        source_bytes = _size(source)
-        if prior is not None:
-            if self._has_changed(source, prior, source_bytes):
-                self._changed += 1
-                return False
-            if prior.stamp and self._store.is_untouched(source.name, prior.stamp, prior.shard):
-                return True
-        if self._sharded or self._store.stamp(source.name) is None:
-            return False
-        document = self._store.get(source.name)
-        if document is None or not _is_readable(document):
-            return False
-        # A kill lost its row, or the results have been copied.
-        self.manifest.append(row_of(document, source, source_bytes, self._store))
-        return True
-
-    def _has_changed(self, source: Source, prior: PriorResult, size: int | None) -> bool:
-        """Tell whether an image's file is another one than the one that was labelled."""
-        if prior.source_bytes is None and prior.shard:
-            return False
-        if size != prior.source_bytes and not (size is None and source.file):
-            return True
-        mtime_ns = None if prior.source_mtime_ns is None else mtime_of(source)
-        if mtime_ns is None or mtime_ns == prior.source_mtime_ns:
-            return False
-        if prior.source_hash is None:
-            return True
-        try:
-            # Copied, or only its date was changed.
-            return source_hash(read_source(source, Limits())) != prior.source_hash
-        except ImageError:
-            return True
-
-
-def _is_readable(document: dict[str, Any]) -> bool:
-    """Tell whether others can read a result, which may have been edited by hand."""
-    try:
-        check_annotations(document["annotations"], size_of(document["image"]))
-        return True
-    except (ValueError, TypeError, LookupError, AttributeError):
-        return False
-
-
-def _size(source: Source) -> int | None:
-    if source.size is not None or source.start is not None:
-        return source.size
-    with suppress(OSError, ValueError):
-        # Not Path.stat: making a million paths takes as long as the calls themselves.
-        place = source.file or f"{source.folder}/{source.name}"
-        return os.stat(place.removeprefix("file://")).st_size  # noqa: PTH116
-    return None

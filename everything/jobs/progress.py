@@ -13,28 +13,60 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from everything.config import Recipe
+from everything.core.file_names import printable
+from everything.io.results.manifest import Row
 from everything.jobs.summary import Summary
 
 _EVERY, _SILENT = 5.0, 60.0  # s
 _log = logging.getLogger(__name__)
 
 
-def log_to(console: Console) -> None:
+class JobObserver:
+    """Hears of what a job does. This one logs each image, at the level of debugging."""
+
+    def started(self, summary: Summary, recipe: Recipe) -> None:
+        """Called once, before the first image."""
+
+    def image(self, name: str, row: Row | None) -> None:
+        """Called for each image, from any thread. row: None if it was skipped."""
+        if not _log.isEnabledFor(logging.DEBUG):
+            return
+        if row is None:
+            _log.debug("%s: skipped: labelled before", printable(name))
+        elif row.status == "failed":
+            _log.debug("failed: %s", row.error)
+        else:
+            stages = ", ".join(f"{stage} {value:.2f}" for stage, value in row.seconds.items())
+            masks = row.counts.get("masks", 0)
+            _log.debug("%s: %d masks, seconds: %s", printable(name), masks, stages)
+
+    def ended(self, summary: Summary) -> None:
+        """Called once, after the last image."""
+
+
+def log_to(console: Console, level: int = logging.INFO) -> None:
     """Send the program's log to the console, in colour on a terminal, in plain lines elsewhere."""
     plain = logging.StreamHandler(console.file)
     plain.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     rich = RichHandler(console=console, show_path=False, show_time=False, markup=False)
-    for package in ("everything", "batch_jobs"):
-        logger = logging.getLogger(package)
-        logger.handlers = [rich if console.is_terminal else plain]
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
+    log_by(rich if console.is_terminal else plain, level)
+
+
+def log_by(handler: logging.Handler, level: int = logging.INFO) -> None:
+    """Send the program's log, from a level on, to a handler and nowhere else."""
+    logger = logging.getLogger("everything")
+    logger.handlers = [handler]
+    logger.setLevel(level)
+    logger.propagate = False
 
 
 @contextmanager
 def show_progress(summary: Summary, console: Console) -> Iterator[Callable[[], None]]:
     """Show a summary; call the yielded function after each change of it."""
-    if console.is_terminal or console.is_jupyter:
+    if console.quiet:
+        yield lambda: None
+    elif console.is_terminal or console.is_jupyter:
         with _bar(console) as bar:
             bar_id = bar.add_task("", total=summary.images, now="")
             yield lambda: bar.update(bar_id, completed=_finished(summary), now=_line(summary))
@@ -85,7 +117,7 @@ def show_count(what: str, console: Console) -> Iterator[Callable[[int, int | Non
             last = now
             line = f"{done:,} {what}"
             if total is not None:
-                left = _duration((now - start) / done * (total - done))
+                left = duration((now - start) / done * (total - done))
                 line = f"{done:,} of {total:,} {what}, {left} left"
             console.print(line, highlight=False, markup=False)
 
@@ -104,14 +136,15 @@ def _finished(summary: Summary) -> int:
 def _line(summary: Summary) -> str:
     parts = [f"{summary.images_per_second:.2f} images/s"]
     if summary.seconds_left is not None:
-        parts.append(f"{_duration(summary.seconds_left)} left")
+        parts.append(f"{duration(summary.seconds_left)} left")
     parts.append(f"{summary.masks:,} masks")
     if summary.failed:
         parts.append(f"{summary.failed:,} failed")
     return ", ".join(parts)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return seconds as hours:minutes:seconds."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}"

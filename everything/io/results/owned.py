@@ -37,11 +37,19 @@ def claim(folder: Storage) -> None:
         StoreError: It has files under the names of results that this program did not write, links
             in their place, or is an export or the like.
     """
+    if check_claim(folder):
+        return
+    folder.create()
+    folder.write(MARKER, [header("results")])
+
+
+def check_claim(folder: Storage) -> bool:
+    """Tell whether a folder is marked as one of results; raises StoreError as `claim` does."""
     folder.refuse_links(MARKER, *_ALL)
     kind = kind_of(folder.read(MARKER), folder.root)
     if kind == "results":
         folder.refuse_links(".partial", ".lock")
-        return
+        return True
     where = printable(folder.root)
     if kind not in (None, "images"):
         raise StoreError(f"{where}: holds a {kind}, no results: give another --out")
@@ -54,8 +62,7 @@ def claim(folder: Storage) -> None:
             "left as they are: give another --out"
         )
     folder.refuse_foreign_locks()
-    folder.create()
-    folder.write(MARKER, [header("results")])
+    return False
 
 
 def _is_older(folder: Storage) -> bool:

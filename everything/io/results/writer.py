@@ -29,7 +29,7 @@ from everything.core.file_names import image_id, printable
 from everything.core.safe_yaml import parse_yaml
 from everything.errors import ConfigError, InputError, StoreError
 from everything.io.results.documents import read_document
-from everything.io.results.owned import DIGEST, RECIPE, claim, remove_results
+from everything.io.results.owned import DIGEST, RECIPE, check_claim, claim, remove_results
 from everything.io.results.shards import Shard, pack
 from everything.io.storage.bucket import Bucket
 from everything.io.storage.local import Folder
@@ -113,6 +113,12 @@ class Store:
             self._write_recipe()
             yield
             self.folder.clean()
+
+    def check(self, overwrite: bool = False, continue_anyway: bool = False) -> None:
+        """Raise StoreError if `opened` would refuse the folder as it is; nothing is written."""
+        check_claim(self.folder)
+        if not overwrite:
+            self._check_recipe(continue_anyway, _WAYS_OUT)
 
     def put(
         self,

@@ -19,6 +19,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
 from everything.core.console import progress_console
+from everything.core.spinner import stop_spinner
 from everything.errors import WeightsError
 
 _log = logging.getLogger(__name__)
@@ -126,6 +127,7 @@ def _download(url: str, to: Path) -> str:
 
 
 def _bar() -> Progress:
+    stop_spinner()
     columns: list[Any] = ["{task.description}", BarColumn(), DownloadColumn()]
     return Progress(*columns, TransferSpeedColumn(), console=progress_console())
 
