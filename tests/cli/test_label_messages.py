@@ -35,20 +35,9 @@ def label(photos: Path, *more: str, code: int = 3) -> tuple[str, list[str]]:
     """Return what was printed to stdout, and the lines on stderr."""
     out = photos.with_name("out")
     command = ["label", str(photos), "--out", str(out), "--variant", "sam-vit-b", "--no-preview"]
-    result = CliRunner().invoke(
-        app,
-        [
-            *command,
-            "--points-per-side",
-            "2",
-            "--pred-iou-thresh",
-            "0.1",
-            "--stability-score-thresh",
-            "0",
-            *more,
-        ],
-        env={"COLUMNS": "300"},
-    )
+    command += ["--points-per-side", "2", "--pred-iou-thresh", "0.1"]
+    command += ["--stability-score-thresh", "0", *more]
+    result = CliRunner().invoke(app, command, env={"COLUMNS": "300"})
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == code, result.output
