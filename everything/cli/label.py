@@ -104,7 +104,7 @@ def label(
         # First all that takes no second to check, then what needs PyTorch.
         images = _demo_images(limit) if demo else image_lister(inputs or [], out, limit)
         images()  # refuses an input that does not exist
-        from everything.core.spinner import spinner
+        from everything.core.console import spinner
         from everything.recipes.resolve import resolve
 
         console = _console(quiet, verbose, events)

@@ -14,9 +14,8 @@ import pyarrow.compute as pc
 from rich.console import Console
 
 from everything.config import Recipe
-from everything.core.console import progress_console
+from everything.core.console import progress_console, spinner
 from everything.core.file_names import as_text, is_inside
-from everything.core.spinner import spinner
 from everything.core.threads import torch_threads, usable_cores
 from everything.errors import ConfigError, InputError, JobError
 from everything.io.images.decode import Limits
@@ -28,8 +27,7 @@ from everything.io.storage.locations import Location, located
 from everything.jobs.alike_failures import STOP_AFTER, AlikeFailures
 from everything.jobs.annotator import Annotator, Task, row_of, run
 from everything.jobs.auto_workers import auto_workers, devices_of
-from everything.jobs.done_images import DoneImages
-from everything.jobs.image_list import ImageList, check_earlier_images
+from everything.jobs.image_list import DoneImages, ImageList, check_earlier_images
 from everything.jobs.progress import JobObserver, show_progress
 from everything.jobs.status import JobState, has_crashed, read_state, write_state
 from everything.jobs.summary import Summary

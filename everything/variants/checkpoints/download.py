@@ -18,8 +18,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
-from everything.core.console import progress_console
-from everything.core.spinner import stop_spinner
+from everything.core.console import progress_console, stop_spinner
 from everything.errors import WeightsError
 
 _log = logging.getLogger(__name__)

@@ -2,7 +2,7 @@ import io
 
 from rich.console import Console
 
-from everything.core.spinner import spinner, stop_spinner
+from everything.core.console import spinner, stop_spinner
 
 
 def printed(console: Console, line: str) -> str:
