@@ -1,5 +1,4 @@
-"""The images of a job: listed once, kept in little memory, and compared with earlier results; which of
-them are done."""
+"""The images of a job: listed once, in little memory, and compared with earlier results."""
 
 from __future__ import annotations
 
