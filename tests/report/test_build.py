@@ -1,5 +1,7 @@
 """The report's files; tests/report/test_page.py looks at them in a browser."""
 
+import base64
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -110,6 +112,20 @@ def test_names_and_reasons_are_never_markup(tmp_path: Path):
         assert markup not in text
     assert "{{ 7 * 7 }}" in text
     assert text.count("<script") == 2
+
+
+def test_the_page_allows_its_own_script_only(tmp_path: Path):
+    page = write_report(
+        write_labels(tmp_path / "out", tmp_path / "p", {"a.png": MASKS})
+    ).read_text()
+    (policy,) = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', page)
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules.pop("default-src") == "'none'"
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    own = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert rules.pop("script-src") == f"'self' file: 'sha256-{own}'"
+    assert rules == {"img-src": "'self' file: data:", "style-src": "'unsafe-inline'"}
+    assert page.index("Content-Security-Policy") < page.index("<script")
 
 
 def test_no_photos_at_all(tmp_path: Path):
