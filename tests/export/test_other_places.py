@@ -1,7 +1,7 @@
 """Readers whose dependencies clash with ours, in environments of their own.
 
 DATUMARO_PYTHON: a Python with datumaro (1.13). LABEL_STUDIO_PYTHON: one with label-studio-sdk and
-shapely.
+shapely. FIFTYONE_PYTHON: one with fiftyone and pycocotools; its database is not needed.
 Not run where they are not set: test_readers.py reads the formats by their descriptions.
 """
 
@@ -19,7 +19,9 @@ from everything.export.run import export
 from everything.io.results.reader import Results
 from tests.export.handed import write_handed, written_masks
 
-DATUMARO, LABEL_STUDIO = (os.environ.get(f"{name}_PYTHON") for name in ("DATUMARO", "LABEL_STUDIO"))
+DATUMARO, LABEL_STUDIO, FIFTYONE = (
+    os.environ.get(f"{name}_PYTHON") for name in ("DATUMARO", "LABEL_STUDIO", "FIFTYONE")
+)
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +93,57 @@ def test_label_studios_own_decoder(labels: Results, tmp_path: Path):
     found = run(LABEL_STUDIO, _BRUSH, tmp_path / "out" / "tasks.json")
     masks = [mask for key in labels.files for mask in written_masks(labels, key)]
     assert found == [np.packbits(mask).tolist() for mask in masks]
+
+
+_INTERFACE = """
+import json, sys
+from pathlib import Path
+from label_studio_sdk.label_interface import LabelInterface
+home = Path(sys.argv[1])
+interface = LabelInterface((home / "config.xml").read_text())
+interface.validate()
+tasks = json.loads((home / "tasks.json").read_text())
+print(json.dumps([interface.validate_prediction(p) for t in tasks for p in t["predictions"]]))
+"""
+
+
+@pytest.mark.skipif(not LABEL_STUDIO, reason="LABEL_STUDIO_PYTHON is not set")
+def test_label_studios_interface_takes_every_prediction(labels: Results, tmp_path: Path):
+    export(labels.root, "label-studio", tmp_path / "out")
+    assert run(LABEL_STUDIO, _INTERFACE, tmp_path / "out") == [True] * len(labels.files)
+
+
+_FIFTYONE = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from fiftyone.utils.coco import COCODetectionDatasetImporter
+home = Path(sys.argv[1])
+images, found = home / "images" / "default", {}
+with COCODetectionDatasetImporter(
+    data_path=str(images),
+    labels_path=str(home / "annotations" / "instances_default.json"),
+    label_types="segmentations",
+) as importer:
+    for path, size, labels in importer:
+        masks = []
+        for one in labels.detections if labels else []:
+            x, y = round(one.bounding_box[0] * size.width), round(one.bounding_box[1] * size.height)
+            mask = np.zeros((size.height, size.width), bool)
+            mask[y : y + one.mask.shape[0], x : x + one.mask.shape[1]] = one.mask
+            masks.append(np.packbits(mask).tolist())
+        found[str(Path(path).relative_to(images))] = masks
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.skipif(not FIFTYONE, reason="FIFTYONE_PYTHON is not set")
+def test_fiftyones_coco_importer(labels: Results, tmp_path: Path):
+    export(labels.root, "coco", tmp_path / "out", photos="copy")
+    assert run(FIFTYONE, _FIFTYONE, tmp_path / "out") == {
+        key: [np.packbits(mask).tolist() for mask in written_masks(labels, key)]
+        for key in labels.files
+    }
 
 
 _SHAPELY = """
