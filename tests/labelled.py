@@ -47,7 +47,7 @@ def records(masks: Masks, scores: Sequence[float] | None = None) -> list[dict[st
                 "bbox": [x, y, float(edges[0][-1]) - x, float(edges[1][-1]) - y],
                 "area": int(mask.sum()),
                 "predicted_iou": scores[i] if scores else 0.95 - 0.1 * i,
-                "stability_score": 0.99 - 0.05 * i,
+                "stability_score": max(0.0, 0.99 - 0.05 * i),
                 "crop_box": [0.0, 0.0, float(mask.shape[1]), float(mask.shape[0])],
                 "point_coords": [[x, y]],
             }

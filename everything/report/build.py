@@ -36,6 +36,7 @@ from everything.config import Level
 from everything.core.file_names import as_text, printable
 from everything.core.stage_timer import STAGES
 from everything.errors import ImageError, InputError, StoreError
+from everything.io.results.categories import Category
 from everything.io.results.levels import level_of_all, levels_in
 from everything.io.results.mask_filter import MaskFilter
 from everything.io.results.original_image import original_image
@@ -56,7 +57,7 @@ _EARLIER = re.compile(
 # In this order; the last one runs the page.
 _SCRIPTS = (
     *("photos", "grid", "masks", "panes", "zoom"),
-    *("drawing", "list", "viewer", "sliders", "timing"),
+    *("drawing", "list", "viewer", "sliders", "review", "review_file", "save_shown", "timing"),
 )
 Progress = Callable[[int, int], None]
 
@@ -105,8 +106,9 @@ def write_report(
         "folders": [_folder(*item, entries) for item in zip(names, results, count())],
         "failures": _failures(names, results),
     }
+    categories = [result.categories for result in results]
     folder.write(REPORT, json.dumps(about, indent=2).encode("ascii") + b"\n")
-    folder.write("index.html", _page(about, entries, len(keys), level).encode())
+    folder.write("index.html", _page(about, entries, len(keys), level, categories).encode())
     folder.finish()
     return home / "index.html"
 
@@ -210,6 +212,11 @@ def _one(results: list[Results], number: int, key: str, level: Level, to: Output
         "missing": missing,
         "reasons": [_reason(folder, key, first.name) for folder in results],
     }
+    if key != first.name:
+        about["annotation"] = printable(key)
+    classes = {str(a["category"]) for r in found if r for a in r.annotations if a.get("category")}
+    if classes:
+        about["classes"] = sorted(classes)
     recipes = [result.recipe if result else None for result in found]
     return _Entry(about, [_summary(result) for result in found], recipes, _largest(found))
 
@@ -287,7 +294,13 @@ def _names(folders: Sequence[Location]) -> list[str]:
     return [printable(n if last.count(n) == 1 else f) for n, f in zip(last, folders, strict=True)]
 
 
-def _page(about: dict[str, Any], entries: list[_Entry], total: int, level: Level) -> str:
+def _page(
+    about: dict[str, Any],
+    entries: list[_Entry],
+    total: int,
+    level: Level,
+    categories: list[list[Category]],
+) -> str:
     script = (
         f'"use strict";\n(() => {{\n{"".join(_asset(f"{name}.js") for name in _SCRIPTS)}}})();\n'
     )
@@ -305,7 +318,7 @@ def _page(about: dict[str, Any], entries: list[_Entry], total: int, level: Level
         summary=f"{len(entries):,} image{'' if len(entries) == 1 else 's'}, {masks:,} masks",
         limit_note=note,
         left_out_note=_left_out(about["folders"]),
-        index=_index(about["folders"], entries) | {"level": level},
+        index=_index(about, entries, categories) | {"level": level},
         level=level,
         script=Markup(script),
         script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -365,9 +378,23 @@ def _without_name(reason: str, photo: str) -> str:
     return rest if mark and (not path or path.endswith("/")) else reason
 
 
-def _index(folders: list[dict[str, Any]], entries: list[_Entry]) -> dict[str, Any]:
+def _index(
+    about: dict[str, Any], entries: list[_Entry], categories: list[list[Category]]
+) -> dict[str, Any]:
+    folders = [
+        {
+            "label": folder["label"],
+            # So that the review of earlier labels of the same folder is not taken for theirs.
+            "digest": next(
+                (r["digest"] for e in entries if (r := e.recipes[f]) and "digest" in r), ""
+            ),
+            "categories": [{"id": one.id, "name": one.name} for one in categories[f]],
+        }
+        for f, folder in enumerate(about["folders"])
+    ]
     return {
-        "folders": [{"label": folder["label"]} for folder in folders],
+        "folders": folders,
+        "failures": about["failures"],
         "stages": list(STAGES),
         "palette": palette(PALETTE).tobytes().hex(),
         "largest_area": max((entry.largest for entry in entries), default=1.0),

@@ -47,7 +47,9 @@ def script_rows(
                 colour = colour_of(mask, row)
             else:
                 colour = next(fresh) if twin < 0 else colour_of(first.annotations[twin], twin)
-            mine.append([*_row(row, mask, colour % PALETTE, twin, iou), of_masks[row]])
+            mine.append(
+                [*_row(row, mask, colour % PALETTE, twin, iou), of_masks[row], mask.get("category")]
+            )
         rows.append(mine)
     return rows
 

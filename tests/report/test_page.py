@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,97 +13,23 @@ from PIL import Image
 from everything.io.results.mask_filter import MaskFilter
 from everything.report.build import write_report
 from tests.labelled import disc, records, write_labels
-
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+from tests.report.in_browser import (
+    AWAY,
+    CHROMIUM,
+    HARMFUL,
+    LARGE,
+    SIZE,
+    SMALL,
+    described,
+    drawn,
+    move,
+    opened,
+    point,
+    see,
 )
+
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-
-SIZE = (90, 120)
-LARGE, SMALL, AWAY = disc(SIZE, (40, 45), 30), disc(SIZE, (40, 45), 10), disc(SIZE, (100, 45), 12)
-HARMFUL = "<img src=x onerror=alert(1)>.png"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("report")
-    masks = {"b.png": [LARGE, SMALL, AWAY], "a/b.png": [AWAY], HARMFUL: [LARGE, SMALL]}
-    failures = {"broken.jpg": "</td><script>alert(2)</script>"}
-    one = write_labels(home / "one", home / "photos", masks, failures=failures)
-    two = write_labels(home / "two", home / "photos", {"b.png": [LARGE]}, sampler="other")
-    write_report(one)
-    return write_report([one, two], home / "both").parent.parent
-
-
-@pytest.fixture
-def page(browser) -> Iterator:
-    """A page on which any error, message box or wish for another machine fails the test."""
-    page = browser.new_page(viewport={"width": 1300, "height": 800})
-    bad: list[str] = []
-    page.on("pageerror", lambda error: bad.append(str(error)))
-    page.on(
-        "console", lambda message: bad.append(message.text) if message.type == "error" else None
-    )
-    page.on("dialog", lambda dialog: (bad.append(dialog.message), dialog.dismiss()))
-    page.on(
-        "request", lambda r: None if r.url.startswith(("file:", "data:")) else bad.append(r.url)
-    )
-    yield page
-    page.close()
-    assert bad == []
-
-
-def opened(page, file: Path, name: str = "b.png", level: str = "all"):
-    page.goto(file.as_uri())
-    page.locator("#grid a").filter(has=page.get_by_text(name, exact=True)).click()
-    see(page, "#shown", re.compile("shown"))
-    page.locator(f"input[name=level][value={level}]").check()
-    page.wait_for_timeout(60)
-
-
-def see(page, selector: str, text: str | re.Pattern[str]):
-    """Wait until an element has this text; nothing is evaluated as code, which the page forbids."""
-    playwright.expect(page.locator(selector)).to_have_text(text)
-
-
-def point(page, x: float, y: float, pane: int = 0, click: bool = False):
-    """Move to a pixel of the photo, or click there."""
-    stage = page.locator(".stage").nth(pane).bounding_box()
-    scale = min(stage["width"] / SIZE[1], stage["height"] / SIZE[0])
-    left = stage["x"] + (stage["width"] - SIZE[1] * scale) / 2
-    to = left + (x + 0.5) * scale, stage["y"] + (y + 0.5) * scale
-    (page.mouse.click if click else page.mouse.move)(*to)
-
-
-def drawn(page, layer: str = "masks", pane: int = 0) -> np.ndarray:
-    """Where a canvas is not transparent, bool (H, W)."""
-    alpha = (
-        page.locator(f".{layer}")
-        .nth(pane)
-        .evaluate(
-            "c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)"
-            ".filter((_, i) => i % 4 === 3)"
-        )
-    )
-    return np.array(alpha).reshape(SIZE) > 0
-
-
-def described(page) -> str:
-    return page.locator("#mask").inner_text()
-
-
-def move(page, slider: str, value: int):
-    page.locator(f"#{slider}").fill(str(value))
-    page.wait_for_timeout(60)
 
 
 def test_masks_are_drawn_to_the_pixel(page, report: Path):

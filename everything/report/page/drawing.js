@@ -31,7 +31,8 @@ function drawPane(p) {
     if (!passes(mask)) return;
     count++;
     fill(mask, photo.high, p.owner, m);
-    fill(mask, photo.high, picture, pixel(mask.colour, settings.opacity));
+    const shade = mask.said?.verdict === "rejected" ? hatch : fill;
+    shade(mask, photo.high, picture, pixel(mask.colour, settings.opacity));
     if ($("contours").checked) {
       const line = pixel(mask.colour, 1);
       for (const at of mask.edge) picture[at] = line;
@@ -50,6 +51,7 @@ function drawPane(p) {
 // Highlight one mask and its counterparts in the other panes, dim the others, mark it in the list
 // and show its scores.
 function light(p, mask) {
+  pointed = mask;
   const lit = mask ? [{ p, mask }, ...mask.twins] : [];
   for (const other of panes) {
     const mine = lit.filter((one) => one.p === other).map((one) => one.mask);
@@ -62,6 +64,9 @@ function light(p, mask) {
     if (mine.length || other.lit) paint(other.highlight, other.photo, picture);
     other.lit = mine.length > 0;
   }
-  for (const row of $("list").tBodies[0].rows) row.classList.toggle("on", row.mask !== undefined && row.mask === mask);
+  litRow?.classList.remove("on");
+  litRow = rows.get(mask);
+  litRow?.classList.add("on");
   describe(p, mask);
+  showReview();
 }

@@ -16,14 +16,41 @@ const orders = {
   slow: (a, b) => secondsOf(photos[b]) - secondsOf(photos[a]) || a - b,
 };
 
+const images = {
+  "": () => true,
+  failed: (photo) => photo.reasons.some(Boolean),
+  none: (photo) => masksOf(photo) === 0,
+  open: (photo) => !tally(photo).any,
+  reviewed: (photo) => tally(photo).any,
+  accepted: (photo) => tally(photo).verdict === "accepted",
+  rejected: (photo) => tally(photo).verdict === "rejected",
+};
+const hasClass = (photo, name) => (photo.classes || []).includes(name) || tally(photo).tags.includes(name);
+
+// Images that failed in every folder have no thumbnail: their names and reasons.
+const withTile = new Set(photos.map((photo) => photo.name));
+const lost = index.failures.filter((failure) => !withTile.has(failure.name));
+const LOST = 500;
+function listLost(wanted) {
+  const some = $("only").value === "failed" ? lost.filter((one) => one.name.toLowerCase().includes(wanted)) : [];
+  const items = some.slice(0, LOST).map((one) => make("li", {}, make("b", { textContent: one.name }), ` ${one.reason}`));
+  if (some.length > LOST) items.push(make("li", { textContent: `and ${number(some.length - LOST)} more: see Failures above` }));
+  $("lost").replaceChildren(...items);
+  if (some.length) $("found").textContent += `, ${number(some.length)} without a result`;
+}
+
 function list() {
   const wanted = $("find").value.toLowerCase();
-  listed = photos.map((_, i) => i).filter((i) => photos[i].name.toLowerCase().includes(wanted));
+  const only = images[$("only").value];
+  const name = $("with-class").value.slice(1);
+  listed = photos.map((_, i) => i).filter((i) => photos[i].name.toLowerCase().includes(wanted) &&
+    only(photos[i]) && (!name || hasClass(photos[i], name)));
   listed.sort(orders[$("order").value]);
   drawn = 0;
   whole = 0;
   $("grid").replaceChildren();
   $("found").textContent = `${number(listed.length)} image${listed.length === 1 ? "" : "s"}`;
+  listLost(wanted);
   addTiles();
 }
 
@@ -65,13 +92,28 @@ function tile(i, height) {
     src: `thumbs/${padded(i)}${$("thumbs").value}.jpg`, alt: `${photo.name} with its masks`,
   });
   const name = make("span", { className: "name", title: photo.name }, path(photo.name));
-  const count = make("span", { className: "count", textContent: `${counts} masks` });
+  const count = make("span", { className: "count" });
+  count.dataset.masks = `${counts} masks`;
   const caption = make("span", { className: "caption" }, name, count);
   const item = make("div", { className: "tile" }, make("a", { href: `#${i}` }, thumb, caption));
   item.role = "listitem";
   item.style.width = `${height * shape(photo)}px`;
   thumb.style.height = `${height}px`;
+  mark(item, photo);
   return item;
+}
+
+// What the review says of an image, on its thumbnail.
+function mark(item, photo) {
+  const { verdict, tag, accepted, rejected } = tally(photo);
+  item.dataset.verdict = verdict || "";
+  const count = item.querySelector(".count");
+  count.textContent = [verdict && `${{ accepted: "✓", rejected: "✗" }[verdict]} ${verdict}`, tag, count.dataset.masks,
+    accepted && `${number(accepted)} ✓`, rejected && `${number(rejected)} ✗`].filter(Boolean).join(" · ");
+}
+function markTile(i) {
+  const link = $("grid").querySelector(`a[href="#${i}"]`);
+  if (link) mark(link.parentElement, photos[i]);
 }
 
 // The page's width has changed: lay the same images out in other rows.
@@ -96,7 +138,7 @@ const observer = new IntersectionObserver((entries) => {
 observer.observe($("more"));
 $("find").addEventListener("input", list);
 $("thumbs").addEventListener("change", list);
-$("order").addEventListener("change", list);
+for (const id of ["order", "only", "with-class"]) $(id).addEventListener("change", list);
 
 $("grid").addEventListener("keydown", (event) => {
   const links = [...$("grid").querySelectorAll("a")];

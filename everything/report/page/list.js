@@ -1,5 +1,6 @@
 // Scores of masks: of the one under the pointer, and the list of all that are shown.
 
+const ROWS = 100; // that are added to the list at a time, as it is scrolled
 const levelNames = { whole: "whole object", part: "part", subpart: "subpart" };
 
 // The order of the list: a column of it, largest first until its header is clicked again.
@@ -8,12 +9,12 @@ const sorted = {
   by: (a, b) => (sorted.down ? 1 : -1) * (b[sorted.column] - a[sorted.column]) || a.row - b.row,
 };
 function markSorted() {
-  for (const head of $("list").tHead.rows[0].cells) {
+  for (const head of $("list").tHead.querySelectorAll("[data-column]")) {
     const on = head.dataset.column === sorted.column;
     head.ariaSort = on ? (sorted.down ? "descending" : "ascending") : "none";
   }
 }
-for (const head of $("list").tHead.rows[0].cells) {
+for (const head of $("list").tHead.querySelectorAll("[data-column]")) {
   head.querySelector("button").addEventListener("click", () => {
     sorted.down = sorted.column !== head.dataset.column || !sorted.down;
     sorted.column = head.dataset.column;
@@ -31,6 +32,7 @@ function describe(p, mask) {
   }
   const facts = [
     ["Mask", `${mask.id}${pinned === mask ? " (selected)" : ""}`],
+    ...(classOf(mask) ? [["Class", classOf(mask)]] : []),
     ["Level", levelNames[mask.level] || "several objects"],
     ["Predicted IoU", mask.iou.toFixed(3)],
     ["Stability", mask.stability.toFixed(3)],
@@ -51,17 +53,55 @@ function twinIn(mask, other) {
   return twin.shared === null ? `mask ${twin.mask.id}` : `mask ${twin.mask.id}, IoU ${twin.shared.toFixed(2)}`;
 }
 
+// The list's rows in their order, of which the first ones are in the page: [pane, mask], or [pane,
+// null] for the head of a pane.
+let entries = [];
+const rows = new Map(); // by mask
+let litRow = null;
+
 function fillList() {
   const found = panes.map((p) => p.masks.filter(passes).sort(sorted.by));
   const total = panes.reduce((sum, p) => sum + p.masks.length, 0);
   const count = found.reduce((sum, masks) => sum + masks.length, 0);
   $("shown").textContent = `${number(count)} of ${number(total)} masks shown`;
-  $("list").tBodies[0].replaceChildren(...panes.flatMap((p, i) => {
-    const rows = found[i].slice(0, 1000).map((mask) => maskRow(p, mask));
-    if (panes.length < 2) return rows;
-    const head = make("th", { scope: "rowgroup", colSpan: 4, textContent: folders[p.f].label });
-    return [make("tr", { className: "group" }, head), ...rows];
+  entries = panes.flatMap((p, i) => [...(panes.length > 1 ? [[p, null]] : []), ...found[i].map((mask) => [p, mask])]);
+  // A row that goes must not take the focus, and the keyboard shortcuts, along.
+  const body = $("list").tBodies[0];
+  const isInside = body.contains(document.activeElement);
+  const until = Math.max(ROWS, placeOf(pinned) + 1);
+  rows.clear();
+  litRow = null;
+  body.replaceChildren();
+  addRows(until);
+  if (isInside) (rows.get(pinned)?.querySelector("button") || $("viewer")).focus({ preventScroll: true });
+}
+
+function addRows(until) {
+  const body = $("list").tBodies[0];
+  body.append(...entries.slice(body.rows.length, until).map(([p, mask]) => {
+    if (mask) { rows.set(mask, maskRow(p, mask)); return rows.get(mask); }
+    const head = make("th", { scope: "rowgroup", colSpan: 5, textContent: folders[p.f].label });
+    return make("tr", { className: "group" }, head);
   }));
+}
+const scroller = document.querySelector("aside");
+scroller.addEventListener("scroll", () => {
+  const body = $("list").tBodies[0];
+  if (body.rows.length < entries.length && scroller.scrollTop + scroller.clientHeight > scroller.scrollHeight - 800) {
+    addRows(body.rows.length + ROWS);
+  }
+}, { passive: true });
+
+const placeOf = (mask) => (mask ? entries.findIndex((entry) => entry[1] === mask) : -1);
+function rowFor(mask) {
+  if (!rows.has(mask)) addRows(placeOf(mask) + ROWS);
+  return rows.get(mask);
+}
+// The mask after one that has left the list, or else the last one.
+function neighbour(at) {
+  const left = entries.filter(([, mask]) => mask && passes(mask));
+  const after = entries.slice(at).find(([, mask]) => mask && passes(mask));
+  return (after || left.at(-1) || [null, null])[1];
 }
 
 function maskRow(p, mask) {
@@ -70,17 +110,36 @@ function maskRow(p, mask) {
   const button = make("button", { type: "button" }, swatch, `${mask.id}`);
   button.addEventListener("focus", () => { pinned = mask; remember(); light(p, mask); });
   const cell = (text) => make("td", { className: "n", textContent: text });
-  const row = make("tr", {}, make("td", {}, button), cell(mask.iou.toFixed(3)),
-    cell(mask.stability.toFixed(3)), cell(number(mask.area)));
-  row.mask = mask;
+  const sign = { accepted: "✓", rejected: "✗" }[mask.said?.verdict];
+  const said = make("td", { className: "said", textContent: [sign, classOf(mask)].filter(Boolean).join(" "), title: classOf(mask) });
+  const row = make("tr", { className: mask.said?.verdict || "" }, make("td", {}, button), cell(mask.iou.toFixed(3)),
+    cell(mask.stability.toFixed(3)), cell(number(mask.area)), said);
   row.addEventListener("pointerenter", () => { if (!pinned) light(p, mask); });
   row.addEventListener("click", () => button.focus());
   return row;
 }
 
 function stepMask(by) {
-  const buttons = [...$("list").tBodies[0].querySelectorAll("button")];
-  const at = buttons.findIndex((button) => button.closest("tr").mask === pinned);
-  const next = buttons[Math.min(buttons.length - 1, Math.max(0, at + by))];
-  if (next) next.focus();
+  const masks = entries.filter((entry) => entry[1]);
+  const at = masks.findIndex((entry) => entry[1] === pinned);
+  const next = masks[Math.min(masks.length - 1, Math.max(0, at + by))];
+  if (next) rowFor(next[1]).querySelector("button").focus();
+}
+
+// The classes of the labels and the review's tags, as options of the two filters by class.
+function listClasses() {
+  const known = new Set(photos.flatMap((photo) => photo.classes || []));
+  for (const review of reviews) for (const entry of review.values()) {
+    for (const mask of entry.masks) if (mask.tag) known.add(mask.tag);
+  }
+  const names = [...known].sort((a, b) => a.localeCompare(b));
+  for (const [id, none] of [["class", true], ["with-class", false]]) {
+    const before = $(id).value;
+    const option = (value, textContent) => make("option", { value, textContent });
+    $(id).replaceChildren(option("", "any"), ...(none ? [option("-", "none")] : []), ...names.map((name) => option(`=${name}`, name)));
+    $(id).value = before;
+    if ($(id).selectedIndex < 0) $(id).value = "";
+    $(id).closest("label").hidden = !names.length;
+  }
+  $("tags").replaceChildren(...names.map((value) => make("option", { value })));
 }

@@ -65,6 +65,14 @@ function contour(mask, photo, scratch) {
   return Int32Array.from(edge);
 }
 
+// A rejected mask is hatched, so that it is seen to be one.
+function hatch(mask, high, map, value) {
+  for (let s = 0; s < mask.strips.length; s += 3) {
+    const x = mask.strips[s];
+    for (let y = mask.strips[s + 1]; y < mask.strips[s + 2]; y++) if (((x + y) & 15) < 4) map[x * high + y] = value;
+  }
+}
+
 // Maps are kept column by column, as strips are: filling one is then a few block writes.
 function fill(mask, high, map, value) {
   for (let s = 0; s < mask.strips.length; s += 3) {
@@ -72,15 +80,18 @@ function fill(mask, high, map, value) {
   }
 }
 
-// twin: the mask of the first labels that this one is, as its row and their IoU; -1 for none.
+// Masks as the data has them. twin: the mask of the first labels that this one is, as its row and
+// their IoU; -1 for none.
+const named = (rows) => rows.map(
+  ([id, colour, iou, stability, area, box, points, code, twin, shared, level, category], row) =>
+    ({ id, colour, iou, stability, area, box, points, code, row, twin, shared, level, category, twins: [] }));
+
 function prepared(rows, photo) {
   const across = before(photo.width, photo.wide);
   const down = before(photo.height, photo.high);
   const scratch = new Uint8Array(photo.wide * photo.high);
-  const masks = rows.map(([id, colour, iou, stability, area, box, points, code, twin, shared, level], row) => ({
-    id, colour, iou, stability, area, box, points, row, twin, shared, level,
-    strips: strips(code, photo, across, down),
-  }));
+  const masks = named(rows);
+  for (const mask of masks) mask.strips = strips(mask.code, photo, across, down);
   for (const mask of masks) mask.edge = contour(mask, photo, scratch);
   return masks.sort((a, b) => b.area - a.area);
 }

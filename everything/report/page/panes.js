@@ -2,14 +2,24 @@
 
 const settings = {
   level: index.level, iou: 0, stability: 0, smallest: 0, largest: Infinity, opacity: 0.35, alone: false,
+  class: "", verdict: "",
 };
 let panes = [];
 let pinned = null;
+let pointed = null; // the mask that is highlighted
 
+// A tag stands for the class of the labels, as it does in `everything filter --reviewed`.
+const classOf = (mask) => mask.said?.tag || mask.category || "";
+const verdicts = {
+  "": () => true, kept: (one) => one !== "rejected", open: (one) => !one,
+  accepted: (one) => one === "accepted", rejected: (one) => one === "rejected",
+};
 const passes = (mask) => (settings.level === "all" || mask.level === settings.level) &&
   mask.iou >= settings.iou && mask.stability >= settings.stability &&
   mask.area >= settings.smallest && mask.area <= settings.largest &&
-  !(settings.alone && mask.twins.length);
+  !(settings.alone && mask.twins.length) && verdicts[settings.verdict](mask.said?.verdict) &&
+  // "=cat": the class cat, "-": without a class.
+  (settings.class === "" || settings.class === (classOf(mask) ? `=${classOf(mask)}` : "-"));
 
 function pane(photo, i, rows, f) {
   const sheet = make("div", { className: "sheet" });
@@ -27,7 +37,11 @@ function pane(photo, i, rows, f) {
     layer: masks.getContext("2d"), highlight: one.getContext("2d"),
     masks: rows ? prepared(rows, photo) : [], owner: new Int32Array(photo.wide * photo.high),
   };
-  stage.addEventListener("pointermove", (event) => { if (!pinned) light(self, under(self, event)[0] || null); });
+  stage.addEventListener("pointermove", (event) => {
+    if (pinned) return;
+    const mask = under(self, event)[0] || null;
+    if (mask !== pointed) light(self, mask);
+  });
   stage.addEventListener("pointerleave", () => { if (!pinned) light(self, null); });
   stage.addEventListener("click", (event) => { if (!moved) pin(self, under(self, event)); });
   stage.addEventListener("wheel", (event) => wheel(self, event), { passive: false });
@@ -36,12 +50,11 @@ function pane(photo, i, rows, f) {
 }
 
 // The same object has one colour in all panes and is highlighted in all of them.
-function link() {
-  const first = panes.find((p) => p.rows);
-  for (const p of panes) for (const mask of p.masks) mask.twins = [];
+function link(some) {
+  const first = some.find((p) => p.rows);
   if (!first) return;
   const by = new Map(first.masks.map((mask) => [mask.row, mask]));
-  for (const p of panes) {
+  for (const p of some) {
     if (p === first) continue;
     for (const mask of p.masks) {
       const twin = by.get(mask.twin);
@@ -92,7 +105,7 @@ function pin(p, masks) {
   const at = pinned ? masks.indexOf(pinned) : -1;
   pinned = masks[at + 1] || null;
   remember();
+  const row = pinned && rowFor(pinned);
   light(p, pinned || masks[0] || null);
-  const row = pinned && [...$("list").querySelectorAll("tr")].find((tr) => tr.mask === pinned);
   if (row) row.scrollIntoView({ block: "nearest" });
 }

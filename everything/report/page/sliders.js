@@ -11,6 +11,8 @@ function read() {
   settings.largest = $("largest").value === "100" ? Infinity : area($("largest").value);
   settings.opacity = $("opacity").value / 100;
   settings.alone = $("alone").checked;
+  settings.class = $("class").value;
+  settings.verdict = $("verdict").value;
   $("iou-value").textContent = settings.iou.toFixed(2);
   $("stability-value").textContent = settings.stability.toFixed(2);
   $("smallest-value").textContent = `${number(settings.smallest)} px`;
@@ -36,7 +38,7 @@ for (const one of levels) {
 }
 
 // What differs from the page as it opens, by the names of the controls; and back again.
-const FILTERS = { iou: "0", stability: "0", smallest: "0", largest: "100" };
+const FILTERS = { iou: "0", stability: "0", smallest: "0", largest: "100", class: "", verdict: "" };
 function chosen() {
   const found = settings.level === index.level ? {} : { level: settings.level };
   for (const [id, usual] of Object.entries(FILTERS)) if ($(id).value !== usual) found[id] = $(id).value;
@@ -45,10 +47,13 @@ function chosen() {
 function choose(wanted) {
   const level = levels.find((one) => one.value === (wanted.get("level") || index.level));
   if (level) level.checked = true;
-  for (const [id, usual] of Object.entries(FILTERS)) $(id).value = wanted.get(id) ?? usual;
+  for (const [id, usual] of Object.entries(FILTERS)) {
+    $(id).value = wanted.get(id) ?? usual;
+    if ($(id).selectedIndex < 0) $(id).value = usual; // a class that is not there
+  }
   read();
 }
-for (const id of ["iou", "stability", "smallest", "largest", "opacity", "visible", "contours", "alone"]) {
+for (const id of ["iou", "stability", "smallest", "largest", "opacity", "visible", "contours", "alone", "class", "verdict"]) {
   $(id).addEventListener("input", changed);
 }
 
@@ -69,4 +74,9 @@ function bars(slider, values) {
     return `M${2 * b} 20v${-height}h1.5v${height}z`;
   });
   $(`${slider}-spread`).replaceChildren(drawing("path", { d: path.join("") }));
+}
+
+// On a small screen, image and list come first.
+if (matchMedia("(max-width: 800px)").matches) {
+  for (const one of document.querySelectorAll("aside details")) one.open = false;
 }

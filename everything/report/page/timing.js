@@ -74,6 +74,9 @@ function timing() {
 }
 $("timing").addEventListener("toggle", timing, { once: true });
 
+recall();
+listClasses();
 read();
 list();
+showReview();
 route();

@@ -1,19 +1,22 @@
 // The viewer: one image with its masks.
 
 let current = -1;
-let waiting = null;
+const title = document.title;
 
-// Data comes as scripts, because a page opened from disk may not fetch files.
-window.everythingPhoto = (i, found) => {
-  if (i === waiting) { waiting = null; show(i, found); }
-};
-
-function load(i) {
-  waiting = i;
-  const script = make("script", { src: `data/${padded(i)}.js` });
-  script.onload = () => script.remove();
-  script.onerror = () => { script.remove(); $("shown").textContent = "The masks of this image are missing: the folder data is not beside this page."; };
-  document.head.append(script);
+// The masks of an image in each folder, null if they are missing. They come as scripts, because a
+// page opened from disk may not fetch files.
+const arriving = new Map();
+window.everythingPhoto = (i, found) => arriving.get(i)?.give(found);
+function rowsFor(i) {
+  if (!arriving.has(i)) {
+    const script = make("script", { src: `data/${padded(i)}.js` });
+    const arrival = {};
+    arrival.promise = new Promise((give) => { arrival.give = give; });
+    script.onload = script.onerror = () => { script.remove(); arriving.delete(i); arrival.give(null); };
+    arriving.set(i, arrival);
+    document.head.append(script);
+  }
+  return arriving.get(i).promise;
 }
 
 function open(i) {
@@ -28,14 +31,21 @@ function open(i) {
   $("next").ariaDisabled = place < 0 || place === listed.length - 1;
   $("shown").textContent = "Loading…";
   if (!$("viewer").open) $("viewer").showModal();
-  load(i);
+  document.title = `${photo.name} – ${title}`;
+  announce("");
+  rowsFor(i).then((found) => {
+    if (current !== i) return;
+    if (found) show(i, found);
+    else $("shown").textContent = "The masks of this image are missing: the folder data is not beside this page.";
+  });
 }
 
 function show(i, found) {
   const photo = photos[i];
   panes = found.map((rows, f) => pane(photo, i, rows, f));
   $("panes").replaceChildren(...panes.map((p) => p.figure));
-  link();
+  link(panes);
+  panes.forEach(attach);
   arrange();
   zoom({ scale: 1, x: 0, y: 0 });
   spread();
@@ -70,12 +80,14 @@ function route() {
   // Without a query, as from the grid, the filters stay as they are.
   if (found && found[2]) choose(address());
   if (photos[i]) { open(i); if (!found[2]) remember(); }
-  else if ($("viewer").open) $("viewer").close();
+  else if ($("viewer").open) { current = -1; document.title = title; $("viewer").close(); }
 }
 window.addEventListener("hashchange", route);
 
 function leave() {
   const link = $("grid").querySelector(`a[href="#${current}"]`);
+  document.title = title;
+  if ($("only").value || $("with-class").value) list();
   $("viewer").close(); // first, since it gives the focus back to where it was before
   current = -1;
   location.hash = "";
@@ -90,12 +102,16 @@ $("previous").addEventListener("click", () => step(-1));
 $("next").addEventListener("click", () => step(1));
 $("viewer").addEventListener("keydown", (event) => {
   if (event.key === "Escape") { event.preventDefault(); back(); return; }
-  if (["range", "radio"].includes(event.target.type) && event.key.startsWith("Arrow")) return;
+  if (["range", "radio", "select-one"].includes(event.target.type) && event.key.startsWith("Arrow")) return;
+  if (event.target.type === "select-one" && event.key.length === 1) return; // looks for an option
   if (event.altKey || event.ctrlKey || event.metaKey) return;
   const act = {
     ArrowLeft: () => step(-1), ArrowRight: () => step(1),
     ArrowUp: () => stepMask(-1), ArrowDown: () => stepMask(1),
     m: () => $("visible").click(),
+    a: () => $("accepted").click(), r: () => $("rejected").click(), t: () => $("tag").focus(),
+    A: () => $("accepted-image").click(), R: () => $("rejected-image").click(), T: () => $("tag-image").focus(),
+    s: saveReview,
     1: () => setLevel("whole"), 2: () => setLevel("part"), 3: () => setLevel("subpart"),
     4: () => setLevel("all"),
     "+": () => zoomMiddle(1.5), "=": () => zoomMiddle(1.5), "-": () => zoomMiddle(1 / 1.5),
