@@ -6,6 +6,7 @@ Chromium. bench.png and recall.png show times and come from `everything bench` (
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -58,6 +59,8 @@ def main(out: Path) -> None:
         saved(demo(results), out / "demo.jpg")
         saved(levels(results), out / "levels.jpg")
         saved(exported(results, work), out / "export.jpg")
+        for folder in (labels, others):
+            remove_times(folder)
         saved(report([labels, others], work / "page"), out / "report.jpg")
         shutil.copy(work / "compare" / "ucm-lite0.jpg", out / "samplers.jpg")
 
@@ -148,6 +151,14 @@ def from_yolo(home: Path, image: Pixels) -> Pixels:
         corners = np.array(line.split()[1:], float).reshape(-1, 2) * [width, height]
         cv2.polylines(drawn, [corners.astype(np.int32)], True, palette()[number].tolist(), 2)
     return drawn
+
+
+def remove_times(labels: Path) -> None:
+    """Remove the seconds from results: they are those of this machine, as busy as it is."""
+    for path in (labels / "annotations").rglob("*.json"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        del content["timing"]
+        path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def report(folders: Sequence[Path], home: Path) -> Pixels:

@@ -32,6 +32,18 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
 
+def test_seconds_are_shown_where_the_results_have_them(page, tmp_path: Path):
+    labels = write_labels(tmp_path / "labels", tmp_path / "photos", {"b.png": [LARGE]})
+    opened(page, write_report(labels))
+    see(page, "figcaption:has(b)", "labels: 1 of 1 masks, 1.75 s")
+    (file,) = (labels / "annotations").glob("*.json")
+    content = json.loads(file.read_text())
+    del content["timing"]
+    file.write_text(json.dumps(content))
+    opened(page, write_report(labels))
+    see(page, "figcaption:has(b)", "labels: 1 of 1 masks")
+
+
 def test_masks_are_drawn_to_the_pixel(page, report: Path):
     opened(page, report / "one" / "report" / "index.html")
     assert (drawn(page) == (LARGE | SMALL | AWAY)).all()

@@ -41,7 +41,7 @@ function drawPane(p) {
   paint(p.layer, photo, picture);
   p.figure.dataset.shown = count;
   p.stage.querySelector(".masks").hidden = !$("visible").checked;
-  const seconds = photo.found[p.f] ? `, ${photo.found[p.f].total.toFixed(2)} s` : "";
+  const seconds = photo.found[p.f]?.total ? `, ${photo.found[p.f].total.toFixed(2)} s` : "";
   const about = p.rows === null
     ? `: ${photo.reasons[p.f] || "no annotations in this folder"}`
     : `: ${number(count)} of ${number(p.masks.length)} masks${seconds}`;
