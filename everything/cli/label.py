@@ -211,6 +211,6 @@ def _number_of(workers: str | None) -> int | None:
 
 
 def _licence(variant: str) -> str:
-    from everything.variants import VARIANTS
+    from everything.recipes.resolve import variant_record
 
-    return VARIANTS[variant].licence
+    return variant_record(variant).licence

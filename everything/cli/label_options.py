@@ -83,7 +83,8 @@ Variant = Annotated[
     _Text,
     _option(
         _MODEL, default="ucm-lite0, a small bundled model",
-        help="Model that finds the masks: a name from `everything variants`.",
+        help="Model that finds the masks: a name from `everything variants`, or hf:ORG/NAME, a "
+        "mask generation model on Hugging Face (hf:ORG/NAME@REVISION, hf:/FOLDER).",
     ),
 ]  # fmt: skip
 Checkpoint = Annotated[

@@ -53,8 +53,8 @@ def build(recipe: Recipe) -> Pipeline:
         ConfigError: If the device is not available, or the variant has no such decoder or cannot
             encode batches of images.
     """
-    record = variant_record(recipe.variant)
     own = recipe.checkpoint
+    record = variant_record(recipe.variant, own)
     path = staged(own, recipe.weights) if own else record.weights.path()
     check_files(recipe, record, path)
     state = completed(read_state(path), record)

@@ -13,14 +13,17 @@ from everything.config import Recipe
 from everything.recipes.resolve import composed, config_files, sampler_record, validated
 from everything.samplers import SAMPLERS
 from everything.variants import UNAVAILABLE, VARIANTS
+from everything.variants.records import hub
 
 Record = dict[str, Any]
 
 
 def variants() -> list[Record]:
     """Return one record for each variant: name, family, parameters, input rule, licence, source,
-    status; then models of the survey that are not available, with the reason as status."""
+    status; one for all of Hugging Face's; then models of the survey that are not available, with
+    the reason as status."""
     found = [record.row(name) for name, record in VARIANTS.items()]
+    found.append(hub.row())
     return found + [record.row(name) for name, record in UNAVAILABLE.items()]
 
 

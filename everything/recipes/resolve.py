@@ -22,6 +22,7 @@ from everything.samplers import SAMPLERS, SamplerRecord, pair
 from everything.variants import UNAVAILABLE, VARIANTS, VariantRecord
 from everything.variants.checkpoints.cache import staged
 from everything.variants.checkpoints.weights import sha256
+from everything.variants.records import hub
 
 Tree = dict[str, Any]
 _Settings = TypeVar("_Settings", bound=BaseModel)
@@ -67,7 +68,11 @@ def composed(
     """Return the variant, and a recipe but for what is read from files: see `resolve`."""
     given = _merged(*_given(variant, checkpoint, sampler, config, sets))
     variant_name = _text(given.setdefault("variant", DEFAULT_VARIANT), "variant")
-    record = variant_record(variant_name)
+    if hub.is_hub_name(variant_name):
+        own = given.get("checkpoint")
+        own = own if own is None else _text(own, "checkpoint")
+        given["variant"], given["checkpoint"] = hub.named(variant_name, own)
+    record = variant_record(given["variant"], given.get("checkpoint"))
     chosen = given.pop("sampler", {})
     if not isinstance(chosen, dict):
         raise ConfigError(f"sampler = {_cut(chosen)}: must be a name, or a mapping with one")
@@ -130,8 +135,13 @@ def _homes() -> dict[str, str]:
     return homes
 
 
-def variant_record(name: str) -> VariantRecord:
-    """Return the record of a variant; raises ConfigError."""
+def variant_record(name: str, checkpoint: str | None = None) -> VariantRecord:
+    """Return the record of a variant; raises ConfigError.
+
+    checkpoint: decides the presets of the variant "hf", a folder.
+    """
+    if hub.is_hub_name(name):
+        return hub.hub_record(name, checkpoint)
     if name in UNAVAILABLE:
         raise ConfigError(f"variant {name!r} is no model: {UNAVAILABLE[name].status}")
     return _look_up(VARIANTS, name, "variant", UNAVAILABLE)

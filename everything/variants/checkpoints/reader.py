@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from everything.errors import WeightsError
+from everything.variants.checkpoints.model_folder import weight_files
 
 State = dict[str, Tensor]
 _WRAPPERS = ("model", "state_dict")
@@ -23,11 +24,14 @@ def read_state(path: Path) -> State:
 
     The file may be safetensors, or a PyTorch file with tensors and plain containers only: other
     objects in a pickle are refused, so that no code runs. A dict under "model" or "state_dict" is
-    unwrapped; several state dicts are merged, with their keys as prefixes.
+    unwrapped; several state dicts are merged, with their keys as prefixes. The path may also be a
+    folder in transformers' layout, of which the safetensors are read.
 
     Raises:
         WeightsError: The file cannot be read or is not such a checkpoint.
     """
+    if path.is_dir():
+        return {name: t for file in weight_files(path) for name, t in read_state(file).items()}
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

@@ -12,6 +12,7 @@ from everything.core.file_names import printable
 from everything.errors import WeightsError
 from everything.variants.checkpoints.cache import check, hub_cache, locked
 from everything.variants.checkpoints.download import fetch
+from everything.variants.checkpoints.model_folder import folder_digest
 
 PACKAGED = "package:"
 
@@ -83,7 +84,13 @@ class Weights:
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file as 64 hex digits; raises WeightsError if it cannot be read."""
+    """Return the SHA-256 of a file, or of a folder in transformers' layout, as 64 hex digits.
+
+    Raises:
+        WeightsError: It cannot be read.
+    """
+    if path.is_dir():
+        return folder_digest(path)
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
