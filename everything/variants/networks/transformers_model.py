@@ -64,7 +64,7 @@ class PlainTransformersImage:
         clicks = ~corner & (labels != PADDING)
         kinds = clicks.sum(1) * 2 + corner.any(1)
         order, answers = [], []
-        for kind in kinds.unique().tolist():
+        for kind in sorted(set(kinds.tolist())):
             rows = (kinds == kind).nonzero().flatten()
             some, its = points[rows], labels[rows]
             asked: dict[str, Tensor] = {}
@@ -144,9 +144,9 @@ class TransformersModel:
     def encode_batch(self, views: Sequence[View]) -> list[PreparedImage]:
         """Return the decoder's image side of each view, with one run of the image encoder."""
         pixels = torch.cat([self.pixels(view) for view in views])
-        found = self.network.get_image_embeddings(pixels)
-        if isinstance(found, Tensor):  # SAM
-            return [self._plain(embedding) for embedding in found.split(1)]
+        found: Any = self.network.get_image_embeddings(pixels)
+        if torch.is_tensor(found):  # SAM
+            return [self._plain(embedding) for embedding in torch.split(found, 1)]
         if isinstance(found, tuple):  # SAM-HQ: with maps of its encoder's blocks
             embeddings, inner = found
             each = zip(embeddings.split(1), *(maps.split(1) for maps in inner), strict=True)
@@ -228,17 +228,19 @@ def build(
 
 def _network(folder: Path, state: State) -> tuple[Any, dict[str, Any]]:
     from transformers import AutoConfig
-    from transformers.models.auto.modeling_auto import MODEL_FOR_MASK_GENERATION_MAPPING as KNOWN
+    from transformers.models.auto import modeling_auto
+
+    known_kinds: Any = modeling_auto.MODEL_FOR_MASK_GENERATION_MAPPING
 
     kind = config_of(folder).get("model_type")
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    if type(config) not in KNOWN:
-        known = ", ".join(sorted({each.model_type for each in KNOWN}))
+    if type(config) not in known_kinds:
+        known = ", ".join(sorted({each.model_type for each in known_kinds}))
         raise WeightsError(
             f"{printable(folder / CONFIG)}: model_type {kind} is not one for mask generation: "
             f"those are {known}"
         )
-    network, left = KNOWN[type(config)].from_pretrained(
+    network, left = known_kinds[type(config)].from_pretrained(
         None,
         config=config,
         state_dict=dict(state),
@@ -263,15 +265,16 @@ def _check(left: dict[str, Any], path: str) -> None:
 
 def _processor(folder: Path, network: Any) -> Any:
     """The folder's image processor; where it has none, the class's own, for the network's size."""
-    from transformers import AutoImageProcessor
-    from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING
+    from transformers.models.auto import image_processing_auto
+
+    auto: Any = image_processing_auto
 
     if any((folder / name).is_file() for name in SETTINGS[1:]):
-        return AutoImageProcessor.from_pretrained(
+        return auto.AutoImageProcessor.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
     side = _side(network.prompt_encoder.input_image_size)
-    kind = IMAGE_PROCESSOR_MAPPING[type(network.config)]["torchvision"]
+    kind = auto.IMAGE_PROCESSOR_MAPPING[type(network.config)]["torchvision"]
     square = {"height": side, "width": side}
     padded = "longest_edge" in kind.size
     given = {"size": {"longest_edge": side}, "pad_size": square} if padded else {"size": square}
@@ -323,8 +326,9 @@ def _sides(size: Any) -> set[int]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep transformers' bars and reports off the console: what matters is said here."""
-    from transformers.utils import logging as talk
+    from transformers.utils import logging as console
 
+    talk: Any = console
     level, bars = talk.get_verbosity(), talk.is_progress_bar_enabled()
     talk.set_verbosity_error()
     talk.disable_progress_bar()
