@@ -28,7 +28,7 @@ Images = Annotated[
     typer.Argument(
         metavar="INPUT",
         help="Images; folders (searched recursively); glob patterns; s3:// and other URLs; lists "
-        "of images (.parquet, .csv, .jsonl, .txt); .tar and .zip archives.",
+        "of images (.parquet, .csv, .tsv, .jsonl, .txt); .tar and .zip archives.",
     ),
 ]
 Out = Annotated[

@@ -125,7 +125,7 @@ class Fidelity:
             "images and masks too large, left out": self.too_large,
             "annotation files that cannot be read, left out": self.unreadable,
             "images not found": self.images_not_found,
-            "images that have changed since, left out": self.images_changed,
+            "images that have changed since": self.images_changed,
             "images that its readers would not see, left out": self.images_refused,
             "images converted to PNG": self.images_converted,
         }

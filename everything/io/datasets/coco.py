@@ -8,6 +8,7 @@ images are checked there before the first image is yielded.
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -28,6 +29,7 @@ from everything.io.datasets.reading_tally import ReadingTally
 from everything.io.results.categories import Category
 
 _READ = 0.5  # the part of the progress that is reading; the caller's work on the images is the rest
+_WHOLE = re.compile(r"-?(0|[1-9][0-9]{,99})")
 _Tree = dict[str, Any]
 _Progress = Callable[[float], None]
 
@@ -184,7 +186,9 @@ def _side(value: Any) -> Any:
 
 
 def _key(name: object) -> str:
-    """An id of any kind as text, equal for equal ones only; tables make 3.0 of 3."""
+    """An id of any kind as text, equal for equal ones only; tables make 3.0 or "3" of 3."""
+    if isinstance(name, str) and _WHOLE.fullmatch(name):
+        name = int(name)
     return json.dumps(int(name) if isinstance(name, float) and name.is_integer() else name)
 
 

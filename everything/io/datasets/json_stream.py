@@ -1,7 +1,8 @@
 """JSON files of any size as a stream of UTF-8, whatever wrote them.
 
 Editors on Windows put a byte order mark in front, or write UTF-16. Python writes NaN and Infinity,
-which are not JSON and become null here.
+which are not JSON and become null here, and whole numbers of any length (UUIDs), which become text
+where parsers have no room for them.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ from typing import Any, BinaryIO
 
 _BLOCK = 2**16
 _ENCODINGS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-# A text, or the beginning of one at the end of a block; numbers that are not JSON.
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\Z|\\\Z)|-?\bInfinity\b|\bNaN\b', re.DOTALL)
-_LONGEST = len(b"-Infinity")
+# A text, or the beginning of one at the end of a block; numbers that are not JSON; numbers that may
+# not fit into 64 bits.
+_TOKEN = re.compile(
+    rb'"(?:[^"\\]|\\.)*+(?:"|\Z|\\\Z)|-?\bInfinity\b|\bNaN\b|(?<![\w.+-])-?\d{19,}(?![\w.])',
+    re.DOTALL,
+)
+_LONGEST = 64  # bytes after which a token of the last two kinds is known for what it is
 
 
 class JsonStream:
@@ -24,7 +29,8 @@ class JsonStream:
 
     Args:
         stream: The file, open for reading bytes.
-        with_nan: Whether NaN and Infinity are replaced by null, which is several times slower.
+        with_nan: Whether NaN and Infinity are replaced by null, and long whole numbers by text,
+            which is several times slower.
     """
 
     def __init__(self, stream: BinaryIO, with_nan: bool = False) -> None:
@@ -53,9 +59,9 @@ class JsonStream:
 
 
 def _without_nan(text: bytes, is_last: bool) -> tuple[bytes, bytes]:
-    """Replace numbers that are not JSON; also return the end that the next block decides on."""
+    """Replace numbers that parsers refuse; also return the end that the next block decides on."""
     parts: list[bytes] = []
-    start = 0
+    start = end = 0
     # What is too near the end may go on in the next block.
     safe = len(text) if is_last else max(0, len(text) - _LONGEST)
     for token in _TOKEN.finditer(text):
@@ -64,9 +70,12 @@ def _without_nan(text: bytes, is_last: bool) -> tuple[bytes, bytes]:
             safe = min(safe, first)
             break
         if text[first] != ord('"'):
-            parts += [text[start:first], b"null"]
+            number = text[first:last]
+            parts += [text[start:first], b'"%s"' % number if number[-1:].isdigit() else b"null"]
             start = last
-        safe = max(safe, last)  # never in the middle of a token
+        end = last
+    if not is_last:  # never in the middle of a number or token
+        safe = max(end, len(text[:safe].rstrip(b"0123456789.+-eE")))
     return b"".join([*parts, text[start:safe]]), text[safe:]
 
 
@@ -93,7 +102,7 @@ def read_items(
                 yield row
                 report(min(1.0, stream.tell() / size))
     except ijson.JSONError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(_message(error)) from error
 
 
 def has_list(file: Path, name: str, with_nan: bool = False) -> bool:
@@ -109,4 +118,10 @@ def has_list(file: Path, name: str, with_nan: bool = False) -> bool:
             events = ijson.parse(JsonStream(stream, with_nan))
             return any(event[:2] == (name, "start_array") for event in events)
     except ijson.JSONError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(_message(error)) from error
+
+
+def _message(error: Exception) -> str:
+    """What a parser says, which is bytes if the file is not UTF-8."""
+    said = error.args[0] if error.args else ""
+    return said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)

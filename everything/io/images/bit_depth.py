@@ -8,6 +8,8 @@ The range that becomes 0 to 255:
 - All others, and values that take less than a quarter, are stretched: from the 0.5th to the 99.5th
   percentile of the valid values, or from the lowest and to the highest where these lie at most a
   quarter of that range further out. All bands share one range, so that colours keep their balance.
+- Of unsigned integers, 0 and the highest value (a border, saturated pixels) do not count for the
+  range where they lie further from all other values than these lie from each other.
 
 Not valid, and black: NaN, infinities (plus infinity is white), the no-data value of the file,
 floats beyond 1e30, and usual no-data values (such as -9999 and the ends of a type) that lie further
@@ -115,7 +117,8 @@ def apply(values: Values, scale: Scale) -> tuple[NDArray[np.uint8], int]:
 def is_valid(values: Values, no_data: tuple[float, ...]) -> NDArray[np.bool_]:
     """Tell which values are measurements."""
     if values.dtype.kind == "f":
-        valid: NDArray[np.bool_] = np.abs(values) < _NO_MEASUREMENT  # False of NaN
+        wide = values.astype(np.float32) if values.dtype.itemsize == 2 else values
+        valid: NDArray[np.bool_] = np.abs(wide) < _NO_MEASUREMENT  # False of NaN
     else:
         valid = np.ones(values.shape, np.bool_)
     for value in no_data:
@@ -151,8 +154,10 @@ def _scale(
     """Return the range for values of which `sample`, all of them valid, was taken."""
     numbers = sample.astype(np.float64)
     lowest, highest = (float(numbers.min()), float(numbers.max())) if numbers.size else (0.0, 1.0)
-    low, high = _robust(numbers) if numbers.size and stretch else (lowest, highest)
     full = _full_range(dtype, bits, lowest, highest)
+    if stretch and full is not None and dtype.kind == "u":
+        numbers = _between_ends(numbers, full)
+    low, high = _robust(numbers) if numbers.size and stretch else (lowest, highest)
     if full is not None:
         is_used = high - low >= _SMALL_PART * full or high == low
         if not stretch or is_used:
@@ -175,6 +180,21 @@ def _full_range(
     if dtype.kind == "f" and lowest >= 0 and highest <= 1:
         return 1.0
     return None
+
+
+def _between_ends(numbers: NDArray[np.float64], full: float) -> NDArray[np.float64]:
+    """The values without 0 and the highest one of their type where those lie apart."""
+    for end in (0.0, full):
+        others = numbers[numbers != end]
+        if 0 < others.size < numbers.size and _is_apart(end, others):
+            numbers = others
+    return numbers
+
+
+def _is_apart(value: float, others: NDArray[np.float64]) -> bool:
+    """Tell whether a value lies further from all others than these lie from each other."""
+    span, gap = np.ptp(others), np.abs(others - value).min()
+    return bool(0 < span < gap)
 
 
 def _robust(numbers: NDArray[np.float64]) -> tuple[float, float]:
@@ -208,8 +228,7 @@ def _usual_no_data(sample: Values) -> tuple[float, ...]:
         others = numbers[numbers != value].astype(np.float64)
         if not others.size:
             continue
-        span, gap = np.ptp(others), np.abs(others - float(value)).min()
-        if span > 0 and gap > span:
+        if _is_apart(float(value), others):
             found.append(float(value))
             numbers = numbers[numbers != value]
     return tuple(found)

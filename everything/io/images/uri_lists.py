@@ -1,9 +1,9 @@
-"""Lists of images: parquet, CSV or JSONL with a column of URIs, text with one a line.
+"""Lists of images: parquet, CSV, TSV or JSONL with a column of URIs, text with one a line.
 
-The column is `uri`, or one of the other names in COLUMNS, or the first; without a header the first
-column has the URIs. A column `name` says what results are called; without one it is the URI without
-its scheme and query. Lists of Excel are read as they are: a byte order mark, UTF-16, semicolons or
-tabs, and `\\` between the parts of paths.
+The column is `uri`, or one of the other names in COLUMNS, or else the first with an image in it. A
+column `name` says what results are called; without one it is the URI without its scheme, query, "."
+and "..". Lists of Excel are read as they are: a byte order mark, UTF-16, semicolons or tabs, and
+`\\` between the parts of paths.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import csv
 import io
 import json
 import os
+import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
@@ -26,8 +27,13 @@ from everything.io.storage.hashed_index import repeated
 from everything.io.storage.locations import Location, Url, located, opened
 from everything.io.storage.walk import without_empty_parts
 
-LISTS = (".parquet", ".csv", ".jsonl", ".txt")
-COLUMNS = ("uri", "url", "path", "file", "image", "file_name", "filename")
+LISTS = (".parquet", ".csv", ".tsv", ".jsonl", ".txt")
+COLUMNS = (
+    *("uri", "url", "path", "file", "image", "file_name", "filename"),
+    *("image_path", "img_path", "file_path", "filepath", "image_url", "image_uri", "img"),
+)
+_DOTS = re.compile(r"^(?:\./+)+")
+_FILE = re.compile("file:(?://|(?=/))", re.IGNORECASE)
 _SEPARATOR = re.compile("sep=(.)", re.IGNORECASE)
 
 
@@ -80,7 +86,7 @@ def _rows(name: str, file: IO[bytes]) -> Iterator[Mapping[str, Any]]:
         yield from _parquet(file)
         return
     text = _text(file)
-    if name.endswith(".csv"):
+    if name.endswith((".csv", ".tsv")):
         yield from _csv(text)
     elif name.endswith(".jsonl"):
         rows = (json.loads(line) for line in text if line.strip())
@@ -113,16 +119,32 @@ def _csv(lines: Iterator[str]) -> Iterator[Mapping[str, Any]]:
         delimiter, first = said[1], next(lines, "")
     else:
         delimiter = _delimiter(first)
-    rows: Iterator[list[str]] = csv.reader(chain([first], lines), delimiter=delimiter)
-    header = [cell.strip() for cell in next(rows, [])]
-    if _is_header(header):
-        # Excel writes names as people do.
-        header = [cell.lower() if cell.lower() in (*COLUMNS, "name") else cell for cell in header]
+    rows: Iterator[list[str]] = csv.reader(
+        chain([first], lines), delimiter=delimiter, skipinitialspace=True
+    )
+    cells = [cell.strip() for cell in next(rows, [])]
+    if any(map(_is_image, cells)):  # no header
+        rows, header = chain([cells], rows), [""] * len(cells)
     else:
-        rows, header = chain([header], rows), [COLUMNS[0]]
+        # Excel writes names as people do.
+        header = [_column(cell) or cell for cell in cells]
+    if not set(COLUMNS).intersection(header):
+        header, rows = _with_uri(header, rows)
     for row in rows:
         if any(cell.strip() for cell in row):
             yield dict(zip(header, [*row, *[""] * (len(header) - len(row))], strict=False))
+
+
+def _with_uri(
+    header: list[str], rows: Iterator[list[str]]
+) -> tuple[list[str], Iterator[list[str]]]:
+    """Call the column that has the images in the first row by its name, or else the first one."""
+    first = next(rows, None)
+    if first is None:
+        return header, rows
+    column = next((number for number, cell in enumerate(first) if _is_image(cell)), 0)
+    named = [COLUMNS[0] if number == column else name for number, name in enumerate(header)]
+    return named, chain([first], rows)
 
 
 def _delimiter(header: str) -> str:
@@ -132,18 +154,21 @@ def _delimiter(header: str) -> str:
     known = {*COLUMNS, "name"}
 
     def fits(delimiter: str) -> tuple[int, int]:
-        cells = [cell.strip(' \r\n"').lower() for cell in header.split(delimiter)]
+        cells = [_column(cell.strip(' \r\n"')) for cell in header.split(delimiter)]
         return len(known.intersection(cells)), len(cells)
 
     return max(",;\t", key=fits)
 
 
-def _is_header(cells: list[str]) -> bool:
-    """Tell whether the first line of a CSV file has the names of columns, and not an image."""
-    if any(cell.lower() in COLUMNS for cell in cells):
-        return True
-    first = cells[0] if cells else ""
-    return not ("://" in first or has_image_suffix(first.replace("\\", "/").rsplit("/", 1)[-1]))
+def _column(cell: str) -> str:
+    """The known name of a column for what people write, such as Image Path; else nothing."""
+    name = re.sub(r"[ -]", "_", cell.lower())
+    return name if name in (*COLUMNS, "name") else ""
+
+
+def _is_image(cell: str) -> bool:
+    """Tell whether a cell of a CSV file has an image, and not the name of a column."""
+    return "://" in cell or has_image_suffix(cell.replace("\\", "/").rsplit("/", 1)[-1])
 
 
 def _parquet(file: IO[bytes]) -> Iterator[Mapping[str, Any]]:
@@ -162,7 +187,8 @@ def _parquet(file: IO[bytes]) -> Iterator[Mapping[str, Any]]:
 
 def _uri_column(names: Iterable[str]) -> str:
     known = list(names)
-    return next((column for column in COLUMNS if column in known), known[0])
+    by_column = {_column(name): name for name in reversed(known)}
+    return next((by_column[column] for column in COLUMNS if column in by_column), known[0])
 
 
 def _name_of(uri: str) -> str:
@@ -176,29 +202,36 @@ def _source(row: Mapping[str, Any], home: Location) -> Source:
     if not isinstance(uri, str) or not uri.strip():
         raise ValueError(f"{uri!r} is not a URI")
     given = row.get("name")
-    if uri.startswith("file://"):
+    if (scheme := _FILE.match(uri)) is not None:
         if isinstance(home, Url):
             raise ValueError(f"{uri} is of this machine, the list is not")
-        path = str(located(uri))
+        path = str(located(f"file://{uri[scheme.end() :]}"))
         return Source(str(Path(path).parent), _name(given, path), file=path)
     if "://" in uri:
         url = Url(uri)
         return Source(str(url.parent), _name(given, uri), file=uri)
     # What is beside the list; a list in the web must not make us read files of this machine.
     if isinstance(home, Url):
+        uri = _DOTS.sub("", uri)
         url = home / uri.lstrip("/")
         return Source(str(home), _name(given, uri[: len(uri) - len(url) + len(url.without_query)]),
                       file=str(url))  # fmt: skip
-    uri = _with_slashes(uri, home)
+    uri = _with_slashes(_without_quotes(uri, home), home)
+    name = _name(given, posixpath.normpath(f"/{uri}"))  # a name without "." and ".."
     if uri.startswith("/"):
-        return Source(str(Path(uri).parent), _name(given, uri), file=uri)
-    return Source(str(home), _name(given, os.path.normpath(uri) if "//" in uri else uri),
-                  file=f"{home}/{uri}")  # fmt: skip
+        return Source(str(Path(uri).parent), name, file=uri)
+    return Source(str(home), name, file=f"{home}/{_DOTS.sub('', uri)}")
 
 
 def _name(given: Any, where: str) -> str:
     """What an image's results are called: as the list says, or by where it is."""
     return _name_of(str(given)) if given else without_empty_parts(_name_of(where))
+
+
+def _without_quotes(path: str, home: Path) -> str:
+    """A path without the quotes in which Windows copies it, unless a file has them in its name."""
+    is_quoted = len(path) > 2 and path[0] == path[-1] == '"'
+    return path[1:-1] if is_quoted and not os.path.lexists(home / path) else path
 
 
 def _with_slashes(path: str, home: Path) -> str:

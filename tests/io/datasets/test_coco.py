@@ -159,6 +159,28 @@ def test_other_fields_cost_nothing(tmp_path: Path, about: dict[str, Any]):
     assert evaluate(labels(tmp_path), file).segments == 2
 
 
+@pytest.mark.parametrize(
+    ("of", "refers"), [("1", 1), (1, "1"), (1.0, "1"), (2**100, 2**100), (2**64, str(2**64))]
+)
+def test_ids_of_images_are_equal_as_text_and_as_numbers(tmp_path: Path, of: Any, refers: Any):
+    rows = [annotation(2**100 + 1, refers, [SQUARE], note=0.1234567890123456)]
+    done, results = imported(write(tmp_path / "c.json", rows, [image(of, "x.jpg")]))
+    assert (done["masks"], done["masks_left_out"]) == (1, 0)
+    assert len(results.read("x.jpg").annotations) == 1
+
+
+def test_classes_of_ids_as_text_keep_their_names(tmp_path: Path):
+    rows = [annotation(1, 1, [SQUARE], category_id="1")]
+    _, results = imported(write(tmp_path / "c.json", rows))
+    assert results.read("x.jpg").annotations[0]["category"] == "a"
+
+
+def test_what_a_parser_says_of_bytes_is_readable(tmp_path: Path):
+    (tmp_path / "c.json").write_bytes(b'{"images": [{"file_name": "\xfc.jpg"}]}')
+    with pytest.raises(InputError, match=r"\(ValueError: lexical error: invalid bytes in UTF8"):
+        import_labels([tmp_path / "c.json"], tmp_path / "out")
+
+
 def test_an_annotation_without_its_image_is_counted(tmp_path: Path):
     rows = [*good(), annotation(4, 99, [SQUARE]), annotation(5, None, [SQUARE]), 3, {}]
     file = write(tmp_path / "c.json", rows)
@@ -227,9 +249,12 @@ def test_nan_is_unknown(tmp_path: Path):
 def test_nan_is_found_wherever_a_block_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     nan, inf = float("nan"), float("inf")
     values = [nan, -inf, 'NaN "\\', [inf, "-Infinity", "\\", 17], "x: NaN, ", nan]
+    whole, small = 2**90, "0.0000" + "1" * 40
     file = tmp_path / "c.json"
-    file.write_text(json.dumps({"images": values}))
+    text = json.dumps({"images": [*values, whole, -whole]})
+    file.write_text(text.replace("]}", f", {small}, -{small}, 12]}}"))
     expected = [None, None, values[2], [None, *values[3][1:]], values[4], None]  # type: ignore[index]
+    expected += [str(whole), str(-whole), float(small), -float(small), 12]
     for block in (1, 2, 3, 5, 8, 13, 1000):
         monkeypatch.setattr(json_stream, "_BLOCK", block)
         assert list(read_items(file, "images", lambda part: None, with_nan=True)) == expected

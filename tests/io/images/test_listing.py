@@ -406,3 +406,46 @@ def test_keys_with_an_empty_part(tmp_path: Path) -> None:
         assert {content.decode() for content in globbed.values()} >= {"a///e.jpg", "a/_/b.jpg"}
         (tmp_path / "l.txt").write_text("s3://odd/a//c//d.jpg\n")
         assert contents(tmp_path / "l.txt") == {"odd/a/_/c/_/d.jpg": b"a//c//d.jpg"}
+
+
+# Forms of a list with p/b.jpg, and what it is called.
+ONE_IMAGE: dict[str, tuple[str, str]] = {
+    "find . writes this": ("l.txt", "./p/b.jpg\n"),
+    "twice in two forms": ("l.txt", "./p/b.jpg\np/b.jpg\n"),
+    "up and down": ("l.txt", "p/../p/b.jpg\n"),
+    "as Windows copies a path": ("l.txt", '".\\p\\b.jpg"\n'),
+    "another name of the column": ("l.csv", "id,Image Path\n3,p/b.jpg\n"),
+    "an unknown name of the column": ("l.csv", "id,where\n3,p/b.jpg\n"),
+    "no header, not the first column": ("l.csv", "3,p/b.jpg\n"),
+    "tabs": ("l.tsv", "label\turi\nwith, comma\tp/b.jpg\n"),
+    "of JSON": ("l.jsonl", '{"id": 1, "image_path": "p/b.jpg"}\n'),
+}
+
+
+@pytest.mark.parametrize("form", ONE_IMAGE)
+def test_lists_as_tools_and_people_write_them(tmp_path: Path, form: str) -> None:
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p/b.jpg").write_bytes(b"b")
+    name, content = ONE_IMAGE[form]
+    (tmp_path / name).write_text(content)
+    assert contents(tmp_path / name) == {"p/b.jpg": b"b"}
+
+
+def test_names_of_a_list_that_leads_up_stay_in_the_results(tmp_path: Path) -> None:
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "b.jpg").write_bytes(b"b")
+    (tmp_path / "lists/l.txt").write_text("../b.jpg\n")
+    assert contents(tmp_path / "lists/l.txt") == {"b.jpg": b"b"}
+
+
+def test_spaces_behind_commas_are_no_part_of_a_name(tmp_path: Path) -> None:
+    (tmp_path / "b.jpg").write_bytes(b"b")
+    (tmp_path / "l.csv").write_text("name, uri\nx1.jpg, b.jpg\n")
+    assert contents(tmp_path / "l.csv") == {"x1.jpg": b"b"}
+
+
+@pytest.mark.parametrize("scheme", ["file:", "FILE://", "file://localhost", "File:"])
+def test_forms_of_file_uris(tmp_path: Path, scheme: str) -> None:
+    (tmp_path / "a b.jpg").write_bytes(b"b")
+    (tmp_path / "l.txt").write_text(f"{scheme}{tmp_path}/a%20b.jpg\n")
+    assert contents(tmp_path / "l.txt") == {f"{tmp_path}/a b.jpg"[1:]: b"b"}

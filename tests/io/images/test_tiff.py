@@ -81,6 +81,28 @@ def test_16_bits_that_use_their_range_are_not_stretched() -> None:
     assert (read(tiff(values[..., 0])).pixels[..., 0] == COLOUR[..., 0]).all()
 
 
+@pytest.mark.parametrize(("end", "shown"), [(0, 0), (65535, 255)])
+@pytest.mark.parametrize("offset", [7000, 20000])
+def test_a_border_or_saturated_part_does_not_spoil_the_stretch(
+    end: int, shown: int, offset: int
+) -> None:
+    values = GREY.astype(np.uint16) * 8 + np.uint16(offset)
+    values[:20] = end
+    found = read(tiff(values)).pixels[..., 0].astype(int)
+    alone = read(tiff(values[20:])).pixels[..., 0].astype(int)
+    assert (found[:20] == shown).all()
+    assert (found[20:] == alone).all()
+    assert alone.max() - alone.min() == 255
+
+
+def test_half_precision_floats_are_read() -> None:
+    values = GREY.astype(np.float16) * 8
+    values[:20] = np.nan
+    found = read(tiff(values))
+    assert found.pixels[20:].min() == 0
+    assert found.pixels.max() == 255
+
+
 def test_hot_pixels_do_not_spoil_the_stretch() -> None:
     values = GREY.astype(np.uint16) * 12
     values[5, :40] = 65_535
