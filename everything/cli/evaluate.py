@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from everything.cli import completion
 from everything.cli.option_groups import with_option_groups
 from everything.cli.options import GROUND_TRUTH, Json, Masks, Split
 from everything.jobs.command_errors import exit_on_error
@@ -44,7 +45,12 @@ def evaluate(
         ),
     ] = False,
     variant: Annotated[
-        str | None, typer.Option(help="With --prompts: the model.", show_default="ucm-lite0")
+        str | None,
+        typer.Option(
+            help="With --prompts: the model.",
+            show_default="ucm-lite0",
+            autocompletion=completion.variants,
+        ),
     ] = None,
     checkpoint: Annotated[
         str | None,

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from everything.cli import completion
 from everything.cli.evaluate import LABELS_HELP
 from everything.cli.option_groups import with_option_groups
 from everything.cli.options import Json, Masks
@@ -22,7 +23,12 @@ _FORMATS = f"{', '.join(EXPORTERS.builtin)}, or one that a plugin adds"
 @with_option_groups
 def export(
     labels: Annotated[str, typer.Argument(metavar="LABELS", help=LABELS_HELP)],
-    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help=f"Format: {_FORMATS}.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", metavar="FORMAT", help=f"Format: {_FORMATS}.", autocompletion=completion.formats
+        ),
+    ],
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="Output folder (written atomically).")
     ],

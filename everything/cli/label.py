@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 EPILOG = (
     "[b]Exit codes[/b]  0 all done · 3 some images failed (errors.jsonl lists them) · "
     "2 an option, setting or input is wrong · 1 the job could not run · 130 interrupted. "
-    "Rerun the same command to resume."
+    "Rerun the same command to resume.\n\n"
+    "[b]Defaults[/b]  Each option can also be set by a variable, as in EVERYTHING_LABEL_VARIANT, "
+    "or in everything.yaml beside the images or in the current folder, under `label:`."
 )
 
 

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from everything.cli import completion
+
 _FILES, _MODEL, _JOB, _SAID = "Input and output", "Model and sampler", "Job", "Messages"
 _SAM = "SAM's settings (presets of the variant and the sampler override these defaults)"
 _Int = int | None
@@ -85,6 +87,7 @@ Variant = Annotated[
         _MODEL, default="ucm-lite0, a small bundled model",
         help="Model that finds the masks: a name from `everything variants`, or hf:ORG/NAME, a "
         "mask generation model on Hugging Face (hf:ORG/NAME@REVISION, hf:/FOLDER).",
+        autocompletion=completion.variants,
     ),
 ]  # fmt: skip
 Checkpoint = Annotated[
@@ -99,6 +102,7 @@ Sampler = Annotated[
     _option(
         _MODEL, default="grid-32, a grid of 32 x 32 points",
         help="How prompts are chosen: a name from `everything samplers`.",
+        autocompletion=completion.samplers,
     ),
 ]  # fmt: skip
 Config = Annotated[
@@ -107,6 +111,7 @@ Config = Annotated[
         _MODEL, metavar="YAML", default="none",
         help="A recipe (all settings in one file): a path, or a name from "
         "`everything configs`. Options given here override it.",
+        autocompletion=completion.configs,
     ),
 ]  # fmt: skip
 Sets = Annotated[

@@ -12,6 +12,7 @@ import typer
 from everything.cli.bench import bench
 from everything.cli.catalogue import configs, samplers, settings, variants
 from everything.cli.compare import compare
+from everything.cli.defaults import Command
 from everything.cli.doctor import doctor
 from everything.cli.evaluate import evaluate, report
 from everything.cli.export import export, import_
@@ -27,24 +28,18 @@ app = typer.Typer(
     help="Segment everything, in bulk: a mask for every object in every image of a folder, "
     "in SA-1B's format, with any SAM variant.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
 app.command(cls=CommandWithRay, epilog=EPILOG)(label)
-app.command()(bench)
-app.command()(compare)
-app.command()(evaluate)
-app.command()(report)
-app.command()(export)
-app.command(name="import")(import_)
-app.command(name="filter")(filter_)
-app.command()(quantize)
+for command in (bench, compare, evaluate, report, export):
+    app.command(cls=Command)(command)
+app.command(name="import", cls=Command)(import_)
+app.command(name="filter", cls=Command)(filter_)
+app.command(cls=Command)(quantize)
 app.add_typer(train, name="train")
-app.command()(status)
-app.command()(doctor)
-for lists in (variants, samplers, configs, settings):
-    app.command()(lists)
+for command in (status, doctor, variants, samplers, configs, settings):
+    app.command(cls=Command)(command)
 
 
 def _show_version(wanted: bool) -> None:

@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from typer.core import TyperCommand
+from everything.cli.defaults import Command
 
 _NO_ADDRESS = "here"
 _ADDRESS = re.compile(r"auto|here|(ray://)?[\w.-]+:\d+")
 
 
-class CommandWithRay(TyperCommand):
+class CommandWithRay(Command):
     """A command whose option --ray takes an optional address.
 
     click's own optional values would take the INPUT in `--ray images/` for the address; here an

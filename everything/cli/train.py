@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from everything.cli import completion
+from everything.cli.defaults import Command
 from everything.jobs.command_errors import exit_on_error
 
 train = typer.Typer(
@@ -64,7 +66,7 @@ Overwrite = Annotated[
 ]
 
 
-@train.command()
+@train.command(cls=Command)
 def ucm(
     truth: Truths,
     out: Out,
@@ -127,7 +129,7 @@ def ucm(
         typer.echo(f"everything label PHOTOS --out labels --variant ucm --checkpoint {weights}")
 
 
-@train.command()
+@train.command(cls=Command)
 def nano(
     truth: Truths,
     out: Out,
@@ -163,7 +165,7 @@ def nano(
         typer.echo(f"everything label PHOTOS --out labels --variant nano --checkpoint {weights}")
 
 
-@train.command("lite-sam")
+@train.command("lite-sam", cls=Command)
 def lite_sam(
     truth: Truths,
     out: Out,
@@ -196,12 +198,15 @@ def lite_sam(
         )
 
 
-@train.command("auto-ppn")
+@train.command("auto-ppn", cls=Command)
 def auto_ppn(
     truth: Truths,
     out: Out,
     variant: Annotated[
-        str, typer.Option(help="Model whose feature maps the head reads.")
+        str,
+        typer.Option(
+            help="Model whose feature maps the head reads.", autocompletion=completion.variants
+        ),
     ] = "ucm-lite0",
     checkpoint: Annotated[
         Path | None,
