@@ -115,10 +115,11 @@ class TritonImage:
         return self._read(reads, [(gathered, Mv0), (later, Mv1)], f.vf.P), s2
 
     def _read(self, reads: Tensor, gathered: list[tuple[Tensor, Tensor]], P: Tensor) -> Tensor:
-        h = self.folded.heads
+        h, flat = self.folded.heads, (reads + P.view(self.folded.heads, 1, -1)).flatten(0, 1)
         for weights, values in gathered:
-            reads = reads + torch.unflatten(weights, 1, (h, -1)) @ values
-        return merge_heads(reads + P.view(h, 1, -1))
+            weights = torch.unflatten(weights, 1, (h, -1)).flatten(0, 1)
+            flat = torch.baddbmm(flat, weights, values.flatten(0, 1))
+        return merge_heads(flat.view(reads.shape))
 
     def draw(
         self, solved: Solved, hyper: Tensor, answers: Answers, position: Tensor, out: Tensor
@@ -126,11 +127,7 @@ class TritonImage:
         """Draw masks: see `BackendImage`."""
         table = torch.full(hyper.shape[:2], -1)
         rounds = _repeated(answers, table.shape[1])
-        d, up, each = (
-            self.image.drawn,
-            self.parts.upscaling,
-            8 * hyper[0].numel() if len(hyper) else 1,
-        )
+        d, up = self.image.drawn, self.parts.upscaling
         bias = up.second.bias
         decoder = [up.norm.weight, up.norm.bias, up.second.weight.detach()]
         decoder.append(decoder[1] if bias is None else bias.detach())

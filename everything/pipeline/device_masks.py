@@ -21,8 +21,9 @@ from everything.core.geometry import Frame, Size
 from everything.core.out_of_memory import Lots
 from everything.core.rle import Rle
 from everything.kernels import run_lengths
+from everything.pipeline import fused_measuring
+from everything.pipeline.fused_measuring import WORD
 
-WORD = 32  # rows whose bits are stored together
 EXACT = 2**24  # ones that float32 can add up
 
 
@@ -178,11 +179,26 @@ class DeviceMasks:
     bits: Bits
 
     @classmethod
-    def of(cls, logits: Tensor, frame: Frame, offset: float, place: Place, memory: int) -> Self:
+    def of(
+        cls,
+        logits: Tensor,
+        frame: Frame,
+        offset: float,
+        place: Place,
+        memory: int,
+        fused: bool = False,
+    ) -> Self:
         """Return masks given as logits float32 (N, hl, wl) over the frame's canvas; one wait.
 
-        offset: see `Filters.stability_score_offset`. memory: bytes of intermediate results.
+        offset: see `Filters.stability_score_offset`. memory: bytes of intermediate results. fused:
+        by one kernel, which has none.
         """
+        if fused:
+            measures, packed_bits = fused_measuring.measured(logits, frame, offset)
+            found = fetched(measures)
+            boxes = fused_measuring.boxes_of(found, frame.view)
+            kept = Bits(packed_bits, found[:, 7].long(), frame.view, place, memory)
+            return cls(found[:, 2] / found[:, 0], found[:, 1].long(), boxes, kept)
         pixels = [frame.view] if frame.resize == "one-step" else [frame.view, frame.canvas]
         each = 8 * max(height * width for height, width in pixels)
         lots = torch.split(logits, max(1, memory // each)) if len(logits) else ()

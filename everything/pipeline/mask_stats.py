@@ -6,7 +6,7 @@ matters: inside its region of interest, the cells whose logit exceeds -offset an
 interpolation mixes with them, since all else is at most -offset; on large photos only along its
 outline (block_interpolation.py). Where SAM's own arithmetic is asked for, and for bicubic frames,
 whose interpolation overshoots the logits, whole masks are interpolated. So they are on
-accelerators (device_masks.py).
+accelerators (device_masks.py), where a Triton kernel does it without keeping what it interpolates.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from everything.core.geometry import Frame
 from everything.core.interpolation import Interpolation
 from everything.core.rle import Outline, Rle
 from everything.kernels import loader, run_lengths
+from everything.pipeline import fused_measuring
 from everything.pipeline.block_interpolation import Blocks
 from everything.pipeline.device_masks import DeviceMasks, Place
 
@@ -70,7 +71,8 @@ def measure(
     if arithmetic == "auto" and loader.kernels is not None and logits.device.type == "cpu":
         return _by_kernels(logits, frame, offset, place)
     if logits.device.type != "cpu":
-        masks = DeviceMasks.of(logits, frame, offset, place, memory)
+        fused = arithmetic == "auto" and fused_measuring.serves(logits)
+        masks = DeviceMasks.of(logits, frame, offset, place, memory, fused)
         return Measured(masks.stability, masks.areas, masks.boxes, masks.rles)
     parts = list(_parts(logits, frame, offset, arithmetic == "exact"))
     none = _Part(torch.zeros(0), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4), [])

@@ -319,7 +319,7 @@ def test_masks_measured_there_are_those_of_whole_masks_here(
     expected = measure(logits, frames[kind], 0.7, "exact", place)
     there = logits.to(GPU, non_blocking=True)
     with gpu.counting() as waits:
-        found = measure(there, frames[kind], 0.7, "auto", place, 3 * 8 * 64 * 64)
+        found = measure(there, frames[kind], 0.7, "torch", place, 3 * 8 * 64 * 64)
     assert waits == {"copy to host": 1}
     for name in ("stability", "areas", "boxes"):
         here, there = getattr(expected, name), getattr(found, name)
