@@ -102,6 +102,24 @@ def sampler(name: str, smoke: bool) -> dict[str, Any]:
     return {"cpu": len(here), "gpu": len(there), "same": int((best >= 0.999).sum())}
 
 
+def measuring() -> dict[str, Any]:
+    """Compare the kernel that measures masks with PyTorch's operations, on the card."""
+    from everything.core.geometry import padded_frame
+    from everything.pipeline.device_masks import DeviceMasks, Place
+
+    size = (480, 640)
+    frame, place = padded_frame(size, 1024), Place((0, 0), size)
+    logits = torch.randn(64, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    logits = torch.nn.functional.interpolate(logits * 4, (256, 256), mode="bicubic")[:, 0].cuda()
+    plain, fused = (DeviceMasks.of(logits, frame, 1.0, place, 2**30, by) for by in (False, True))
+    return {
+        "pixels": int((plain.areas - fused.areas).abs().sum()),
+        "boxes": float((plain.boxes - fused.boxes).abs().max()),
+        "stability": float((plain.stability - fused.stability).abs().max()),
+        "of_pixels": int(plain.areas.sum()),
+    }
+
+
 def figures(variant: str, side: int, smoke: bool) -> dict[str, Any]:
     """Measure one image: launches, peak memory, the median of five runs."""
     from everything.pipeline.pipeline import segment
@@ -202,6 +220,8 @@ def main() -> None:
     names = ["grid-32", "hierarchical", "object-aware", "auto-ppn", "all-instance"]
     for name in names[:3] if smoke else names:
         attempt(f"sampler {name}", lambda name=name: sampler(name, smoke), options.seconds)
+    if not smoke:
+        attempt("measuring", measuring, options.seconds)
     for side in (32,) if smoke else (32, 64):
         attempt(
             f"nano grid-{side}", lambda side=side: figures("nano", side, smoke), options.seconds

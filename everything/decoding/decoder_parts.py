@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
+from segment_anything.modeling.mask_decoder import MLP
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 Network = Callable[..., Tensor]
 
@@ -73,13 +75,47 @@ class Upscaling:
 
 
 @dataclass(frozen=True)
+class Stacked:
+    """M hypernetworks of SAM's kind as one, for accelerators, where each layer is a launch.
+
+    Attributes:
+        weights: Of each layer (M, C, F).
+        biases: Of each layer (M, 1, F).
+    """
+
+    weights: tuple[Tensor, ...]
+    biases: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, networks: Sequence[Any]) -> Self | None:
+        """Return networks as one; None if they are not SAM's multilayer perceptrons."""
+        if not all(type(one) is MLP and not one.sigmoid_output for one in networks):
+            return None
+        layers = list(zip(*(one.layers for one in networks), strict=True))
+        weights = (torch.stack([one.weight.detach().T for one in each]) for each in layers)
+        biases = (torch.stack([one.bias.detach()[None] for one in each]) for each in layers)
+        return cls(tuple(weights), tuple(biases))
+
+    def __call__(self, tokens: Tensor, slots: range) -> Tensor:
+        """Return what networks number `slots` make of tokens (P, len(slots), C), one for each:
+        (P, len(slots), G)."""
+        some = slice(slots.start, slots.stop)
+        x, last = tokens.transpose(0, 1), len(self.weights) - 1
+        for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = torch.baddbmm(bias[some], x, weight[some])
+            x = x if number == last else F.relu(x)
+        return x.transpose(0, 1)
+
+
+@dataclass(frozen=True)
 class Parts:
     """A two-way mask decoder of depth 2.
 
     tokens: the learned tokens (T', C) in front of the prompt's own. iou_at and masks_at: rows
     of the token that predicts IoU and of the first mask token. hypernetworks: one for each mask
-    token. single_by_looks: how far the cut is moved, in logits, and the stability that the
-    single answer must have once drawn, lest the best of the others takes its place.
+    token; stacked: the same as one, on accelerators, if they are SAM's. single_by_looks: how far
+    the cut is moved, in logits, and the stability that the single answer must have once drawn, lest
+    the best of the others takes its place.
     """
 
     tokens: Tensor
@@ -93,6 +129,7 @@ class Parts:
     hypernetworks: tuple[Network, ...]
     iou_head: Network
     single_by_looks: tuple[float, float] | None = None
+    stacked: Stacked | None = None
 
 
 def read_sam(mask_decoder: nn.Module) -> Parts:

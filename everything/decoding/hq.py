@@ -200,7 +200,7 @@ class HqCandidates:
         found = self.image.refinement(U, solved.tokens[at], self.image.hq_features)
         if self.image.token_only:
             return found
-        weights = self.sam.hypernetworks(at)
+        weights = self.sam.hypernetworks(self.sam.solved.tokens[at])
         best = sent(self.slots[rows], device)[:, None, None].expand(-1, 1, weights.shape[2])
         return found + (weights.gather(1, best) @ U.flatten(2)).view(found.shape)
 

@@ -15,7 +15,7 @@ from everything.core.device import sent
 from everything.core.protocols import Candidates
 from everything.decoding.backend import Answers, Backend, BackendImage, Limits
 from everything.decoding.backend_choice import choose_backend
-from everything.decoding.decoder_parts import Parts, UnlikeSAM, read_sam
+from everything.decoding.decoder_parts import Parts, Stacked, UnlikeSAM, read_sam
 from everything.decoding.image_side import Cells, ImageSide, image_side
 from everything.decoding.prompt_encoding import encode_sam
 from everything.decoding.protocols import Decoder, PreparedImage
@@ -104,19 +104,24 @@ class SharedCandidates:
         order = torch.argsort(self.prompt[rows], stable=True)
         prompts, of = torch.unique_consecutive(self.prompt[rows][order], return_inverse=True)
         at, level = sent(prompts, device), self.level[rows][order]
-        hyper = self.hypernetworks(at)
+        solved = self.solved.rows(at)
+        hyper = self.hypernetworks(solved.tokens)
         logits = hyper.new_empty(len(rows), 4 * height, 4 * width)
         bottom, right = 4 * drawn.cells[0], 4 * drawn.cells[1]
         logits[:, bottom:] = NOT_DRAWN
         logits[:, :bottom, right:] = NOT_DRAWN
         answers = Answers(of, level)
-        self.image.side.draw(self.solved.rows(at), hyper, answers, order, logits)
+        self.image.side.draw(solved, hyper, answers, order, logits)
         return logits
 
-    def hypernetworks(self, prompts: Tensor) -> Tensor:
-        """Return the mask features' weights (P, M, G) of all answers to prompts (P,), wanted or
-        not: to pick the tokens of each network, a device would have to be waited for."""
-        parts, tokens = self.image.parts, self.solved.tokens[prompts]
+    def hypernetworks(self, tokens: Tensor) -> Tensor:
+        """Return the mask features' weights (P, M, G) of all answers to prompts with tokens
+        (P, T, C) after the transformer, wanted or not: to pick the tokens of each network, a device
+        would have to be waited for."""
+        parts = self.image.parts
+        if parts.stacked is not None:
+            first = parts.masks_at + self.slots.start
+            return parts.stacked(tokens[:, first : first + len(self.slots)], self.slots)
         networks = [(parts.hypernetworks[i], parts.masks_at + i) for i in self.slots]
         return torch.stack([network(tokens[:, token]) for network, token in networks], 1)
 
@@ -195,6 +200,8 @@ class SharedImageDecoder:
         """
         encoder: Any = prompt_encoder
         parts = read(mask_decoder)
+        if parts.tokens.device.type != "cpu":
+            parts = replace(parts, stacked=Stacked.of(parts.hypernetworks))
         position = encoder.get_dense_pe()[0].flatten(1).T.to(parts.tokens.dtype)
         folded = fold(parts, position)
         backend = choose_backend(parts, kernels, compile, limits)

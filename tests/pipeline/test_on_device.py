@@ -43,7 +43,7 @@ BOXES = Prompts.boxes(torch.tensor([[10.0, 10.0, 90.0, 80.0], [0.0, 0.0, 160.0, 
 MIXED = Prompts(torch.cat([BOXES.points, CLICKS.points[:2]], 1), torch.tensor([[2, 3, 0]] * 2))
 ROWS = torch.tensor([4, 0, 1, 4])
 # Launches of an image after its encoder, where all prompts and masks fit one lot.
-BY_TORCH, FUSED = 479, 335
+BY_TORCH, FUSED = 467, 295
 
 
 @pytest.fixture
