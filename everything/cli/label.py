@@ -116,7 +116,7 @@ def label(
             from everything.jobs import label as job
 
         console.print(f"{recipe.variant}: {_licence(recipe.variant)}", style="dim")
-        arguments = {
+        arguments: dict[str, Any] = {
             "workers": count,
             "threads": threads,
             "overwrite": overwrite,

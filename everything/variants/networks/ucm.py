@@ -81,7 +81,8 @@ class UcmModel:
             )
         self.scales = scales
         self.network = network.eval().requires_grad_(False)
-        self.network.boundary.to(device_of(compute), memory_format=torch.channels_last)
+        self.network.boundary.to(device_of(compute))
+        self.network.boundary.to(memory_format=torch.channels_last)
         self.precision = PRECISIONS.get(compute.precision)
 
     def frame(self, view: Size) -> Frame:
