@@ -8,6 +8,7 @@ from everything.config import Level
 from everything.core import rle
 from everything.core.rle import Rle
 from everything.core.sa1b import Annotation
+from everything.errors import ConfigError
 
 LEVELS: tuple[Level, ...] = ("whole", "part", "subpart")
 INSIDE = 0.9  # share of a part's area inside its parent; with an IoU this high it is a duplicate
@@ -84,6 +85,16 @@ def annotation_levels(annotations: Sequence[Annotation]) -> list[Level | None]:
     """Return the level of each annotation of one image; one without predicted IoU has 1."""
     scores = [float(one.get("predicted_iou", 1)) for one in annotations]
     return levels_of([one["segmentation"] for one in annotations], scores)
+
+
+def check_level(level: str) -> None:
+    """Check the name of a level.
+
+    Raises:
+        ConfigError: There is no such level.
+    """
+    if level not in ("all", *LEVELS):
+        raise ConfigError(f"level {level!r}: choose one of all, {', '.join(LEVELS)}")
 
 
 def at_level(annotations: Sequence[Annotation], level: Level) -> list[Annotation]:

@@ -19,7 +19,7 @@ from everything.core import rle
 from everything.core.geometry import Size
 from everything.core.instance_data import Index, InstanceData
 from everything.core.label_map import label_map
-from everything.core.mask_hierarchy import levels_of, parents_of
+from everything.core.mask_hierarchy import check_level, levels_of, parents_of
 from everything.core.prompts import INSIDE, Prompts
 from everything.core.rle import Rle
 from everything.core.sa1b import Annotation
@@ -181,7 +181,11 @@ class Segments(InstanceData):
         """Return the masks of one level: whole objects, their parts, or the parts' subparts.
 
         See everything/core/mask_hierarchy.py.
+
+        Raises:
+            ConfigError: There is no such level.
         """
+        check_level(level)
         if level == "all":
             return self
         levels = levels_of(self.rles, self.scores.tolist())

@@ -81,8 +81,8 @@ def segment(image: Any, pipeline: Pipeline, timer: StageTimer | None = None) -> 
 
     Args:
         image: A path, URL, PIL image, numpy array uint8 (H, W, 3) RGB, (H, W) grey or (H, W, 4)
-            RGBA, or torch tensor (C, H, W); or an iterable of such images. An image without pixels
-            has no segments.
+            RGBA, or torch tensor (C, H, W), both also of floating point from 0 to 1; or an iterable
+            of such images. An image without pixels has no segments.
         pipeline: What `load` returned.
         timer: Receives seconds by stage, and counts.
 

@@ -117,6 +117,8 @@ def test_wrong_settings(labels: Results, tmp_path: Path):
         export(labels.root, "xml", tmp_path / "out")
     with pytest.raises(ConfigError, match="coco only, not to cvat: drop it"):
         export(labels.root, "cvat", tmp_path / "out", polygons=True)
+    with pytest.raises(ConfigError, match="level 'wholes': choose one of all, whole"):
+        export(labels.root, "coco", tmp_path / "out", level="wholes")
     with pytest.raises(ConfigError, match="give 0 or more"):
         export(labels.root, "yolo-seg", tmp_path / "out", tolerance=-1)
     with pytest.raises(InputError, match="no such folder"):

@@ -12,7 +12,7 @@ from pycocotools import mask as coco
 from pycocotools.coco import COCO
 
 from everything.core.prompts import Prompts
-from everything.errors import EverythingError
+from everything.errors import ConfigError, EverythingError
 from everything.io.results.reader import Results
 from everything.masks.segments import Segments
 from tests.pipeline.test_nms import nested, segments
@@ -153,6 +153,8 @@ def test_levels_and_filters():
     assert both.filter(max_area=399).rles == both.rles[1:]
     assert both.filter(min_area=25).rles == both.rles[:1]
     assert len(both.filter(stability_score_thresh=1.01)) == 0
+    with pytest.raises(ConfigError, match="level 'wholes': choose one of all, whole, part"):
+        both.level("wholes")
 
 
 def test_a_plot_is_the_image_with_its_masks():

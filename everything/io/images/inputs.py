@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -25,6 +25,7 @@ ImageInput = str | PathLike[str] | Image.Image | NDArray[np.uint8] | Tensor
 
 _KINDS = "a path, a URL, a PIL image, a numpy array or a torch tensor"
 _CHANNELS = (1, 3, 4)
+_AS_UINT8 = {"bool": "255 * image.astype('uint8')", "uint16": "(image // 257).astype('uint8')"}
 
 
 def is_one_image(value: Any) -> TypeGuard[ImageInput]:
@@ -40,7 +41,7 @@ def each_image(values: Any) -> Iterator[ImageInput]:
     Raises:
         TypeError: It is no iterable.
     """
-    if isinstance(values, bytes) or not isinstance(values, Iterable):
+    if isinstance(values, bytes | Mapping) or not isinstance(values, Iterable):
         raise TypeError(f"an image is {_KINDS}, not {type(values).__name__}")
     return iter(values)
 
@@ -60,8 +61,9 @@ def pixels_of(image: ImageInput) -> NDArray[np.uint8]:
 
     Args:
         image: A path or URL of an image file; a PIL image of any mode; an array uint8 (H, W),
-            (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA; a tensor uint8, or floating point from 0
-            to 1, of (H, W) or, as torchvision has it, (C, H, W) with 1, 3 or 4 channels.
+            (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA; a tensor uint8 of (H, W) or, as torchvision
+            has it, (C, H, W) with 1, 3 or 4 channels. Arrays and tensors may also be of floating
+            point from 0 to 1.
 
     Returns:
         uint8 (H, W, 3) RGB.
@@ -93,10 +95,13 @@ def _read(place: str) -> DecodedImage:
 
 
 def _of_array(image: NDArray[Any]) -> NDArray[np.uint8]:
+    if np.issubdtype(image.dtype, np.floating):
+        _check_range(image, "an array")
+        image = (image * 255).round().astype(np.uint8)
     if image.dtype != np.uint8:
+        example = _AS_UINT8.get(str(image.dtype), "image.astype('uint8')")
         raise ValueError(
-            f"an array of {image.dtype}: give uint8 from 0 to 255, for example "
-            "(255 * image).astype('uint8')"
+            f"an array of {image.dtype}: give uint8 from 0 to 255, for example {example}"
         )
     if image.ndim == 3 and image.shape[2] == 3:
         return image
@@ -110,11 +115,16 @@ def _of_array(image: NDArray[Any]) -> NDArray[np.uint8]:
     raise ValueError(f"an array of shape {image.shape} is not (H, W), (H, W, 3) or (H, W, 4){hint}")
 
 
+def _check_range(pixels: NDArray[Any] | Tensor, kind: str) -> None:
+    """Check that pixels of floating point, of a kind that is named, are from 0 to 1."""
+    if 0 not in pixels.shape and not (pixels.min() >= 0 and pixels.max() <= 1):
+        raise ValueError(f"{kind} of floating point must be from 0 to 1, not normalised")
+
+
 def _of_tensor(image: Tensor) -> NDArray[np.uint8]:
     pixels = image.detach().cpu()
     if pixels.is_floating_point():
-        if pixels.numel() and not (pixels.min() >= 0 and pixels.max() <= 1):
-            raise ValueError("a tensor of floating point must be from 0 to 1, not normalised")
+        _check_range(pixels, "a tensor")
         pixels = (pixels.float() * 255).round().to(torch.uint8)
     if pixels.ndim == 3:
         if len(pixels) not in _CHANNELS:

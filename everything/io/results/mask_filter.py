@@ -8,7 +8,7 @@ from typing import Any
 
 from everything.config import Level
 from everything.core import rle
-from everything.core.mask_hierarchy import annotation_levels
+from everything.core.mask_hierarchy import annotation_levels, check_level
 from everything.core.sa1b import Annotation
 from everything.errors import ConfigError
 from everything.io.results.review import ImageReview, MaskReview, Review
@@ -43,6 +43,7 @@ class MaskFilter:
     reviewed: Review | None = None
 
     def __post_init__(self) -> None:
+        check_level(self.level)
         for name in ("pred_iou_thresh", "stability_score_thresh"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} = {getattr(self, name)}: give a number from 0 to 1")
