@@ -175,7 +175,7 @@ def report(folders: Sequence[Path], home: Path) -> Pixels:
         page.screenshot(path=home / "grid.png")
         page.locator("#grid a").filter(has_text="coffee").click()
         page.wait_for_timeout(1000)
-        page.locator("#list button").nth(2).focus()  # the inside of the cup
+        page.locator("#list tbody button").nth(2).focus()  # the saucer
         page.wait_for_timeout(500)
         page.screenshot(path=home / "viewer.png")
         browser.close()

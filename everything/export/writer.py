@@ -234,7 +234,7 @@ def _small_enough(
 def _border(mask: NDArray[np.bool_]) -> int:
     """Count neighbouring pixels, along columns and rows, that differ."""
     down = np.count_nonzero(mask[1:] != mask[:-1])
-    return down + np.count_nonzero(mask[:, 1:] != mask[:, :-1])
+    return int(down + np.count_nonzero(mask[:, 1:] != mask[:, :-1]))
 
 
 def _stems(names: list[str]) -> list[str]:
