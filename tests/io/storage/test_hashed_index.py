@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 
-from everything.io.storage.hashed_index import HashedIndex, repeated
+from everything.io.storage.hashed_index import HashedIndex, hashed, repeated
 
 
 def test_numbers_by_name() -> None:
@@ -28,3 +28,15 @@ def test_names_that_come_again() -> None:
     assert [n for n in range(900) if is_repeated(f"{n}.jpg")] == list(range(100))
     assert not repeated(["a", "b"])("a")
     assert not repeated([])("a")
+
+
+def test_known_names_are_counted() -> None:
+    known = HashedIndex([("a", (1,)), ("b", (2,))], 1)
+    assert known.count(hashed(["a", "c", "b", "d"])) == 2
+    assert known.count(hashed([])) == 0
+
+
+def test_no_hash_ends_in_a_zero_which_numpy_would_strip() -> None:
+    names = [f"{n}" for n in range(2000)]  # some eight of their hashes would
+    assert all(len(key) == 16 for key in hashed(names).tolist())
+    assert len(set(hashed(names).tolist())) == 2000
