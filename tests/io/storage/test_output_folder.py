@@ -78,6 +78,7 @@ def test_files_of_others_are_refused_and_left(tmp_path: Path) -> None:
         folder.claim("b", "a")
     assert [path.name for path in out.iterdir()] == ["a"]
     folder.claim("b")
+    assert folder.is_own()
     with pytest.raises(StoreError, match=r"out/a: not written by this command"):
         folder.claim("a")
     (out / MARKER).write_bytes(b"a list of everything\n")
