@@ -169,7 +169,7 @@ def report(folders: Sequence[Path], home: Path) -> Pixels:
         browser = play.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
-        page = browser.new_page(viewport={"width": 1360, "height": 830}, device_scale_factor=1)
+        page = browser.new_page(viewport={"width": 1480, "height": 860}, device_scale_factor=1)
         page.goto(write_report(folders, home).as_uri())
         page.wait_for_timeout(1000)
         page.screenshot(path=home / "grid.png")
