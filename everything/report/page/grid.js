@@ -1,7 +1,7 @@
 // Thumbnails of the images, in rows as wide as the page. Each row is laid out on its own, so that
 // scrolling costs the same everywhere among thousands of images.
 
-const BATCH = 120;
+const BATCH = 60;
 const ROW = 200; // px, the height of a row before it is stretched to the width of the page
 const GAP = 14;
 let listed = [];
@@ -48,6 +48,7 @@ function list() {
   listed.sort(orders[$("order").value]);
   drawn = 0;
   whole = 0;
+  wide = $("grid").clientWidth;
   $("grid").replaceChildren();
   $("found").textContent = `${number(listed.length)} image${listed.length === 1 ? "" : "s"}`;
   listLost(wanted);
@@ -57,7 +58,7 @@ function list() {
 function addTiles() {
   drawn = Math.min(listed.length, drawn + BATCH);
   const kept = whole;
-  const width = $("grid").clientWidth;
+  const width = wide; // asking the page for it now would cost a layout of what is half done
   let row = [];
   let shapes = 0;
   if ($("grid").lastChild && !$("grid").lastChild.full) $("grid").lastChild.remove();
@@ -116,17 +117,27 @@ function markTile(i) {
   if (link) mark(link.parentElement, photos[i]);
 }
 
-// The page's width has changed: lay the same images out in other rows.
+// The page's width has changed: lay the same images out in other rows, once it has come to rest,
+// and keep in sight what was.
 let wide = 0;
+let resting = 0;
 new ResizeObserver(() => {
   if ($("grid").clientWidth === wide) return;
+  clearTimeout(resting);
+  resting = setTimeout(layAgain, 100);
+}).observe($("grid"));
+function layAgain() {
+  const seen = [...$("grid").querySelectorAll("a")].find((link) => link.getBoundingClientRect().bottom > 0);
+  const top = seen?.getBoundingClientRect().top;
   wide = $("grid").clientWidth;
   const until = drawn;
   drawn = Math.max(0, until - BATCH);
   whole = 0;
   $("grid").replaceChildren();
   addTiles();
-}).observe($("grid"));
+  const again = seen && $("grid").querySelector(`a[href="${seen.getAttribute("href")}"]`);
+  if (again && scrollY > 0) scrollBy(0, again.getBoundingClientRect().top - top);
+}
 
 const observer = new IntersectionObserver((entries) => {
   if (!entries.some((entry) => entry.isIntersecting) || drawn === listed.length) return;

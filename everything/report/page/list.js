@@ -119,6 +119,16 @@ function maskRow(p, mask) {
   return row;
 }
 
+// The row of a mask of which something else is said now.
+function showAgain(p, mask) {
+  const before = rows.get(mask);
+  if (!before) return;
+  const isInside = before.contains(document.activeElement);
+  rows.set(mask, maskRow(p, mask));
+  before.replaceWith(rows.get(mask));
+  if (isInside) rows.get(mask).querySelector("button").focus({ preventScroll: true });
+}
+
 function stepMask(by) {
   const masks = entries.filter((entry) => entry[1]);
   const at = masks.findIndex((entry) => entry[1] === pinned);

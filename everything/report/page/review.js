@@ -103,6 +103,7 @@ function sayOfMask(change) {
   if (!p) { announce("Select a mask first: click on it, or press ↓."); return; }
   const entry = entryOf(p.f, p.photo);
   const mask = pinned;
+  const was = mask.said?.verdict;
   if (!mask.said) entry.masks.push(mask.said = { id: mask.id, crc32: fingerprint(mask, p.photo), area: mask.area });
   set(mask.said, change(mask.said));
   if (!mask.said.verdict && !mask.said.tag) {
@@ -110,8 +111,15 @@ function sayOfMask(change) {
     mask.said = undefined;
   }
   keep(p.f, resultOf(p.photo), entry);
-  const at = placeOf(mask);
-  if (!passes(mask)) pinned = neighbour(at);
+  if (passes(mask)) {
+    // The others stay as they are.
+    showAgain(p, mask);
+    if ((was === "rejected") !== (mask.said?.verdict === "rejected")) drawPane(p);
+  } else {
+    pinned = neighbour(placeOf(mask));
+    drawPane(p);
+    fillList();
+  }
   reviewChanged(p);
 }
 function sayOfImage(change) {
@@ -134,7 +142,7 @@ function reviewChanged(p) {
   if (current < 0) return;
   markTile(current);
   remember();
-  if (p) { drawPane(p); fillList(); light(panes.find((one) => one.masks.includes(pinned)) || null, pinned); }
+  if (p) light(panes.find((one) => one.masks.includes(pinned)) || null, pinned);
   else draw();
 }
 
