@@ -145,7 +145,7 @@ def test_a_telephone_shows_image_and_list_without_scrolling_sideways(browser, re
     page = browser.new_page(viewport={"width": 390, "height": 800})
     opened(page, report / "one" / "report" / "index.html")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    for selector in (".stage", "#close", "#next", "#list", "#mask"):
+    for selector in (".stage", "#close", "#next", "#tag-image", "#tag", "#list", "#mask"):
         box = page.locator(selector).first.bounding_box()
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= 390

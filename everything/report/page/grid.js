@@ -61,27 +61,34 @@ function addTiles() {
   const width = wide; // asking the page for it now would cost a layout of what is half done
   let row = [];
   let shapes = 0;
-  if ($("grid").lastChild && !$("grid").lastChild.full) $("grid").lastChild.remove();
+  const last = $("grid").lastChild?.lastChild;
+  if (last && !last.full) last.remove();
+  const rows = [];
   for (const i of listed.slice(kept, drawn)) {
     row.push(i);
     shapes += shape(photos[i]);
     const height = (width - GAP * (row.length - 1)) / shapes;
     if (height > ROW) continue;
-    $("grid").append(rowOf(row, height, true));
+    rows.push(rowOf(row, height, true));
     whole += row.length;
     row = [];
     shapes = 0;
   }
-  if (row.length) $("grid").append(rowOf(row, Math.min(ROW, (width - GAP * (row.length - 1)) / shapes), false));
+  if (row.length) rows.push(rowOf(row, Math.min(ROW, (width - GAP * (row.length - 1)) / shapes), false));
+  // Far from the window a whole block is skipped: with thousands of images, even asking each row
+  // whether it is near would take too long for a frame.
+  const block = make("div", { className: "block" }, ...rows);
+  block.role = "presentation";
+  block.style.containIntrinsicHeight = `auto ${Math.round(rows.reduce((sum, one) => sum + one.high, 0))}px`;
+  $("grid").append(block);
 }
 
 // Very wide and very tall images get a less extreme frame.
 const shape = (photo) => Math.min(2.4, Math.max(0.6, photo.width / photo.height));
 
 function rowOf(some, height, full) {
-  const row = make("div", { className: "row", full }, ...some.map((i) => tile(i, height)));
+  const row = make("div", { className: "row", full, high: height + 28 + GAP }, ...some.map((i) => tile(i, height)));
   row.role = "presentation";
-  row.style.containIntrinsicHeight = `auto ${Math.round(height) + 28}px`;
   return row;
 }
 
