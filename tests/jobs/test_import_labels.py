@@ -360,6 +360,14 @@ def test_another_image_of_the_name_is_not_that_of_the_tar(tmp_path: Path, theirs
         original_image(results, "sa_1.jpg", results.read("sa_1.jpg"))
 
 
+def test_sizes_as_text_are_read(tmp_path: Path):
+    tree = sa1b(1)
+    tree["image"] |= {"width": str(SIZE[1]), "height": str(SIZE[0])}
+    write_tar(tmp_path / "x.tar", {"sa_1.json": json.dumps(tree).encode()})
+    done = import_labels([tmp_path / "x.tar"], tmp_path / "labels")
+    assert (done.photos, done.masks, done.failed) == (1, 7, 0)
+
+
 def test_two_files_of_one_image_are_not_skipped_in_silence(tmp_path: Path):
     write_tar(tmp_path / "x.tar", members(1) | {"copy.json": json.dumps(sa1b(1)).encode()})
     done = import_labels([tmp_path / "x.tar"], tmp_path / "labels")

@@ -100,13 +100,23 @@ def read_document(document: Any, key: str, tally: ReadingTally) -> Result:
     """
     try:
         image, rows = document["image"], document["annotations"]
-        size, name = size_of(image), str(image.get("file_name") or key)
+        size, name = size_in(image), str(image.get("file_name") or key)
         if not isinstance(rows, list):
             raise TypeError("annotations must be a list")
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         reason = f"not SA-1B's JSON ({type(error).__name__}: {reason_of(error)})"
         raise InputError(printable(f"{key}: {reason}: get another copy of it")) from error
     return Result(name, size, read_annotations(rows, size, key, tally))
+
+
+def size_in(image: Mapping[str, Any]) -> Size:
+    """Return (H, W) of a record of an image, also if the numbers are written as text.
+
+    Raises:
+        ValueError, LookupError, TypeError: It has none.
+    """
+    sides = {side: image[side] for side in ("height", "width")}
+    return size_of({k: int(v) if isinstance(v, str) else v for k, v in sides.items()})
 
 
 def _read(row: Any, size: Size, tally: ReadingTally) -> Annotation:

@@ -8,7 +8,6 @@ images are checked there before the first image is yielded.
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -19,17 +18,20 @@ from tempfile import gettempdir
 from typing import Any
 
 from everything.core.file_names import is_inside, printable
-from everything.core.sa1b import size_of
 from everything.errors import InputError, StoreError, reason_of
-from everything.io.datasets.annotations import NOT_A_RECORD, AnnotatedImage, read_annotations
-from everything.io.datasets.coco_images import NO_IMAGE, TABLES, check_images
+from everything.io.datasets.annotations import (
+    NOT_A_RECORD,
+    AnnotatedImage,
+    read_annotations,
+    size_in,
+)
+from everything.io.datasets.coco_images import NO_IMAGE, TABLES, check_images, other_form
 from everything.io.datasets.image_names import ImageFinder, identity_of, image_name, same_name
 from everything.io.datasets.json_stream import has_list, read_items
 from everything.io.datasets.reading_tally import ReadingTally
 from everything.io.results.categories import Category
 
 _READ = 0.5  # the part of the progress that is reading; the caller's work on the images is the rest
-_WHOLE = re.compile(r"-?(0|[1-9][0-9]{,99})")
 _Tree = dict[str, Any]
 _Progress = Callable[[float], None]
 
@@ -144,7 +146,7 @@ class CocoReader:
                 name = image_name(identity)
                 if not is_inside(name):
                     raise ValueError("its name is no name of a file")
-                height, width = size_of({side: _side(image[side]) for side in ("height", "width")})
+                height, width = size_in(image)
                 yield _key(image["id"]), identity, same_name(identity), name, height, width
             except (ValueError, TypeError, LookupError, AttributeError) as error:
                 lacks = isinstance(error, KeyError)
@@ -162,7 +164,8 @@ class CocoReader:
             else:
                 row.pop("category", None)
                 if (key := row.get("category_id")) is not None:
-                    row["category"] = names.get(_key(key)) or str(key)
+                    own = _key(key)
+                    row["category"] = names.get(own) or names.get(other_form(own)) or str(key)
                 yield _key(row["image_id"]), json.dumps(row, separators=(",", ":"))
 
 
@@ -181,14 +184,8 @@ def _categories(rows: Iterator[Any]) -> dict[str, Category]:
     return found
 
 
-def _side(value: Any) -> Any:
-    return int(value) if isinstance(value, str) else value
-
-
 def _key(name: object) -> str:
-    """An id of any kind as text, equal for equal ones only; tables make 3.0 or "3" of 3."""
-    if isinstance(name, str) and _WHOLE.fullmatch(name):
-        name = int(name)
+    """An id of any kind as text, equal for equal ones only; tables make 3.0 of 3."""
     return json.dumps(int(name) if isinstance(name, float) and name.is_integer() else name)
 
 

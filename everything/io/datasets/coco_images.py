@@ -21,6 +21,11 @@ create table annotation (image text, content text);
 """
 NO_IMAGE = "without an image"
 REFUSED = "of images that cannot be used"
+# Of annotations without an image: ids that are text here and a number there.
+_OTHER_FORM = """
+update annotation set image = other_form(image) where image not in (select id from image)
+and other_form(image) in (select id from image)
+"""
 _SAME_ID = """
 select number from image where id in
 (select id from image group by id having count(distinct main) > 1)
@@ -56,6 +61,9 @@ def check_images(data: sqlite3.Connection, finder: ImageFinder | None, tally: Re
         "update image set main = "
         "(select min(number) from image as first where first.same = image.same)"
     )
+    data.create_function("other_form", 1, other_form, deterministic=True)
+    for _ in range(data.execute(_OTHER_FORM).rowcount):
+        tally.mend("image_id as text or as a number")
     _refuse(data, _SAME_ID, "another image has the same id: give each its own", tally)
     _refuse(data, _TWO_SIZES, "it is listed with two sizes: keep one of them", tally)
     if finder is not None:
@@ -69,6 +77,11 @@ def check_images(data: sqlite3.Connection, finder: ImageFinder | None, tally: Re
         count = _count(data, f"select count(*) from annotation where image {which}")
         if count:
             tally.leave_out(reason, f"{count:,} annotations", count=count)
+
+
+def other_form(key: str) -> str:
+    """Return the key of an id that is written as text for that of a number, and the reverse."""
+    return key[1:-1] if key.startswith('"') else f'"{key}"'
 
 
 def _refuse(data: sqlite3.Connection, which: str, reason: str, tally: ReadingTally) -> None:

@@ -132,5 +132,7 @@ def _exact(identity: str) -> Iterator[str]:
 
 def _forms(name: str) -> Iterator[str]:
     yield name
+    if "%" in name:
+        yield image_name(unquote(name))
     if not name.isascii():
         yield normalize("NFD", name)

@@ -1,8 +1,8 @@
 """JSON files of any size as a stream of UTF-8, whatever wrote them.
 
 Editors on Windows put a byte order mark in front, or write UTF-16. Python writes NaN and Infinity,
-which are not JSON and become null here, and whole numbers of any length (UUIDs), which become text
-where parsers have no room for them.
+which are not JSON and become null here, and halves of characters, which become U+FFFD. Whole
+numbers of any length (UUIDs) become text where parsers have no room for them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ _TOKEN = re.compile(
     rb'"(?:[^"\\]|\\.)*+(?:"|\Z|\\\Z)|-?\bInfinity\b|\bNaN\b|(?<![\w.+-])-?\d{19,}(?![\w.])',
     re.DOTALL,
 )
+# Of texts: two halves of a character, one half without the other, other escapes.
+_ESCAPE = re.compile(
+    rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(?P<half>\\u[dD][89a-fA-F]..)|\\.", re.DOTALL
+)
 _LONGEST = 64  # bytes after which a token of the last two kinds is known for what it is
 
 
@@ -29,8 +33,8 @@ class JsonStream:
 
     Args:
         stream: The file, open for reading bytes.
-        with_nan: Whether NaN and Infinity are replaced by null, and long whole numbers by text,
-            which is several times slower.
+        with_nan: Whether what parsers refuse is replaced (see the module), which is several times
+            slower.
     """
 
     def __init__(self, stream: BinaryIO, with_nan: bool = False) -> None:
@@ -69,14 +73,26 @@ def _without_nan(text: bytes, is_last: bool) -> tuple[bytes, bytes]:
         if first >= safe or (last == len(text) and not is_last):
             safe = min(safe, first)
             break
-        if text[first] != ord('"'):
-            number = text[first:last]
-            parts += [text[start:first], b'"%s"' % number if number[-1:].isdigit() else b"null"]
+        found = text[first:last]
+        read = _whole_characters(found) if found.startswith(b'"') else _as_text(found)
+        if read is not found:
+            parts += [text[start:first], read]
             start = last
         end = last
     if not is_last:  # never in the middle of a number or token
         safe = max(end, len(text[:safe].rstrip(b"0123456789.+-eE")))
     return b"".join([*parts, text[start:safe]]), text[safe:]
+
+
+def _as_text(number: bytes) -> bytes:
+    return b'"%s"' % number if number[-1:].isdigit() else b"null"
+
+
+def _whole_characters(text: bytes) -> bytes:
+    """Replace halves of characters, as Python writes names that are not UTF-8, by U+FFFD."""
+    if b"\\ud" not in text and b"\\uD" not in text:
+        return text
+    return _ESCAPE.sub(lambda escape: rb"\ufffd" if escape["half"] else escape[0], text)
 
 
 def read_items(

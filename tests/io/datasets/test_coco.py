@@ -175,6 +175,26 @@ def test_classes_of_ids_as_text_keep_their_names(tmp_path: Path):
     assert results.read("x.jpg").annotations[0]["category"] == "a"
 
 
+def test_halves_of_characters_cost_nothing_but_the_name(tmp_path: Path):
+    # As Python writes names that are not UTF-8; a whole character, and a backslash before "udc80".
+    names = ["a\udc80.jpg", "\U0001f600.jpg", "\\udc80 b.jpg"]
+    rows = [annotation(number, number, [SQUARE]) for number in range(3)]
+    images = [image(number, name) for number, name in enumerate(names)]
+    file = write(tmp_path / "c.json", rows, images)
+    done, results = imported(file)
+    assert (done["masks"], done["failed"]) == (3, 0)
+    assert set(results.files) == {"a\ufffd.jpg", names[1], "udc80 b.jpg"}
+
+
+def test_escapes_of_urls_in_names_are_read(tmp_path: Path):
+    Image.new("RGB", SIZE[::-1]).save(tmp_path / "a b.jpg")
+    Image.new("RGB", SIZE[::-1]).save(tmp_path / "100%25.jpg")
+    images = [image(1, "a%20b.jpg"), image(2, "100%25.jpg"), image(3, "%2e%2e%2fx.jpg")]
+    done, results = imported(write(tmp_path / "c.json", [], images))
+    assert set(results.files) == {"a b.jpg", "100%25.jpg", "%2e%2e%2fx.jpg"}
+    assert done["photos_not_found"] == 1
+
+
 def test_what_a_parser_says_of_bytes_is_readable(tmp_path: Path):
     (tmp_path / "c.json").write_bytes(b'{"images": [{"file_name": "\xfc.jpg"}]}')
     with pytest.raises(InputError, match=r"\(ValueError: lexical error: invalid bytes in UTF8"):
