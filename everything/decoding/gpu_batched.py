@@ -29,7 +29,7 @@ from everything.decoding.decoder_parts import Parts
 from everything.decoding.image_passes import FirstUpdate, SecondUpdate, read_rows
 from everything.decoding.image_side import ImageSide
 from everything.decoding.low_rank import against, by_head, merge_heads, rows
-from everything.decoding.transformer import Solved, solve
+from everything.decoding.transformer import Solved, in_lots, solve
 from everything.decoding.weight_folding import Folded
 
 _SCORING = 8  # arrays of a number per token and image token that are held at a time
@@ -87,12 +87,9 @@ class BatchedImage:
 
     def solve(self, tokens: Tensor) -> Solved:
         """Return prompts' tokens (P, T, C) after the transformer."""
-        if not len(tokens):
-            return self._solve(tokens)
         h, (_, T, _), N = self.folded.heads, tokens.shape, len(self.image.n0)
         most = self.backend.limits.memory // (_SCORING * h * T * N * tokens.element_size())
-        lots = self.backend.scored.each(len(tokens), most, lambda lot: self._solve(tokens[lot]))
-        return Solved.cat(list(lots))
+        return in_lots(tokens, self.backend.scored, most, self._solve)
 
     def _solve(self, tokens: Tensor) -> Solved:
         image = self.parts, self.folded, self.image

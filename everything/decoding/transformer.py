@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from everything.core.out_of_memory import Lots
 from everything.decoding.decoder_parts import Parts
 from everything.decoding.image_passes import FirstUpdate, SecondUpdate
 from everything.decoding.image_side import ImageSide
@@ -72,6 +73,16 @@ class Solved:
 def in_chunks(tokens: Tensor, step: Callable[[Tensor], Solved]) -> Solved:
     """Return what a step makes of tokens (P, T, C), CHUNK prompts at a time. P may be 0."""
     return Solved.cat([step(chunk) for chunk in torch.split(tokens, CHUNK)])
+
+
+def in_lots(tokens: Tensor, lots: Lots, most: int, step: Callable[[Tensor], Solved]) -> Solved:
+    """Return what a step makes of tokens (P, T, C), as many prompts at a time as memory allows.
+
+    P may be 0. most: prompts that are expected to fit.
+    """
+    if not len(tokens):
+        return step(tokens)
+    return Solved.cat(list(lots.each(len(tokens), most, lambda lot: step(tokens[lot]))))
 
 
 def solve(parts: Parts, folded: Folded, image: ImageSide, tokens: Tensor, passes: Passes) -> Solved:

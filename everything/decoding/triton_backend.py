@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -22,7 +22,7 @@ from everything.decoding.decoder_parts import Parts
 from everything.decoding.image_passes import FirstUpdate, SecondUpdate, read_rows
 from everything.decoding.image_side import ImageSide
 from everything.decoding.low_rank import against, by_head, merge_heads, rows
-from everything.decoding.transformer import Solved, solve
+from everything.decoding.transformer import Solved, in_lots, solve
 from everything.decoding.weight_folding import Folded
 
 SMALLEST = 16  # rows and columns of a product
@@ -80,14 +80,8 @@ class TritonImage:
 
     def solve(self, tokens: Tensor) -> Solved:
         """Return prompts' tokens (P, T, C) after the transformer."""
-        f, count = self.folded, self.backend.limits.prompts
-
-        def step(lot: slice) -> Solved:
-            return solve(self.parts, f, self.image, tokens[lot], self)
-
-        if not len(tokens):
-            return step(slice(0))
-        return Solved.cat(list(self.backend.scored.each(len(tokens), count, step)))
+        step = partial(solve, self.parts, self.folded, self.image, passes=self)
+        return in_lots(tokens, self.backend.scored, self.backend.limits.prompts, step)
 
     def first_pass(self, update: FirstUpdate, q1: Tensor) -> tuple[Tensor, Tensor]:
         """Return what `image_passes.first_pass` does."""

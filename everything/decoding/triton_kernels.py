@@ -117,6 +117,39 @@ def _weights(
 
 
 @triton.jit
+def _weights_of_first(
+    k0, Q0, r, c, n, N,
+    H: tl.constexpr, T: tl.constexpr, D: tl.constexpr, HP: tl.constexpr, TP: tl.constexpr,
+    DP: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Weights (R, BLOCK) of the tokens for some image tokens in the first layer."""
+    scores = tl.dot(k0, _image(Q0, c, n, N, H, D, DP), input_precision=PRECISION)
+    return _weights(scores, r, H, T, HP, TP, BLOCK)
+
+
+@triton.jit
+def _scores(
+    q, M, a, scale, S, P, c, n, N,
+    H: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Scores (R, BLOCK) of queries q against keys after the first norm: scale (q S + M a) + q P."""
+    w = tl.dot(q, _image(S, c, n, N, H, D, DP), input_precision=PRECISION)
+    w += tl.dot(M, a, input_precision=PRECISION)
+    own = tl.dot(q, _image(P, c, n, N, H, D, DP), input_precision=PRECISION)
+    return w * scale[None, :] + own
+
+
+@triton.jit
+def _running(w, top, total):
+    """One step of a running softmax: exponentials of scores w (R, BLOCK), the new maximum and sum,
+    and what earlier sums are multiplied with."""
+    higher = tl.maximum(top, tl.max(w, 1))
+    shrunk = tl.exp(top - higher)
+    w = tl.exp(w - higher[:, None])
+    return w, higher, total * shrunk + tl.sum(w, 1), shrunk
+
+
+@triton.jit
 def _store_reads(
     reads,
     x,
@@ -168,29 +201,15 @@ def first_pass(
     )
     for start in range(0, N, BLOCK):
         n = start + tl.arange(0, BLOCK)
-        a = _weights(
-            tl.dot(k0_, _image(Q0, c, n, N, H, D, DP), input_precision=PRECISION),
-            r,
-            H,
-            T,
-            HP,
-            TP,
-            BLOCK,
-        )
+        a = _weights_of_first(
+            k0_, Q0, r, c, n, N, H, T, D, HP, TP, DP, BLOCK, PRECISION
+        )  # fmt: skip
         U = tl.dot(v0_, _image(Z0, c, n, N, H, D, DP), input_precision=PRECISION)
         U += tl.dot(G_, a, input_precision=PRECISION)
         scale = 1 / tl.sqrt(tl.load(n0 + n, mask=n < N, other=1.0) + tl.sum(a * U, 0))
         tl.store(s1 + p * N + n, scale, mask=n < N)
-        w = tl.dot(q1_, _image(S_k1, c, n, N, H, D, DP), input_precision=PRECISION)
-        w += tl.dot(Mq_, a, input_precision=PRECISION)
-        w = w * scale[None, :] + tl.dot(
-            q1_, _image(P_k1, c, n, N, H, D, DP), input_precision=PRECISION
-        )
-        w = tl.where((n < N)[None, :], w, -float("inf"))
-        higher = tl.maximum(top, tl.max(w, 1))
-        shrunk = tl.exp(top - higher)
-        w = tl.exp(w - higher[:, None])
-        top, total = higher, total * shrunk + tl.sum(w, 1)
+        w = _scores(q1_, Mq_, a, scale, S_k1, P_k1, c, n, N, H, D, DP, PRECISION)
+        w, top, total, shrunk = _running(tl.where((n < N)[None, :], w, -float("inf")), top, total)
         w = w * scale[None, :]
         values = tl.trans(_image(S_v1, c, n, N, H, D, DP))
         read = read * shrunk[:, None] + tl.dot(w, values, input_precision=PRECISION)
@@ -237,21 +256,11 @@ def second_pass(
     gather1 = tl.zeros((HP * TP, HP * TP), tl.float32)
     for start in range(0, N, BLOCK):
         n = start + tl.arange(0, BLOCK)
-        a = _weights(
-            tl.dot(k0_, _image(Q0, c, n, N, H, D, DP), input_precision=PRECISION),
-            r,
-            H,
-            T,
-            HP,
-            TP,
-            BLOCK,
-        )
+        a = _weights_of_first(
+            k0_, Q0, r, c, n, N, H, T, D, HP, TP, DP, BLOCK, PRECISION
+        )  # fmt: skip
         scale = tl.load(s1 + p * N + n, mask=n < N, other=0.0)
-        w = tl.dot(k1_, _image(S_q1, c, n, N, H, D, DP), input_precision=PRECISION)
-        w += tl.dot(Mk_, a, input_precision=PRECISION)
-        w = w * scale[None, :] + tl.dot(
-            k1_, _image(P_q1, c, n, N, H, D, DP), input_precision=PRECISION
-        )
+        w = _scores(k1_, Mk_, a, scale, S_q1, P_q1, c, n, N, H, D, DP, PRECISION)
         a1 = _weights(w, r, H, T, HP, TP, BLOCK)
         U = tl.dot(v0_, _image(Z0, c, n, N, H, D, DP), input_precision=PRECISION)
         U += tl.dot(G00_, a, input_precision=PRECISION)
@@ -266,11 +275,7 @@ def second_pass(
         w = (w + tl.dot(M0_, a, input_precision=PRECISION)) * scale[None, :]
         w = (w + tl.dot(M1_, a1, input_precision=PRECISION)) * later_scale[None, :]
         w += tl.dot(qf_, _image(P_kf, c, n, N, H, D, DP), input_precision=PRECISION)
-        w = tl.where((n < N)[None, :], w, -float("inf"))
-        higher = tl.maximum(top, tl.max(w, 1))
-        shrunk = tl.exp(top - higher)
-        w = tl.exp(w - higher[:, None])
-        top, total = higher, total * shrunk + tl.sum(w, 1)
+        w, top, total, shrunk = _running(tl.where((n < N)[None, :], w, -float("inf")), top, total)
         w = w * later_scale[None, :]
         gather1 = gather1 * shrunk[:, None] + tl.dot(w, tl.trans(a1), input_precision=PRECISION)
         w = w * scale[None, :]
@@ -311,18 +316,9 @@ def draw(
     scale = tl.load(s1 + p * N + n, mask=n < N, other=0.0)
     later = tl.load(s2 + p * N + n, mask=n < N, other=0.0)
     k0_, k1_ = _own(k0, p, r, c, H, T, D, TP, DP), _own(k1, p, r, c, H, T, D, TP, DP)
-    a = _weights(
-        tl.dot(k0_, _image(Q0, c, n, N, H, D, DP), input_precision=PRECISION),
-        r,
-        H,
-        T,
-        HP,
-        TP,
-        BLOCK,
-    )
-    w = tl.dot(k1_, _image(S_q1, c, n, N, H, D, DP), input_precision=PRECISION)
-    w += tl.dot(_mixed_rows(Mk, p, r, H, T, TP), a, input_precision=PRECISION)
-    w = w * scale[None, :] + tl.dot(k1_, _image(P_q1, c, n, N, H, D, DP), input_precision=PRECISION)
+    a = _weights_of_first(k0_, Q0, r, c, n, N, H, T, D, HP, TP, DP, BLOCK, PRECISION)
+    Mk_ = _mixed_rows(Mk, p, r, H, T, TP)
+    w = _scores(k1_, Mk_, a, scale, S_q1, P_q1, c, n, N, H, D, DP, PRECISION)
     a1 = _weights(w, r, H, T, HP, TP, BLOCK) * later[None, :]
     a = a * (scale * later)[None, :]
     norm_w = tl.load(norm_weight + f, mask=f < F, other=0.0)
