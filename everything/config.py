@@ -61,11 +61,16 @@ class Decoding(Settings):
         description="HQ-SAM: the mask of the high-quality token alone; False: with SAM's best mask "
         "added",
     )
+    use_m2m: bool = Field(
+        False,
+        description="SAM 2: decode every mask once more with itself as a prompt; takes many times "
+        "as long",
+    )
 
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out newer settings at their defaults, so that older results can be resumed."""
-        later = {"hq_token_only": False}
+        later = {"hq_token_only": False, "use_m2m": False}
         return {key: value for key, value in write(self).items() if value != later.get(key, ...)}
 
 

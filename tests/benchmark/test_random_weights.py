@@ -74,7 +74,7 @@ def test_as_many_masks_survive_as_were_asked_for(report: Report):
     assert counts["masks"] > 0
 
 
-@pytest.mark.parametrize("variant", ["sam2-hiera-t", "efficientsam-ti", "sam-hq-vit-b"])
+@pytest.mark.parametrize("variant", ["sam2-hiera-t", "efficientsam-ti", "sam-hq-vit-b", "edgetam"])
 def test_so_do_those_of_other_decoders(
     variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -170,4 +170,9 @@ FINGERPRINTS = {
         10_588_743,
         "200c6dd3555fff7b2c866a62ed3ac57f0824f0e19a2f81e017e05330f0a7ccee",
     ),
+    "edgetam": (
+        833,
+        9_167_995,
+        "c0b1062a889e1882d6498aaf2744cf01af604b5be022fdaa07dfdeb39eeb521d",
+    ),
 }

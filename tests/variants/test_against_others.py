@@ -16,7 +16,7 @@ from everything.core.prompts import Prompts
 from everything.errors import WeightsError
 from everything.variants.checkpoints.hf_keys import HQ_HUGGING_FACE, HUGGING_FACE
 from everything.variants.checkpoints.key_mapping import Blueprint, Dialect
-from everything.variants.networks import efficientvit, hq_sam, repvit, sam, sam2, tinyvit
+from everything.variants.networks import edgetam, efficientvit, hq_sam, repvit, sam, sam2, tinyvit
 from tests.photos import photo
 from tests.variants.synthetic import blueprint, checkpoint, options
 
@@ -257,14 +257,45 @@ def test_files_of_transformers_load(copies: int) -> None:
         blueprint("slimsam-77", small=True).load(theirs, "model.safetensors")
 
 
-def test_files_of_transformers_video_model_load() -> None:
-    plan = blueprint("sam2.1-hiera-t", small=True)
+@pytest.mark.parametrize("name", ["sam2.1-hiera-t", "edgetam"])
+def test_files_of_transformers_video_model_load(name: str) -> None:
+    plan = blueprint(name, small=True)
     state = checkpoint(plan)
     theirs = {n: t.clone() for n, t in plan.load(state, "official").state_dict().items()}
     theirs |= {"memory_attention.layer_norm.weight": torch.ones(1), "no_object_pointer": POINTS}
-    model = sam2.build(theirs, "model.safetensors", **options("sam2.1-hiera-t", small=True))
+    module = edgetam if name == "edgetam" else sam2
+    model = module.build(theirs, "model.safetensors", **options(name, small=True))
     found = model.network.state_dict()
     assert all(torch.equal(found[name], theirs[name]) for name in found)
+
+
+@pytest.mark.parametrize("decoder", ["shared-image", "plain"])
+def test_masks_decoded_again_are_transformers(decoder: Any) -> None:
+    """use_m2m: the whole network of transformers, asked for one candidate after the other."""
+    given = options("sam2.1-hiera-t", small=True)
+    state = checkpoint(blueprint("sam2.1-hiera-t", small=True))
+    once, again = (
+        sam2.build(state, "x", decoding=Decoding(decoder=decoder, use_m2m=m2m), **given)
+        for m2m in (False, True)
+    )
+    view = whole(photo("chelsea"))
+    image, clicks = again.encode(view), Prompts(POINTS / 4, LABELS)
+    first, found = (model.propose(image, clicks, True) for model in (once, again))
+    for name in ("prompt", "level", "identity"):
+        assert torch.equal(getattr(found, name), getattr(first, name))
+    masks, logits = (each.draw(torch.arange(9)) for each in (first, found))
+    for row, p in enumerate(first.prompt.tolist()):
+        theirs = again.network(
+            again.pixels(view),
+            input_points=clicks.points[None, p : p + 1],
+            input_labels=clicks.labels[None, p : p + 1],
+            input_masks=masks[row][None, None].clamp(-32, 32),
+            multimask_output=False,
+        )
+        assert torch.allclose(logits[row], theirs.pred_masks[0, 0, 0], rtol=0, atol=1e-4)
+        assert torch.allclose(found.scores[row], theirs.iou_scores[0, 0, 0], rtol=0, atol=1e-5)
+    assert (logits - masks).abs().max() > 1e-2
+    assert not again.in_bulk
 
 
 def body(plan: Blueprint[Any], part: str) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ others, and every prompt ends with a padding point.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,7 +20,13 @@ from everything.core.device import DEFAULT_DECODING, ON_CPU, device_of, sent, se
 from everything.core.geometry import Frame, Size, View, stretched_frame
 from everything.core.prompts import BOTTOM_RIGHT, TOP_LEFT, Prompts
 from everything.core.protocols import Candidates
-from everything.decoding import Limits, PlainSam2Image, PreparedImage, SharedSam2Decoder
+from everything.decoding import (
+    Limits,
+    PlainCandidates,
+    PlainSam2Image,
+    PreparedImage,
+    SharedSam2Decoder,
+)
 from everything.errors import ConfigError
 from everything.variants.checkpoints.key_mapping import Blueprint, Dialect
 from everything.variants.checkpoints.reader import State
@@ -27,6 +34,8 @@ from everything.variants.checkpoints.reader import State
 CANVAS = 1024  # px
 PIXEL_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, of [0, 1]
 PIXEL_STD = (0.229, 0.224, 0.225)
+
+MOST_SURE = 32.0  # bound of the logits of mask prompts
 
 UNUSED = (
     "memory_attention.",
@@ -87,7 +96,7 @@ class Sam2StillModel:
         network: With its weights; it is moved to the device and frozen.
         compute: Device, the image encoder's precision, and kernels.
         decoding: With decoder "plain" the authors' code decodes, with a copy of the image's tokens
-            for each prompt.
+            for each prompt; use_m2m: every candidate is decoded once more, see `decoded_again`.
     """
 
     def __init__(
@@ -97,6 +106,7 @@ class Sam2StillModel:
         self.network.to(device_of(compute))
         self.side = network.prompt_encoder.input_image_size
         self.decoder = None
+        self.use_m2m = decoding.use_m2m
         if decoding.decoder != "plain":
             parts = self._decoder_parts()
             limits = Limits.of(compute, decoding)
@@ -106,7 +116,8 @@ class Sam2StillModel:
     @property
     def in_bulk(self) -> bool:
         """Whether prompts are best given all at a time: see everything/core/protocols.py."""
-        return self.decoder is not None and self.decoder.in_bulk
+        # What is decoded again is drawn, and would have to be held.
+        return self.decoder is not None and self.decoder.in_bulk and not self.use_m2m
 
     def frame(self, view: Size) -> Frame:
         """Return where a view of (h, w) px lies on the canvas: all over it."""
@@ -137,7 +148,8 @@ class Sam2StillModel:
     ) -> Candidates:
         """Return the candidate masks of prompts (P rows, canvas px)."""
         points, labels = boxes_first(prompts.points, prompts.labels)
-        return embedding.propose(points.float(), labels, multimask_output)
+        found = embedding.propose(points.float(), labels, multimask_output)
+        return decoded_again(found, embedding, points.float(), labels) if self.use_m2m else found
 
     def pixels(self, view: View) -> Tensor:
         """Return a view as the encoder takes it: stretched, float32 (1, 3, side, side)."""
@@ -159,6 +171,18 @@ def normalised(pixels: Tensor) -> Tensor:
     mean, deviation = sent(constants, pixels.device)[..., None, None]
     found: Tensor = (pixels - mean) / deviation
     return found
+
+
+def decoded_again(
+    found: Candidates, image: PreparedImage, points: Tensor, labels: Tensor
+) -> Candidates:
+    """Return candidates after one more step: each is the single answer to its own prompt,
+    (P, K, 2) and (P, K), and to itself as a mask prompt (`use_m2m` of SAM2AutomaticMaskGenerator).
+    """
+    masks = found.draw(torch.arange(len(found.scores))).clamp(-MOST_SURE, MOST_SURE)
+    again = image.propose(points[found.prompt], labels[found.prompt], False, masks[:, None])
+    assert isinstance(again, PlainCandidates)
+    return replace(again, prompt=found.prompt, level=found.level)
 
 
 def boxes_first(points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

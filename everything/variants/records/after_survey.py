@@ -5,8 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from everything.variants.checkpoints.weights import Weights
-from everything.variants.records.sam import VITS
-from everything.variants.spec import APACHE, HUGGING_FACE, PADDED, VariantRecord
+from everything.variants.records.sam import SAM2_THRESHOLDS, VITS
+from everything.variants.spec import (
+    APACHE,
+    GITHUB,
+    HUGGING_FACE,
+    PADDED,
+    STRETCHED,
+    VariantRecord,
+)
 
 
 def _hq_sam(
@@ -40,5 +47,19 @@ AFTER_SURVEY: dict[str, VariantRecord] = {
         10_578_604,
         "sam_hq_vit_tiny.pth",
         "0f32c075ccdd870ae54db2f7630e7a0878ede5a2b06d05d6fe02c65a82fb7196",
+    ),
+    "edgetam": VariantRecord(
+        module="everything.variants.networks.edgetam",
+        family="EdgeTAM",
+        summary="SAM 2's decoder on RepViT-M1 (Zhou et al., 2025); stills",
+        parameters=13_895_794,
+        input_rule=STRETCHED,
+        licence=APACHE,
+        weights=Weights(
+            f"{GITHUB}/facebookresearch/EdgeTAM/raw/main/checkpoints/edgetam.pt",
+            "ed2d4850b8792c239689b043c47046ec239b6e808a3d9b6ae676c803fd8780df",
+        ),
+        preset=SAM2_THRESHOLDS,
+        decoding=("use_m2m",),
     ),
 }

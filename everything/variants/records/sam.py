@@ -58,10 +58,15 @@ def _sam2(version: str, size: str, parameters: int, sha256: str = "") -> Variant
         licence=APACHE,
         weights=Weights(f"{_META}_2/{folder}/sam{version}_hiera_{size}.pt", sha256),
         options=_HIERA[size],
-        preset={"filters": {"pred_iou_thresh": 0.8}},  # SAM2AutomaticMaskGenerator's
+        preset=SAM2_THRESHOLDS,
+        decoding=("use_m2m",),
     )
 
 
+SAM2_THRESHOLDS: Mapping[str, Mapping[str, Any]] = {
+    "filters": {"pred_iou_thresh": 0.8, "stability_score_thresh": 0.95}
+}
+"""Those of SAM2AutomaticMaskGenerator."""
 VITS: Mapping[str, Mapping[str, Any]] = {
     "b": {
         "embed_dim": 768,

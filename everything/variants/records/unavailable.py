@@ -1,4 +1,4 @@
-"""Models of the survey that are not offered as variants, and why."""
+"""Models of the survey, and later ones, that are not offered as variants, and why."""
 
 from __future__ import annotations
 
@@ -67,6 +67,18 @@ UNAVAILABLE: dict[str, Unavailable] = {
         "FastSAM3D",
         "volumes of 128 x 128 x 128 voxels (Shen et al., 2024)",
         "segments volumes, not images",
+        APACHE,
+    ),
+    "efficienttam": Unavailable(
+        "EfficientTAM",
+        "SAM 2's decoder on a plain ViT (Xiong et al., 2024)",
+        "no library builds its image encoder",
+        APACHE,
+    ),
+    "efficientsam3": Unavailable(
+        "EfficientSAM3",
+        "RepViT, TinyViT and EfficientViT distilled from SAM 3's encoder (Zeng et al., 2025)",
+        "no library builds its image encoders",
         APACHE,
     ),
 }
