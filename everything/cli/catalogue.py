@@ -105,7 +105,10 @@ def _millions(parameters: int | None) -> str:
 def _about(record: Mapping[str, Any]) -> str:
     why = record["status"].partition(": ")[2]
     licence = record["licence"].replace("none stated", "no licence stated")
-    parts = (escape(record["summary"]), f"[dim]{escape(licence)}[/dim]", escape(why))
+    iou, stability = record["pred_iou_thresh"], record["stability_score_thresh"]
+    kept = "" if iou is None else f"IoU > {iou:g}, stability >= {stability:g}"
+    dim = (f"[dim]{escape(part)}[/dim]" for part in (licence, kept) if part)
+    parts = (escape(record["summary"]), *dim, escape(why))
     return "; ".join(part for part in parts if part)
 
 

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from everything.config import Recipe
+from everything.errors import WeightsError
 from everything.pipeline.pipeline import Pipeline
 from everything.pipeline.scene import prepare
 from everything.recipes.provenance import check_files
 from everything.recipes.resolve import resolve, sampler_record, variant_record
 from everything.variants.checkpoints.cache import staged
+from everything.variants.checkpoints.key_mapping import UnfitWeights
 from everything.variants.checkpoints.reader import read_state
+from everything.variants.checkpoints.recognition import fitting_variants
 from everything.variants.checkpoints.shared_weights import completed
 
 
@@ -58,9 +61,18 @@ def build(recipe: Recipe) -> Pipeline:
     path = staged(own, recipe.weights) if own else record.weights.path()
     check_files(recipe, record, path)
     state = completed(read_state(path), record)
-    model = record.network_module().build(
-        state, str(path), recipe.compute, recipe.decoding, **record.options
-    )
+    try:
+        model = record.network_module().build(
+            state, str(path), recipe.compute, recipe.decoding, **record.options
+        )
+    except UnfitWeights as error:
+        fitting = " or ".join(fitting_variants(state))
+        if not fitting:
+            raise
+        raise WeightsError(
+            f"{path}: not weights of {recipe.variant} ({error.problem}): they fit {fitting}: give "
+            f"it with --variant"
+        ) from error
     settings = {key: value for key, value in recipe.sampler.items() if key != "name"}
     sampler = sampler_record(recipe.sampler["name"]).load()(**settings)
     prepare(sampler, recipe.variant)

@@ -8,7 +8,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from everything.config import Compute, Decoding
+from everything.config import Compute, Decoding, Filters
 from everything.errors import ConfigError
 from everything.variants.checkpoints.weights import Weights
 
@@ -91,7 +91,14 @@ class VariantRecord:
             "licence": self.licence,
             "weights": self.weights.source,
             "status": self.status,
+            "pred_iou_thresh": self.threshold("pred_iou_thresh"),
+            "stability_score_thresh": self.threshold("stability_score_thresh"),
         }
+
+    def threshold(self, name: str) -> float:
+        """Return the default of a setting of the group `filters` for this variant."""
+        default: float = Filters.model_fields[name].default
+        return float(self.preset.get("filters", {}).get(name, default))
 
 
 @dataclass(frozen=True)
@@ -121,4 +128,6 @@ class Unavailable:
             "licence": self.licence,
             "weights": "",
             "status": self.status,
+            "pred_iou_thresh": None,
+            "stability_score_thresh": None,
         }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
+import re
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -97,3 +100,22 @@ def test_the_command_lists_all_of_them() -> None:
     names = [row["name"] for row in json.loads(listed.stdout)]
     assert names == [*VARIANTS, "hf:ORG/NAME", *UNAVAILABLE]
     assert all(name in table.stdout for name in names)
+
+
+def test_the_list_shows_the_thresholds_that_are_documented() -> None:
+    rows = {row["name"]: row for row in catalogue.variants()}
+    text = Path("docs/variants.md").read_text().split("## Thresholds")[1].split("\n## ")[0]
+    documented = {}
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| `"):
+            for pattern in re.findall("`([^`]+)`", cells[0]):
+                named = fnmatch.filter(VARIANTS, pattern)
+                assert named, pattern
+                documented |= {name: (float(cells[1]), float(cells[2])) for name in named}
+    assert documented == {
+        name: (rows[name]["pred_iou_thresh"], rows[name]["stability_score_thresh"])
+        for name in VARIANTS
+    }
+    table = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["variants"]).stdout
+    assert re.search(r"sam2-hiera-l .*IoU > 0\.8, stability >= 0\.95", table)

@@ -22,6 +22,16 @@ Table = Sequence[tuple[str, str]]
 Network = TypeVar("Network", bound=nn.Module, covariant=True)
 
 
+class UnfitWeights(WeightsError):
+    """A checkpoint's names or shapes are not those of the network. problem: in which way."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        self.problem = problem
+        super().__init__(
+            f"{path}: not weights of this variant: {problem}: give their variant with --variant"
+        )
+
+
 class Dialect(NamedTuple):
     """Other names under which checkpoints of the same network are saved: see `Blueprint`."""
 
@@ -84,7 +94,7 @@ class Blueprint(Generic[Network]):
             path: The checkpoint's path, for the error.
 
         Raises:
-            WeightsError: Names or shapes do not match.
+            UnfitWeights: Names or shapes do not match.
         """
         plan = self.matching_names(state.keys())
         used = {n: tensor for n, tensor in state.items() if not n.startswith(plan.unused)}
@@ -124,10 +134,7 @@ def _check(expected: dict[str, Size], state: State, path: str) -> None:
     problems = [("missing", missing), ("unknown", unexpected), ("of another shape", misshapen)]
     found = [f"{len(names)} {what} ({names[0]} …)" for what, names in problems if names]
     if found:
-        raise WeightsError(
-            f"{path}: not weights of this variant: {', '.join(found)}: "
-            f"give their variant with --variant"
-        )
+        raise UnfitWeights(path, ", ".join(found))
 
 
 def _tensor(state: State, official: str, shape: Size) -> Tensor:

@@ -1,0 +1,35 @@
+"""Which variants a checkpoint is of, told by the names and shapes of its tensors."""
+
+from __future__ import annotations
+
+from everything.errors import ConfigError
+from everything.variants import VARIANTS
+from everything.variants.checkpoints.key_mapping import Blueprint
+from everything.variants.checkpoints.reader import State
+from everything.variants.checkpoints.shared_weights import needs_base
+from everything.variants.spec import VariantRecord
+
+
+def fitting_variants(state: State) -> list[str]:
+    """Return the variants whose networks take all tensors of a checkpoint, by their names here.
+
+    It takes seconds: every network is built, without values.
+    """
+    return [name for name, record in VARIANTS.items() if _fits(state, record)]
+
+
+def _fits(state: State, record: VariantRecord) -> bool:
+    module = record.network_module()
+    if not hasattr(module, "blueprint"):  # a variant of another package may have none
+        return False
+    try:
+        made: Blueprint[object] = module.blueprint(**record.options)  # type: ignore[type-var]
+    except ConfigError:  # its library is not installed
+        return False
+    plan = made.matching_names(state.keys())
+    expected = plan.shapes()
+    if needs_base(record, state):
+        prefixes = record.base_prefixes
+        expected = {n: shape for n, shape in expected.items() if not n.startswith(prefixes)}
+    found = {n: tensor.shape for n, tensor in state.items() if not n.startswith(plan.unused)}
+    return found == expected
