@@ -219,3 +219,35 @@ def test_a_list_of_thousands_is_complete(page, tmp_path: Path):
     point(page, 45, 68, click=True)  # mask 349
     assert page.locator("#list tr.on").inner_text().startswith("349")
     assert rows.count() == 350
+
+
+def test_a_browser_that_keeps_nothing_says_so(page, report: Path, tmp_path: Path):
+    full = "() => { throw new DOMException('full', 'QuotaExceededError'); }"
+    page.add_init_script(f"Storage.prototype.setItem = {full}")
+    opened(page, one(report))
+    press(page, "ArrowDown", "r")
+    notice = page.locator(".details .announced")
+    playwright.expect(notice).to_contain_text("does not keep the review (QuotaExceededError)")
+    file = saved(page, "#viewer .save-review", tmp_path)
+    assert Review.read(file).images["b.png"].masks[0].verdict == "rejected"
+
+
+def test_two_tabs_share_a_review(browser, report: Path):
+    context = browser.new_context()
+    first, other = context.new_page(), context.new_page()
+    for tab in (first, other):
+        opened(tab, one(report))
+    first.bring_to_front()
+    press(first, "ArrowDown", "r")
+    see(other, "#reviewed", "Reviewed masks of this image: 0 accepted, 1 rejected, 0 tagged.")
+    context.close()
+
+
+def test_saving_what_is_shown_can_be_stopped(page, report: Path):
+    page.goto(one(report).as_uri())
+    page.locator("#review summary").click()
+    page.locator("#save-listed").evaluate("button => { button.click(); button.click(); }")
+    see(page, "#review .announced", "Stopped: nothing was saved.")
+    see(page, "#save-listed", "Save shown masks of all listed images")
+    with page.expect_download():
+        page.locator("#save-listed").click()

@@ -40,9 +40,10 @@ function cocoFile(f) {
   return self;
 }
 
-let saving = 0; // which run may go on: another click stops it
+let started = 0;
+let saving = 0; // the run that may go on: another click stops it
 async function saveShown(some, button) {
-  const run = ++saving;
+  const run = saving = ++started;
   const files = folders.map((_, f) => cocoFile(f));
   const missing = folders.map(() => 0);
   for (const [n, i] of some.entries()) {
