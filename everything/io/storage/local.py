@@ -62,7 +62,7 @@ class Folder:
             with opened_folder(self.root, UNFINISHED, create=True):
                 pass
         except OSError as error:
-            if self.root.exists() and not self.root.is_dir():
+            if isinstance(error, FileExistsError):
                 raise StoreError(
                     f"{printable(self.root)}: not a directory: give another --out"
                 ) from error
@@ -76,7 +76,11 @@ class Folder:
             StoreError: One is, and would lead to files of others.
         """
         for name in names:
-            if (self.root / name).is_symlink():
+            try:
+                is_link = (self.root / name).is_symlink()
+            except OSError as error:
+                self._refuse(error)
+            if is_link:
                 raise StoreError(
                     f"{printable(self.root / name)}: a link, and results are not written through "
                     "links: replace it by a folder or file of its own, or give another --out"

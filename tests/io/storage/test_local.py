@@ -14,6 +14,7 @@ import pytest
 from everything.errors import ImageError, StoreError
 from everything.io.storage.local import Folder
 from everything.io.storage.storage import Stamp, free_names
+from tests.fakes import as_nobody
 
 
 def test_files_are_written_read_and_deleted(tmp_path: Path) -> None:
@@ -220,3 +221,33 @@ def test_stamps_are_size_and_time(tmp_path: Path) -> None:
     os.utime(tmp_path / "x", ns=(5, 7))
     assert Folder(tmp_path).stamp("x") == Stamp(2, 7)
     assert Stamp(2, 7).pair == (2, 7)
+
+
+def test_without_permission_nothing_is_taken_for_missing() -> None:
+    with as_nobody() as home:
+        folder = Folder(home)
+        folder.write("a/x", [b"1"])
+        (home / "a/x").chmod(0)
+        for call in (folder.read, lambda name: list(folder.lines(name))):
+            with pytest.raises(StoreError, match=r"cannot be used \(permission denied\)"):
+                call("a/x")
+        (home / "a").chmod(0o500)
+        for change in (folder.delete, folder.set_aside, lambda name: folder.append(name, b"")):
+            with pytest.raises(StoreError, match=r"cannot be used \(permission denied\)"):
+                change("a/x")
+        (home / "a").chmod(0)
+        with pytest.raises(StoreError, match=r"cannot be used \(permission denied\)"):
+            folder.holds("a")
+        with pytest.raises(StoreError, match=r"cannot be used \(permission denied\)"):
+            Folder(home / "a/b").create()
+        (home / "a").chmod(0o700)
+        (home / ".lock").write_bytes(b"")
+        (home / ".lock").chmod(0)
+        with pytest.raises(StoreError, match=r"cannot be used \(permission denied\)"):
+            folder.locked().__enter__()
+        with pytest.raises(StoreError, match=r"cannot be used \(permission denied\)"):
+            folder.refuse_foreign_locks()
+        (home / ".partial").chmod(0)
+        with pytest.raises(StoreError, match=r"cannot be used \(permission denied\)"):
+            folder.clean()
+        (home / ".partial").chmod(0o700)
