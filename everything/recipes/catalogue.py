@@ -20,10 +20,10 @@ Record = dict[str, Any]
 
 def variants() -> list[Record]:
     """Return one record for each variant: name, family, parameters, input rule, licence, source,
-    status; one for all of Hugging Face's; then models of the survey that are not available, with
-    the reason as status."""
+    status; SAM 3, and one for all of Hugging Face's; then models of the survey that are not
+    available, with the reason as status."""
     found = [record.row(name) for name, record in VARIANTS.items()]
-    found.append(hub.row())
+    found += hub.rows()
     return found + [record.row(name) for name, record in UNAVAILABLE.items()]
 
 

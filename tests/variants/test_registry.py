@@ -98,7 +98,7 @@ def test_the_command_lists_all_of_them() -> None:
     assert table.exit_code == 0
     listed = CliRunner().invoke(app, ["variants", "--json"])
     names = [row["name"] for row in json.loads(listed.stdout)]
-    assert names == [*VARIANTS, "hf:ORG/NAME", *UNAVAILABLE]
+    assert names == [*VARIANTS, "sam3", "hf:ORG/NAME", *UNAVAILABLE]
     assert all(name in table.stdout for name in names)
 
 

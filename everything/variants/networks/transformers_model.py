@@ -189,6 +189,7 @@ def build(
     path: str,
     compute: Compute = ON_CPU,
     decoding: Decoding = DEFAULT_DECODING,
+    kinds: tuple[str, ...] = (),
 ) -> TransformersModel:
     """Build the model of a folder, with its weights, on its device.
 
@@ -197,6 +198,7 @@ def build(
         path: The folder, for its settings.
         compute: Device and precision.
         decoding: Which decoder to use.
+        kinds: The model_types that are taken; all for mask generation if none is named.
 
     Raises:
         WeightsError: The folder's settings are not of a model for mask generation, or the weights
@@ -206,6 +208,11 @@ def build(
     """
     folder = Path(path)
     config = config_of(folder)
+    if kinds and config.get("model_type") not in kinds:
+        raise WeightsError(
+            f"{printable(folder / CONFIG)}: model_type {config.get('model_type')} is not of this "
+            f"variant ({', '.join(kinds)}): use --variant hf:/FOLDER"
+        )
     if config.get("quantization_config"):
         raise WeightsError(f"{printable(folder / CONFIG)}: quantized: give the original weights")
     try:

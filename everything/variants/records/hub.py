@@ -1,4 +1,4 @@
-"""`hf:ORG/NAME` and `hf:FOLDER`: models that transformers knows for mask generation."""
+"""`hf:ORG/NAME` and `hf:FOLDER`, models that transformers knows for mask generation, and SAM 3."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from everything.errors import ConfigError
-from everything.variants.checkpoints.hub import hub_weights
+from everything.variants.checkpoints.hub import SITE, HubWeights, hub_weights
 from everything.variants.checkpoints.model_folder import config_of
 from everything.variants.checkpoints.weights import Weights
 from everything.variants.spec import VariantRecord
@@ -34,11 +34,31 @@ _RECORD = VariantRecord(
     licence="the model's own",
     weights=Weights("", by_hand="give it as --variant hf:ORG/NAME or hf:/FOLDER"),
 )
+_SAM3 = f"{SITE}/facebook/sam3"
+NAMED: Mapping[str, VariantRecord] = {
+    "sam3": VariantRecord(
+        module=_RECORD.module,
+        family="SAM 3",
+        summary="SAM 3's tracker (Meta, 2025), which answers points and boxes; stills",
+        parameters=458_260_369,
+        input_rule="stretched to 1008 x 1008 px",
+        licence="SAM License (Meta)",
+        weights=HubWeights(
+            _SAM3,
+            repo="facebook/sam3",
+            revision="3c879f39826c281e95690f02c7821c4de09afae7",
+            terms=f"once its licence is accepted at {_SAM3}; or --checkpoint FOLDER",
+        ),
+        options={"kinds": ("sam3_tracker", "sam3_tracker_video", "sam3_video")},
+        # SAM 3 has no mask generator of its own; its scores are made as SAM 2's.
+        preset=_LIKE_SAM2,
+    )
+}
 
 
 def is_hub_name(variant: str) -> bool:
     """Return whether a variant's name is one of this kind."""
-    return variant == FOLDER or variant.startswith(PREFIX)
+    return variant == FOLDER or variant in NAMED or variant.startswith(PREFIX)
 
 
 def named(variant: str, checkpoint: str | None) -> tuple[str, str | None]:
@@ -51,6 +71,8 @@ def named(variant: str, checkpoint: str | None) -> tuple[str, str | None]:
         ConfigError: The name is not of this kind, or a checkpoint is given besides.
         WeightsError: The model is not available.
     """
+    if variant in NAMED:
+        return variant, checkpoint
     if variant == FOLDER:
         if checkpoint is None:
             raise ConfigError("hf: write hf:ORG/NAME, or hf:/FOLDER for a local folder")
@@ -71,6 +93,8 @@ def hub_record(variant: str, checkpoint: str | None = None) -> VariantRecord:
         ConfigError: The name is not of this kind.
         WeightsError: The model's config.json is not available.
     """
+    if variant in NAMED:
+        return NAMED[variant]
     if variant == FOLDER:
         if checkpoint is None:
             return _RECORD
@@ -85,9 +109,10 @@ def _preset(folder: Path) -> Mapping[str, Mapping[str, Any]]:
     return PRESETS.get(str(config_of(folder).get("model_type")), {})
 
 
-def row() -> dict[str, Any]:
-    """Return the row that stands for all of them in `everything variants`."""
-    return _RECORD.row("hf:ORG/NAME") | {
+def rows() -> list[dict[str, Any]]:
+    """Return the rows of `everything variants`: SAM 3, and one that stands for all others."""
+    every = _RECORD.row("hf:ORG/NAME") | {
         "parameters": None,
         "status": "from Hugging Face at first use, or --variant hf:/FOLDER",
     }
+    return [*(record.row(name) for name, record in NAMED.items()), every]

@@ -19,6 +19,7 @@ from everything.core.prompts import Prompts
 from everything.detectors.prompt_head import PromptHead
 from everything.errors import ConfigError, WeightsError
 from everything.pipeline.pipeline import segment
+from everything.recipes import catalogue
 from everything.recipes.build import build
 from everything.recipes.resolve import resolve
 from everything.variants.checkpoints.reader import read_state
@@ -236,3 +237,52 @@ def test_fused_kernels_are_not_promised(sam_folder: Path) -> None:
         transformers_model.build(
             read_state(sam_folder), str(sam_folder), Compute(device="cpu", kernels="fused")
         )
+
+
+def test_sam3_takes_the_layout_that_its_authors_publish(tmp_path: Path) -> None:
+    """One folder for video, with the detector's encoder and the tracker's neck and decoder."""
+    network, _ = save("Sam3TrackerModel", tmp_path)
+    tracker = network.config.to_dict()
+    vision = tracker["vision_config"]
+    settings = {
+        "model_type": "sam3_video",
+        "detector_config": {"model_type": "sam3", "vision_config": vision},
+        "tracker_config": tracker | {"model_type": "sam3_tracker_video", "image_size": 112},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    state = {_published(name): t for name, t in network.state_dict().items()}
+    state |= {
+        "detector_model.detr_decoder.x": torch.zeros(1),
+        "tracker_model.no_object_pointer": torch.zeros(1, 32),
+    }
+    save_file({name: t.contiguous() for name, t in state.items()}, tmp_path / "model.safetensors")
+    recipe = resolve("sam3", tmp_path, "grid", None, ["sampler.points_per_side=2"], NO_FILTERS)
+    assert (recipe.variant, recipe.checkpoint) == ("sam3", str(tmp_path))
+    pipeline = build(recipe)
+    found = pipeline.model.network.state_dict()
+    assert all(torch.equal(found[name], t) for name, t in network.state_dict().items())
+    assert pipeline.model.decoder is not None
+    assert len(segment(PHOTO, pipeline)) > 0
+
+
+def _published(name: str) -> str:
+    if name.startswith("vision_encoder.backbone."):
+        return f"detector_model.{name}"
+    if name.startswith("vision_encoder.neck."):
+        return name.replace("vision_encoder.neck.", "tracker_neck.")
+    return f"tracker_model.{name}"
+
+
+def test_sam3_refuses_other_networks_and_says_how_to_get_its_weights(
+    sam_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from huggingface_hub import constants
+
+    with pytest.raises(WeightsError, match=r"model_type sam is not of this variant.*hf:/FOLDER"):
+        build(resolve("sam3", sam_folder))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(WeightsError, match=r"^https://huggingface\.co/facebook/sam3: "):
+        resolve("sam3")
+    row = next(row for row in catalogue.variants() if row["name"] == "sam3")
+    assert "licence is accepted at https://huggingface.co/facebook/sam3" in row["status"]
