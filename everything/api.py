@@ -286,7 +286,8 @@ def import_labels(
     """Bring other tools' annotations into a results folder, for report, evaluate and export.
 
     Args:
-        sources: SA-1B tar archives, folders of them, COCO files.
+        sources: SA-1B tar archives, folders of them or of JSON files, COCO files, data.yaml of
+            YOLO-seg, annotations.xml of CVAT for images.
         out: The results folder or bucket.
         images: Where the images are; those in archives are unpacked there.
 
@@ -294,7 +295,7 @@ def import_labels(
         How many images and masks came in, and what could not be read, with reasons.
 
     Raises:
-        EverythingError: If a source does not exist or is neither, or `out` cannot be written.
+        EverythingError: If a source does not exist or is none of these, or `out` cannot be written.
 
     Example:
         >>> import_labels("coco/annotations/instances_default.json", "imported").failed

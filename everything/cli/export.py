@@ -113,7 +113,11 @@ def export(
 def import_(
     sources: Annotated[
         list[Path],
-        typer.Argument(metavar="SRC", help="SA-1B .tar archives, folders of them, or COCO files."),
+        typer.Argument(
+            metavar="SRC",
+            help="SA-1B: .tar archives, folders of them or of JSON files. COCO: the JSON file. "
+            "YOLO-seg: data.yaml, or its folder. CVAT for images: annotations.xml, or its folder.",
+        ),
     ],
     out: Annotated[
         str,
@@ -127,7 +131,7 @@ def import_(
             metavar="DIR",
             help="Folder of the images. Images inside .tar archives are unpacked into it, which "
             "must be new, empty or of an earlier import.",
-            show_default="beside the COCO file; nothing is unpacked",
+            show_default="beside the annotations; nothing is unpacked",
         ),
     ] = None,
     as_json: Json = False,

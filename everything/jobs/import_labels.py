@@ -1,4 +1,4 @@
-"""Import annotations of other tools, SA-1B tars (streamed) and COCO files, into a results folder.
+"""Import annotations of other tools into a results folder: SA-1B, COCO, YOLO-seg, CVAT.
 
 An annotation without a score gets 1.0, and one without points an empty list. A crowd keeps
 `iscrowd`, and a class its name as `category`. What cannot be used is counted by reason.
@@ -30,15 +30,23 @@ from everything.core.sa1b import Annotation, check_annotations
 from everything.errors import EverythingError, InputError, StoreError, reason_of
 from everything.io.datasets.annotations import AnnotatedImage
 from everything.io.datasets.coco import CocoReader
+from everything.io.datasets.cvat import CvatReader
+from everything.io.datasets.ground_truth import is_sa1b
 from everything.io.datasets.image_names import ImageFinder
 from everything.io.datasets.reading_tally import ReadingTally
+from everything.io.datasets.sa1b_folder import Sa1bFolder
 from everything.io.datasets.sa1b_tar import Sa1bTar
+from everything.io.datasets.yolo_seg import YoloReader
 from everything.io.results.categories import add_categories
 from everything.io.results.manifest import Manifest, Row
 from everything.io.results.writer import Store
 from everything.io.storage.locations import Location
 from everything.jobs.status import JobState, write_state
 
+_KINDS = (
+    "SA-1B tars or a folder of SA-1B JSON files, a COCO file, data.yaml of a YOLO-seg data set, or "
+    "annotations.xml of CVAT for images"
+)
 _TARS = re.compile(r"\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz)$", re.IGNORECASE)
 Progress = Callable[[int, int], None]
 
@@ -109,13 +117,15 @@ def import_labels(
     photos: Path | None = None,
     progress: Progress | None = None,
 ) -> Imported:
-    """Import SA-1B tars, folders of them, or COCO files into a results folder.
+    """Import SA-1B tars or folders, COCO files, YOLO-seg or CVAT data sets into a results folder.
 
     What cannot be read is counted with its reason and stops nothing. Images that were imported
     before are skipped.
 
     Args:
-        sources: tars and folders of tars, or COCO files.
+        sources: SA-1B tars, folders of them, folders of SA-1B JSON files, COCO files, data.yaml
+            of YOLO-seg, annotations.xml of CVAT for images, or folders with one of these two; all
+            of one kind.
         out: the results folder.
         photos: folder of the images. Images inside tars are unpacked into it, or not at all if it
             is not given.
@@ -125,30 +135,32 @@ def import_labels(
         What was imported.
 
     Raises:
-        InputError: if a source does not exist or is neither kind.
+        InputError: if a source does not exist, is of no such kind, or of another one.
         StoreError: if results cannot be written, as in `label`.
     """
     files = list(_files(sources))
-    tars = [file for file in files if _TARS.search(file.name) or tarfile.is_tarfile(file)]
-    if tars and len(tars) < len(files):
+    kinds = sorted({_kind_of(file) for file in files})
+    if len(kinds) > 1:
         raise InputError(
-            "tars and COCO files cannot share a results folder: import them separately"
+            f"{' and '.join(kinds)} cannot share a results folder: import them separately"
         )
-    kind = "sa-1b" if tars else "coco"
+    kind = kinds[0]
     recipe = Recipe(
-        variant=kind, sampler={"name": IMPORTED}, version=version("segevery"), weights=""
+        variant=kind.removesuffix(" folder"),
+        sampler={"name": IMPORTED},
+        version=version("segevery"),
+        weights="",
     )
     store, done, began = Store(out, recipe), Imported(), time.time()
-    total, before = sum(file.stat().st_size for file in files), 0
+    total, before = sum(map(_bytes_of, files)), 0
     with store.opened(ways_out=""), closing(_Names()) as names:
         manifest = Manifest(store.folder)
         for file in files:
             report = _offset(before, total, progress)
-            read = _import_tar if tars else _import_coco
-            for image in read(file, photos, done, report, store):
+            for image in _READERS[kind](file, photos, done, report, store):
                 _keep(image, store, manifest, done, names)
-            report(file.stat().st_size)
-            before += file.stat().st_size
+            report(_bytes_of(file))
+            before += _bytes_of(file)
         manifest.compact()
         images = done.photos + done.skipped + done.failed
         write_state(store.folder, JobState(images, began, time.time()))
@@ -183,14 +195,36 @@ def _offset(before: int, total: int, progress: Progress | None) -> Callable[[int
 def _files(sources: Sequence[Path]) -> Iterator[Path]:
     for source in sources:
         if source.is_dir():
-            tars = sorted(file for file in source.iterdir() if _TARS.search(file.name))
-            if not tars:
-                raise InputError(f"{printable(source)}: has no .tar: give tars or a COCO file")
-            yield from tars
+            yield from _files_of(source)
         elif source.is_file():
             yield source
         else:
-            raise InputError(f"{printable(source)}: no such file: give SA-1B tars or a COCO file")
+            raise InputError(f"{printable(source)}: no such file: give {_KINDS}")
+
+
+def _files_of(folder: Path) -> Iterator[Path]:
+    tars = sorted(file for file in folder.iterdir() if _TARS.search(file.name))
+    sets = [folder / name for name in ("data.yaml", "annotations.xml") if (folder / name).is_file()]
+    if tars or sets:
+        yield from tars or sets
+    elif is_sa1b(folder):
+        yield folder
+    else:
+        raise InputError(f"{printable(folder)}: nothing to import: give {_KINDS}")
+
+
+def _kind_of(file: Path) -> str:
+    if file.is_dir():
+        return "sa-1b folder"
+    if _TARS.search(file.name):
+        return "sa-1b"
+    found = {".yaml": "yolo-seg", ".yml": "yolo-seg", ".xml": "cvat"}.get(file.suffix.lower())
+    return found or ("sa-1b" if tarfile.is_tarfile(file) else "coco")
+
+
+def _bytes_of(source: Path) -> int:
+    files = source.rglob("*.json") if source.is_dir() else [source]
+    return sum(file.stat().st_size for file in files)
 
 
 def _keep(
@@ -275,3 +309,38 @@ def _import_coco(
             add_categories(store.folder, reader.categories)
         # An image that is not there yet may come to the folder that was named.
         yield image if image.folder or not photos else replace(image, folder=photos)
+
+
+def _import_yolo(
+    file: Path, photos: Path | None, done: Imported, report: Callable[[int], None], store: Store
+) -> Iterator[AnnotatedImage]:
+    reader = YoloReader(file, photos, done.tally, report)
+    for number, image in enumerate(reader):
+        if number == 0:
+            add_categories(store.folder, reader.categories)
+        yield image
+
+
+def _import_cvat(
+    file: Path, photos: Path | None, done: Imported, report: Callable[[int], None], store: Store
+) -> Iterator[AnnotatedImage]:
+    reader = CvatReader(file, ImageFinder(file, photos), done.tally, report)
+    for number, image in enumerate(reader):
+        if number == 0:
+            add_categories(store.folder, reader.categories)
+        yield image if image.folder or not photos else replace(image, folder=photos)
+
+
+def _import_folder(
+    file: Path, photos: Path | None, done: Imported, report: Callable[[int], None], store: Store
+) -> Iterator[AnnotatedImage]:
+    yield from Sa1bFolder(file, photos, done.tally, report)
+
+
+_READERS = {
+    "sa-1b": _import_tar,
+    "sa-1b folder": _import_folder,
+    "coco": _import_coco,
+    "yolo-seg": _import_yolo,
+    "cvat": _import_cvat,
+}
