@@ -1,4 +1,4 @@
-"""Labels of YOLO-seg, CVAT and folders in SA-1B's format: round trips, and what is wrong in them."""
+"""Labels of YOLO-seg, CVAT and folders in SA-1B's format: round trips, and mistakes in them."""
 
 from __future__ import annotations
 
@@ -48,10 +48,12 @@ def test_what_was_exported_comes_back(tmp_path: Path, to: str, least: float) -> 
     done = import_labels([tmp_path / "there"], tmp_path / "back")
     assert (done.masks, done.failed, done.tally.left_out.total()) == (fidelity.masks, 0, 0)
     after = Results(tmp_path / "back")
+    # YOLO's labels go by stems, so that one of a/four.jpg and a/four.png is renamed.
     found = [
         iou(a, b)
         for key in ("a/four.jpg", "b c é.png")
-        for a, b in zip(written_masks(before, key), written_masks(after, key), strict=True)
+        for same in [next(name for name in after.files if name.replace("_", "") == key)]
+        for a, b in zip(written_masks(before, key), written_masks(after, same), strict=True)
     ]
     assert min(found) >= least
     assert all(after.image(key, key) is not None for key in after.files)
