@@ -48,12 +48,14 @@ def test_what_was_exported_comes_back(tmp_path: Path, to: str, least: float) -> 
     done = import_labels([tmp_path / "there"], tmp_path / "back")
     assert (done.masks, done.failed, done.tally.left_out.total()) == (fidelity.masks, 0, 0)
     after = Results(tmp_path / "back")
-    # YOLO's labels go by stems, so that one of a/four.jpg and a/four.png is renamed.
+    # YOLO's labels go by stems, so that a/four.jpg and a/four.png are renamed.
+    renamed = {"a/four.jpg": "a/four_jpg.jpg"} if to == "yolo-seg" else {}
     found = [
         iou(a, b)
         for key in ("a/four.jpg", "b c é.png")
-        for same in [next(name for name in after.files if name.replace("_", "") == key)]
-        for a, b in zip(written_masks(before, key), written_masks(after, same), strict=True)
+        for a, b in zip(
+            written_masks(before, key), written_masks(after, renamed.get(key, key)), strict=True
+        )
     ]
     assert min(found) >= least
     assert all(after.image(key, key) is not None for key in after.files)
