@@ -181,7 +181,7 @@ def _names(ctx: Any) -> list[str]:
 
 
 def _long_name(option: Any) -> str:
-    return max(option.opts, key=len).lstrip("-")
+    return str(max(option.opts, key=len)).lstrip("-")
 
 
 def _variable(*names: str) -> str:

@@ -94,7 +94,7 @@ def label(
         "level": level,
     }
     events = _event_log() if log_json else None
-    with exit_on_error(events and events.error):
+    with exit_on_error(events.error if events else None):
         from everything.io.images.listing import image_lister
         from everything.io.storage.locations import home_of
 
