@@ -20,7 +20,7 @@ from threading import Event, Thread
 from typing import Annotated, Any
 
 import numpy as np
-import psutil  # type: ignore[import-untyped]
+import psutil
 import typer
 from PIL import Image
 from rich.console import Console

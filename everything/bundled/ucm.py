@@ -139,7 +139,7 @@ def boundary_map(
 def fast_bfloat16(device: torch.device) -> bool:
     """Return whether a device multiplies bfloat16 itself; elsewhere float32 is faster."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(False)
+        return bool(torch.cuda.is_bf16_supported(False))
     if device.type != "cpu":
         return False
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
