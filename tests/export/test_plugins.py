@@ -97,4 +97,4 @@ def test_an_unknown_format_is_answered_with_all_that_work(installed: Path, tmp_p
     done = run_export(installed, tmp_path, "tfrecord")
     text = " ".join(done.stderr.split())
     assert "tfrecord: unknown format: choose one of coco," in text
-    assert "mask-png, areas" in text
+    assert "mask-png, datasets, areas" in text
