@@ -30,7 +30,8 @@ from everything.config import Recipe
 from everything.errors import JobError
 from everything.io.images.listing import list_images
 from everything.io.images.sources import Source
-from everything.io.results.manifest import Manifest, Row
+from everything.io.results.manifest import Manifest
+from everything.io.results.manifest_rows import Row
 from everything.io.results.writer import Store
 from everything.io.storage.local import Folder
 from everything.jobs.image_list import ImageList

@@ -15,7 +15,8 @@ from pycocotools import mask as coco_mask
 from everything.config import Recipe
 from everything.core.file_names import image_id
 from everything.core.stage_timer import COUNTS, STAGES
-from everything.io.results.manifest import Manifest, Row
+from everything.io.results.manifest import Manifest
+from everything.io.results.manifest_rows import Row
 from everything.io.results.writer import Store
 from everything.io.storage.local import Folder
 

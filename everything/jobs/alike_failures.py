@@ -7,7 +7,7 @@ import re
 from everything.core.file_names import printable
 from everything.errors import JobError
 from everything.io.images.sources import Source
-from everything.io.results.manifest import Row
+from everything.io.results.manifest_rows import Row
 
 STOP_AFTER = 20
 _NUMBER = re.compile(r"\d+")

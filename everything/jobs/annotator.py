@@ -24,7 +24,7 @@ from everything.io.images.decode import DecodedImage, Limits, decode_image
 from everything.io.images.fetch import read_source
 from everything.io.images.sources import Source
 from everything.io.images.tiff_regions import Tiff, open_tiff
-from everything.io.results.manifest import Row
+from everything.io.results.manifest_rows import Row
 from everything.io.results.writer import Store
 from everything.io.storage.ownership import source_hash
 from everything.jobs.background_thread import BackgroundThread

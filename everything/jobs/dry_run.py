@@ -23,8 +23,9 @@ from everything.io.results.writer import Store
 from everything.io.storage.locations import Location
 from everything.jobs.annotator import Annotator, Task
 from everything.jobs.auto_workers import auto_workers
-from everything.jobs.image_list import DoneImages, ImageList, bytes_of
+from everything.jobs.image_list import ImageList
 from everything.jobs.progress import duration
+from everything.jobs.resume import DoneImages, bytes_of
 from everything.pipeline.pipeline import Pipeline
 from everything.recipes.build import build as build_pipeline
 

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 
 from everything.config import Recipe
 from everything.core.file_names import printable
-from everything.io.results.manifest import Row
+from everything.io.results.manifest_rows import Row
 from everything.jobs.progress import JobObserver
 from everything.jobs.summary import Summary
 

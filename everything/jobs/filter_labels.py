@@ -18,7 +18,8 @@ from everything.core.mask_hierarchy import parents_of
 from everything.core.sa1b import Annotation
 from everything.errors import InputError
 from everything.io.results.categories import add_categories
-from everything.io.results.manifest import Manifest, Row
+from everything.io.results.manifest import Manifest
+from everything.io.results.manifest_rows import Row
 from everything.io.results.mask_filter import MaskFilter
 from everything.io.results.reader import Result, Results
 from everything.io.results.writer import Store

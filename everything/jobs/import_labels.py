@@ -38,7 +38,8 @@ from everything.io.datasets.sa1b_folder import Sa1bFolder
 from everything.io.datasets.sa1b_tar import Sa1bTar
 from everything.io.datasets.yolo_seg import YoloReader
 from everything.io.results.categories import add_categories
-from everything.io.results.manifest import Manifest, Row
+from everything.io.results.manifest import Manifest
+from everything.io.results.manifest_rows import Row
 from everything.io.results.writer import Store
 from everything.io.storage.locations import Location
 from everything.jobs.status import JobState, write_state

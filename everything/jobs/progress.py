@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from everything.config import Recipe
 from everything.core.file_names import printable
-from everything.io.results.manifest import Row
+from everything.io.results.manifest_rows import Row
 from everything.jobs.summary import Summary
 
 _EVERY, _SILENT = 5.0, 60.0  # s

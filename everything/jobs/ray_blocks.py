@@ -14,7 +14,7 @@ import pyarrow as pa
 from everything import errors
 from everything.errors import EverythingError
 from everything.io.images.sources import Source
-from everything.io.results.manifest import Row
+from everything.io.results.manifest_rows import Row
 from everything.jobs.annotator import Task
 
 _SOURCE_FIELDS = [

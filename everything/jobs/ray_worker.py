@@ -11,7 +11,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from everything.errors import EverythingError
-from everything.io.results.manifest import Row
+from everything.io.results.manifest_rows import Row
 from everything.jobs.annotator import Annotator, Task, flush_results, row_of, row_of_crash, run
 from everything.jobs.ray_attempts import Attempts, is_given_up
 from everything.jobs.ray_blocks import block_of_error, block_of_rows, tasks_in

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from everything.core.file_names import printable
 from everything.core.stage_timer import STAGES
-from everything.io.results.manifest import Row
+from everything.io.results.manifest_rows import Row
 from everything.io.storage.locations import Location
 
 _LISTED = 20

@@ -28,7 +28,7 @@ from multiprocessing.context import ForkServerProcess
 from types import ModuleType
 
 from everything.errors import EverythingError, JobError
-from everything.io.results.manifest import Row
+from everything.io.results.manifest_rows import Row
 from everything.jobs.annotator import Annotator, Task, row_of_crash, run, timeout_reason
 
 RETRIES = 2

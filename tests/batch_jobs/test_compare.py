@@ -15,8 +15,8 @@ from everything.benchmark import bench
 from everything.benchmark.report import Report
 from everything.errors import InputError, JobError
 from everything.io.images.listing import list_images
-from everything.io.storage.bucket import Bucket
 from everything.io.storage.locations import Url, filesystem
+from everything.io.storage.object_store import ObjectStore
 from tests.fakes import save_photo
 from tests.jobs.clusters import Machines, machines
 from tests.s3 import s3_server
@@ -47,7 +47,7 @@ def bucket(grid: Machines, tmp_path: Path) -> Url:
     for number in range(2):
         save_photo(tmp_path / f"{number}.jpg", number, (96, 128))
         content = (tmp_path / f"{number}.jpg").read_bytes()
-        Bucket(Url("s3://photos")).write(f"p/{number}.jpg", [content])
+        ObjectStore(Url("s3://photos")).write(f"p/{number}.jpg", [content])
     return Url("s3://photos/p")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from everything.config import Recipe
 from everything.core.geometry import View
-from everything.io.results.manifest import Row
+from everything.io.results.manifest_rows import Row
 from everything.io.results.writer import Store
 from everything.jobs.annotator import Annotator, Task
 from everything.jobs.ray_blocks import block_of_tasks, rows_in

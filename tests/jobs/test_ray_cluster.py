@@ -28,8 +28,8 @@ from everything.io.images.listing import list_images
 from everything.io.results.documents import read_document
 from everything.io.results.manifest import Manifest
 from everything.io.results.writer import folder_at
-from everything.io.storage.bucket import Bucket
 from everything.io.storage.locations import Location, Url, filesystem, located
+from everything.io.storage.object_store import ObjectStore
 from everything.jobs.label import label
 from everything.jobs.ray_cluster import Cluster
 from everything.jobs.status import status
@@ -103,7 +103,7 @@ class Job:
             self.photos.parent.mkdir(exist_ok=True)
             self.photos.symlink_to(self._near / "local")
             return
-        bucket = Bucket(self.photos)
+        bucket = ObjectStore(self.photos)
         for path in (self._near / "local").rglob("*.jpg"):
             name = path.relative_to(self._near / "local").as_posix()
             bucket.write(name, [path.read_bytes()])
@@ -142,7 +142,7 @@ def results(out: Location) -> dict[str, bytes]:
 
 def _names(out: Location) -> list[str]:
     if isinstance(out, Url):
-        return [name for name, _ in Bucket(out).walk("annotations")]
+        return [name for name, _ in ObjectStore(out).walk("annotations")]
     home = out / "annotations"
     return [path.relative_to(home).as_posix() for path in home.rglob("*.json")]
 
@@ -154,7 +154,7 @@ def rows(out: Location) -> pa.Table:
 def leftovers(out: Location) -> list[str]:
     """Notes and half-written files."""
     if isinstance(out, Url):
-        return [name for name, _ in Bucket(out).walk("attempts")]
+        return [name for name, _ in ObjectStore(out).walk("attempts")]
     folders = [out / ".partial", out / "attempts"]
     return [str(path) for folder in folders for path in folder.rglob("*")]
 

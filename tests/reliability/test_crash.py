@@ -16,14 +16,14 @@ from rich.console import Console
 
 from everything.errors import ConfigError
 from everything.io.images.sources import list_inputs
-from everything.io.storage.bucket import Bucket
 from everything.io.storage.locations import Url
+from everything.io.storage.object_store import ObjectStore
 from everything.io.storage.ownership import MARKER, header
 from everything.jobs.label import label
 from everything.jobs.ray_cluster import Cluster
 from everything.jobs.status import has_crashed
 from tests.fakes import RECIPE, SEGFAULTS, build, save_photo
-from tests.io.storage.test_bucket import results
+from tests.io.storage.test_object_store import results
 
 _context = multiprocessing.get_context("forkserver")
 
@@ -67,9 +67,9 @@ def test_the_same_command_again_gets_over_it(tmp_path: Path) -> None:
 def test_a_store_in_memory_has_no_other_processes(tmp_path: Path) -> None:
     root = Url(f"memory://{uuid4().hex}")
     save_photo(tmp_path / "0.png")
-    Bucket(root).write(MARKER, [header("results")])
-    Bucket(root).write("manifest/_job.json", [b'{"images": 1, "began": 1.0}'])
-    assert has_crashed(Bucket(root))
+    ObjectStore(root).write(MARKER, [header("results")])
+    ObjectStore(root).write("manifest/_job.json", [b'{"images": 1, "began": 1.0}'])
+    assert has_crashed(ObjectStore(root))
     quiet = Console(file=StringIO())
     label(partial(list_inputs, [tmp_path]), root, RECIPE, build=build, preview=False, console=quiet)
     assert list(results(root)) == ["0.png.json"]

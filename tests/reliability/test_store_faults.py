@@ -21,7 +21,7 @@ from everything.errors import EverythingError
 from everything.io.storage import locations
 from everything.io.storage.locations import Url, filesystem
 from tests.fakes import save_photo
-from tests.io.storage.test_bucket import photos_at, results, run
+from tests.io.storage.test_object_store import photos_at, results, run
 from tests.s3 import s3_server
 
 pytestmark = pytest.mark.filterwarnings(

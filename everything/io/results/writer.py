@@ -31,9 +31,9 @@ from everything.errors import ConfigError, InputError, StoreError
 from everything.io.results.documents import read_document
 from everything.io.results.owned import DIGEST, RECIPE, check_claim, claim, remove_results
 from everything.io.results.shards import Shard, pack
-from everything.io.storage.bucket import Bucket
 from everything.io.storage.local import Folder
 from everything.io.storage.locations import Location, Url
+from everything.io.storage.object_store import ObjectStore
 from everything.io.storage.storage import Stamp, Storage
 
 _WAYS_OUT = ", --overwrite to replace them, or --continue-anyway to keep them"
@@ -55,7 +55,7 @@ def folder_at(root: Location, permit: str = "") -> Storage:
         return Folder(root)
     if root.startswith("http"):
         raise InputError(f"{printable(root)}: results cannot be written over HTTP: give a bucket")
-    return Bucket(root, permit)
+    return ObjectStore(root, permit)
 
 
 class Store:

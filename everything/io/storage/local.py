@@ -1,7 +1,7 @@
 """Results in a folder on disk; nothing else writes there.
 
-Files are written atomically. everything/io/storage/bucket.py has the same methods for an object
-store.
+Files are written atomically. everything/io/storage/object_store.py has the same methods
+for an object store.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from everything.errors import EverythingError, ImageError, InputError
 from everything.io.images.decode import Limits
 from everything.io.images.fetch import read_source
 from everything.io.images.listing import list_images
-from everything.io.storage.bucket import Bucket
 from everything.io.storage.locations import Location, Url
+from everything.io.storage.object_store import ObjectStore
 from tests.fakes import save_photo
 
 LIMITS = Limits(max_bytes=100_000)
@@ -52,8 +52,8 @@ def contents(*places: Location) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def bucket() -> Bucket:
-    return Bucket(Url(f"memory://{uuid4().hex}"))
+def bucket() -> ObjectStore:
+    return ObjectStore(Url(f"memory://{uuid4().hex}"))
 
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
@@ -63,7 +63,7 @@ METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.
 @pytest.mark.parametrize("method", METHODS)
 def test_zips_are_inputs(
     tmp_path: Path,
-    bucket: Bucket,
+    bucket: ObjectStore,
     method: int,
     through_pipe: bool,
 ) -> None:

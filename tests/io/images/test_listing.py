@@ -22,8 +22,8 @@ from everything.io.images.decode import Limits
 from everything.io.images.fetch import read_source
 from everything.io.images.listing import list_images
 from everything.io.images.sources import Source, list_inputs
-from everything.io.storage.bucket import Bucket
 from everything.io.storage.locations import Location, Url, filesystem, located
+from everything.io.storage.object_store import ObjectStore
 from everything.jobs.label import label
 from tests.fakes import RECIPE, build, save_photo
 from tests.s3 import s3_server
@@ -51,11 +51,11 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def bucket() -> Bucket:
-    return Bucket(Url(f"memory://{uuid4().hex}"))
+def bucket() -> ObjectStore:
+    return ObjectStore(Url(f"memory://{uuid4().hex}"))
 
 
-def test_a_bucket_is_listed_like_a_folder(tmp_path: Path, bucket: Bucket) -> None:
+def test_a_bucket_is_listed_like_a_folder(tmp_path: Path, bucket: ObjectStore) -> None:
     made = files(tmp_path)
     for path in tmp_path.rglob("*"):
         if path.is_file():
@@ -69,7 +69,7 @@ def test_a_bucket_is_listed_like_a_folder(tmp_path: Path, bucket: Bucket) -> Non
         names(bucket.root / "nothing")
 
 
-def test_globs(tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_globs(tmp_path: Path, bucket: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     files(tmp_path)
     for name in ("x/1.jpg", "x/2.jpg", "y/3.png", "y/4.txt"):
         bucket.write(name, [b"far"])
@@ -99,7 +99,7 @@ def lists(folder: Path) -> None:
 def test_lists(tmp_path: Path, kind: str) -> None:
     for name in "ab":
         save_photo(tmp_path / f"p/{name}.jpg")
-    Bucket(Url("memory://far")).write("x.png", [b"x"])
+    ObjectStore(Url("memory://far")).write("x.png", [b"x"])
     lists(tmp_path)
     found = list(list_images([tmp_path / f"list.{kind}"]))
     assert [source.name for source in found] == ["p/a.jpg", "far/x.png", "n/b.jpg"]
@@ -107,7 +107,7 @@ def test_lists(tmp_path: Path, kind: str) -> None:
     assert read_source(found[2], LIMITS) == (tmp_path / "p/b.jpg").read_bytes()
 
 
-def test_lists_of_lines_and_of_strings(tmp_path: Path, bucket: Bucket) -> None:
+def test_lists_of_lines_and_of_strings(tmp_path: Path, bucket: ObjectStore) -> None:
     save_photo(tmp_path / "a.jpg")
     (tmp_path / "list.txt").write_text(f"a.jpg\n\n{tmp_path}/a.jpg\nfile://{tmp_path}/a.jpg\n")
     whole = f"{tmp_path}/a.jpg".lstrip("/")
@@ -150,7 +150,7 @@ def test_what_is_no_list(tmp_path: Path, name: str, content: bytes | None, reaso
         names(tmp_path / name)
 
 
-def test_a_list_from_afar_cannot_name_files_of_this_machine(bucket: Bucket) -> None:
+def test_a_list_from_afar_cannot_name_files_of_this_machine(bucket: ObjectStore) -> None:
     bucket.write("list.txt", [b"file:///etc/passwd\n"])
     with pytest.raises(InputError, match="of this machine, the list is not"):
         names(bucket.root / "list.txt")
@@ -187,7 +187,7 @@ LONG = "k/" + "long" * 40 + ".jpg"
 MEMBERS = {"sa_1.jpg": b"1" * 700, "sa_1.json": b"{}", f"./{LONG}": b"", "2.png": b"2"}
 
 
-def test_members_of_archives(tmp_path: Path, bucket: Bucket) -> None:
+def test_members_of_archives(tmp_path: Path, bucket: ObjectStore) -> None:
     expected = {
         "sa_0.tar/sa_1.jpg": b"1" * 700,
         f"sa_0.tar/{LONG}": b"",
@@ -224,7 +224,7 @@ def test_members_cannot_lead_out(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.rglob("*.jpg.json")] == ["ok.jpg.json"]
 
 
-def test_several_inputs_keep_their_names_apart(tmp_path: Path, bucket: Bucket) -> None:
+def test_several_inputs_keep_their_names_apart(tmp_path: Path, bucket: ObjectStore) -> None:
     files(tmp_path / "near")
     bucket.write("far/a.jpg", [b"far"])
     found = contents(tmp_path / "near", bucket.root / "far")
@@ -233,7 +233,7 @@ def test_several_inputs_keep_their_names_apart(tmp_path: Path, bucket: Bucket) -
         names(bucket.root / "far", bucket.root / "x/far")
 
 
-def test_limits_hold_far_away(bucket: Bucket) -> None:
+def test_limits_hold_far_away(bucket: ObjectStore) -> None:
     bucket.write("large.jpg", [b"x" * 10_001])
     bucket.write("large.tar", [tar({"large.jpg": b"x" * 10_001})])
     for place in (bucket.root, bucket.root / "large.tar"):
@@ -291,7 +291,7 @@ EXCEL = {
 
 
 @pytest.mark.parametrize("kind", EXCEL)
-def test_lists_as_excel_writes_them(tmp_path: Path, bucket: Bucket, kind: str) -> None:
+def test_lists_as_excel_writes_them(tmp_path: Path, bucket: ObjectStore, kind: str) -> None:
     for name in ("b.jpg", "ü 1.jpg"):
         save_photo(tmp_path / "p" / name)
     (tmp_path / kind).write_bytes(EXCEL[kind])

@@ -13,8 +13,8 @@ from rich.console import Console
 from everything.config import Nms
 from everything.export.run import export
 from everything.io.images.listing import list_images
-from everything.io.storage.bucket import Bucket
 from everything.io.storage.locations import Location, Url
+from everything.io.storage.object_store import ObjectStore
 from everything.io.storage.ownership import MARKER
 from everything.jobs.label import label
 from everything.jobs.summary import Summary
@@ -69,7 +69,7 @@ def test_an_export_that_is_named_is_meant(images: Path, tmp_path: Path) -> None:
 
 def test_results_among_the_images_of_a_bucket(images: Path) -> None:
     root = Url(f"memory://{uuid4().hex}")
-    bucket = Bucket(root)
+    bucket = ObjectStore(root)
     for path in images.iterdir():
         bucket.write(path.name, [path.read_bytes()])
     run(images, root / "run1")

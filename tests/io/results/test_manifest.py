@@ -10,7 +10,9 @@ import pytest
 
 from everything.core.stage_timer import COUNTS, STAGES
 from everything.io.results import manifest as module
-from everything.io.results.manifest import Manifest, PriorResult, Row, is_part
+from everything.io.results.manifest import Manifest, is_part
+from everything.io.results.manifest_rows import Row
+from everything.io.results.prior_results import PriorResult
 from everything.io.storage.hashed_index import hashed
 from everything.io.storage.local import Folder
 from everything.io.storage.storage import Stamp

@@ -7,9 +7,10 @@ from uuid import uuid4
 
 import pytest
 
-from everything.io.results.manifest import Manifest, Row
-from everything.io.storage.bucket import Bucket
+from everything.io.results.manifest import Manifest
+from everything.io.results.manifest_rows import Row
 from everything.io.storage.locations import Url
+from everything.io.storage.object_store import ObjectStore
 
 HOUR = 3600 * 10**9
 
@@ -25,28 +26,28 @@ def test_a_later_row_counts_though_its_writers_clock_is_behind(
 ) -> None:
     root, now = Url(f"memory://{uuid4().hex}"), time.time_ns()
     monkeypatch.setattr("everything.io.results.manifest.time.time_ns", lambda: now + ahead)
-    first = Manifest(Bucket(root))
+    first = Manifest(ObjectStore(root))
     first.append(row("failed"))
     first.compact() if compacted else first.flush()
     monkeypatch.setattr("everything.io.results.manifest.time.time_ns", lambda: now)
-    second = Manifest(Bucket(root))
+    second = Manifest(ObjectStore(root))
     second.append(row("done"))
     second.flush()
-    assert Manifest(Bucket(root)).table()["status"].to_pylist() == ["done"]
-    assert Manifest(Bucket(root)).known("digest").done == 1
+    assert Manifest(ObjectStore(root)).table()["status"].to_pylist() == ["done"]
+    assert Manifest(ObjectStore(root)).known("digest").done == 1
     second.append(row("failed"))
     second.compact()
     second.append(row("done"))
     second.flush()
-    assert Manifest(Bucket(root)).table()["status"].to_pylist() == ["done"]
-    assert len(Bucket(root).list("manifest", ".parquet")) == 2
+    assert Manifest(ObjectStore(root)).table()["status"].to_pylist() == ["done"]
+    assert len(ObjectStore(root).list("manifest", ".parquet")) == 2
 
 
 def test_foreign_names_of_shards_do_no_harm() -> None:
     root = Url(f"memory://{uuid4().hex}")
     for name in ("part-7-x.parquet", f"part-{9 * 10**30}.parquet", "other.parquet"):
-        Bucket(root).write(f"manifest/{name}", [b"not a table"])
-    manifest = Manifest(Bucket(root))
+        ObjectStore(root).write(f"manifest/{name}", [b"not a table"])
+    manifest = Manifest(ObjectStore(root))
     manifest.append(row("done"))
     manifest.flush()
     assert manifest.table()["status"].to_pylist() == ["done"]

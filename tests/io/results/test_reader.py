@@ -18,8 +18,8 @@ from everything.io.images.listing import list_images
 from everything.io.images.sources import Source
 from everything.io.results.original_image import original_image
 from everything.io.results.reader import Results
-from everything.io.storage.bucket import Bucket
 from everything.io.storage.locations import Location, Url
+from everything.io.storage.object_store import ObjectStore
 from everything.jobs.label import label
 from everything.report.build import write_report
 from tests.fakes import RECIPE, build, save_photo
@@ -135,7 +135,7 @@ def test_every_form_and_place_is_read_alike(
     assert (fidelity.images, fidelity.masks) == (3, sum(len(one.annotations) for one in plain))
     assert "3 images" in write_report(root, tmp_path / "page").read_text()
     # Without a row to say so, the results themselves tell which there are.
-    manifest = Bucket(root) if isinstance(root, Url) else None
+    manifest = ObjectStore(root) if isinstance(root, Url) else None
     if manifest is not None:
         manifest.remove(list(manifest.names("manifest")))
     else:

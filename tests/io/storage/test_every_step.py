@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from everything.io.results.manifest import Manifest, Row
+from everything.io.results.manifest import Manifest
+from everything.io.results.manifest_rows import Row
 from everything.io.results.writer import Store
 from everything.io.storage.local import Folder
 from everything.io.storage.output_folder import OutputFolder, listed

@@ -23,14 +23,14 @@ from everything.core.geometry import View
 from everything.errors import StoreError
 from everything.io.images.sources import list_inputs
 from everything.io.storage import lease
-from everything.io.storage.bucket import Bucket
 from everything.io.storage.locations import Location, Url, filesystem
+from everything.io.storage.object_store import ObjectStore
 from everything.jobs.label import label
 from everything.jobs.status import status
 from everything.jobs.summary import Summary
 from everything.pipeline.pipeline import Pipeline
 from tests.fakes import RECIPE, Discs, build, save_photo
-from tests.io.storage.test_bucket import results
+from tests.io.storage.test_object_store import results
 from tests.s3 import s3_server
 
 pytestmark = pytest.mark.filterwarnings(
@@ -60,8 +60,8 @@ def s3() -> Iterator[None]:
 
 
 @pytest.fixture
-def bucket(s3: None) -> Bucket:
-    return Bucket(Url(f"s3://leases/{uuid4().hex}"))
+def bucket(s3: None) -> ObjectStore:
+    return ObjectStore(Url(f"s3://leases/{uuid4().hex}"))
 
 
 @pytest.fixture(params=["memory", "s3"])
@@ -71,7 +71,7 @@ def root(request: pytest.FixtureRequest) -> Url:
     return Url(f"{request.param}://leases/{uuid4().hex}")
 
 
-def leave(bucket: Bucket, **about: object) -> None:
+def leave(bucket: ObjectStore, **about: object) -> None:
     """Leave a lease there as another job would."""
     bucket.write(".lock", [json.dumps(ELSEWHERE | about).encode()])
 
@@ -83,15 +83,15 @@ def until(ready: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-def lost(root: Url, lose: Callable[[Bucket], None]) -> bool:
+def lost(root: Url, lose: Callable[[ObjectStore], None]) -> bool:
     """Whether a heart has noticed that its lease is lost: it may write over that meanwhile."""
-    lose(Bucket(root))
+    lose(ObjectStore(root))
     time.sleep(2 * lease.BEAT)
     return all(thread.name != "lease" for thread in threading.enumerate())
 
 
 def test_one_at_a_time(root: Url) -> None:
-    bucket, other = Bucket(root), Bucket(root)
+    bucket, other = ObjectStore(root), ObjectStore(root)
     with bucket.locked():
         written = bucket.read(".lock")
         refused = pytest.raises(StoreError, match=rf"another job .*process {os.getpid()} on .*out")
@@ -100,18 +100,18 @@ def test_one_at_a_time(root: Url) -> None:
         until(lambda: bucket.read(".lock") != written)
         bucket.write("a", [b"1"])
         assert list(bucket.names()) == ["a"]
-        Bucket(root, bucket.permit).write("b", [b"2"])  # as workers do
+        ObjectStore(root, bucket.permit).write("b", [b"2"])  # as workers do
     assert [name for name, _ in bucket.walk("")] == ["a", "b"]
     assert bucket.permit == ""
     with other.locked():
         pass
 
 
-def test_many_at_the_same_moment(bucket: Bucket) -> None:
+def test_many_at_the_same_moment(bucket: ObjectStore) -> None:
     start, end, held = threading.Barrier(4), threading.Barrier(4), []
 
     def job() -> None:
-        mine = Bucket(bucket.root)
+        mine = ObjectStore(bucket.root)
         start.wait(200)
         try:
             with mine.locked():
@@ -134,7 +134,7 @@ def test_a_lease_that_is_not_renewed_is_taken_over(
     root: Url, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease, "STALE", 2.0)
-    bucket = Bucket(root)
+    bucket = ObjectStore(root)
     for found in (json.dumps(ELSEWHERE).encode(), b"torn"):
         bucket.write(".lock", [found])
         with bucket.locked():
@@ -143,29 +143,29 @@ def test_a_lease_that_is_not_renewed_is_taken_over(
 
 
 def test_a_lease_that_is_renewed_is_not(root: Url) -> None:
-    bucket = Bucket(root)
+    bucket = ObjectStore(root)
     leave(bucket, beats=1)
     threading.Timer(0.5, lambda: leave(bucket, beats=2)).start()
-    with pytest.raises(StoreError, match="process 7 on far"), Bucket(root).locked():
+    with pytest.raises(StoreError, match="process 7 on far"), ObjectStore(root).locked():
         pass
     assert bucket.read(".lock") is not None
 
 
 def test_a_job_that_ends_meanwhile_lets_the_next_one_in(root: Url) -> None:
-    bucket = Bucket(root)
+    bucket = ObjectStore(root)
     leave(bucket)
     threading.Timer(0.5, lambda: bucket.delete(".lock")).start()
-    with Bucket(root).locked():
+    with ObjectStore(root).locked():
         pass
 
 
 @pytest.mark.parametrize("lose", [leave, lambda bucket: bucket.delete(".lock")])
 def test_who_has_lost_the_lease_writes_nothing_more(
-    root: Url, lose: Callable[[Bucket], None]
+    root: Url, lose: Callable[[ObjectStore], None]
 ) -> None:
-    mine = Bucket(root)
+    mine = ObjectStore(root)
     with mine.locked():
-        worker = Bucket(root, mine.permit)
+        worker = ObjectStore(root, mine.permit)
         for writer in (mine, worker):
             writer.write("a", [b"1"])
         until(partial(lost, root, lose))
@@ -185,7 +185,7 @@ def test_who_has_lost_the_lease_writes_nothing_more(
 
 
 def test_who_could_not_renew_it_has_lost_it(root: Url, monkeypatch: pytest.MonkeyPatch) -> None:
-    mine = Bucket(root)
+    mine = ObjectStore(root)
     with mine.locked():
         monkeypatch.setattr(lease, "STALE", -1.0)
         with pytest.raises(StoreError, match=r"could not renew"):
@@ -195,7 +195,7 @@ def test_who_could_not_renew_it_has_lost_it(root: Url, monkeypatch: pytest.Monke
 
 
 def test_where_no_conditions_are_kept_the_last_one_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    bucket = Bucket(Url(f"memory://{uuid4().hex}"))
+    bucket = ObjectStore(Url(f"memory://{uuid4().hex}"))
     put = type(bucket._files).pipe_file
 
     def overwrite(files: object, path: str, value: bytes, mode: str = "overwrite") -> None:
@@ -212,7 +212,7 @@ def test_where_no_conditions_are_kept_the_last_one_has_it(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(time, "sleep", wait)
     refused = pytest.raises(StoreError, match="process 7 on far")
-    with refused, Bucket(bucket.root).locked():
+    with refused, ObjectStore(bucket.root).locked():
         pass
 
 
@@ -259,7 +259,7 @@ class Job:
     """One in another process that has come to the photo that it waits in, until let go."""
 
     def __init__(
-        self, bucket: Bucket, photos: Path, workers: int = 1, stale: float = 200.0
+        self, bucket: ObjectStore, photos: Path, workers: int = 1, stale: float = 200.0
     ) -> None:
         self.file = photos.parent / "go"
         self.recipe = RECIPE.model_copy(update={"version": str(self.file)})
@@ -295,12 +295,12 @@ def undisturbed(photos: Path, recipe: Recipe) -> dict[str, bytes]:
     return results(photos.parent / "out")
 
 
-def others(bucket: Bucket) -> set[str]:
+def others(bucket: ObjectStore) -> set[str]:
     return {name.partition("/")[0] for name, _ in bucket.walk("")}
 
 
 def test_a_second_job_is_refused_and_the_first_one_does_not_notice(
-    bucket: Bucket, photos: Path
+    bucket: ObjectStore, photos: Path
 ) -> None:
     first = Job(bucket, photos)
     for recipe, overwrite in ((first.recipe, False), (OTHER, True), (OTHER, False)):
@@ -313,7 +313,7 @@ def test_a_second_job_is_refused_and_the_first_one_does_not_notice(
 
 
 def test_a_killed_job_is_continued_at_once(
-    bucket: Bucket, photos: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: ObjectStore, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = Job(bucket, photos)
     first.process.kill()
@@ -328,7 +328,7 @@ def test_a_killed_job_is_continued_at_once(
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_suspended_job_finds_that_another_one_has_taken_over(
-    bucket: Bucket, photos: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+    bucket: ObjectStore, photos: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = Job(bucket, photos, workers, stale=6.0)
     first.signal(signal.SIGSTOP)
@@ -345,4 +345,4 @@ def test_a_suspended_job_finds_that_another_one_has_taken_over(
 def test_a_job_in_memory(photos: Path) -> None:
     root = Url(f"memory://{uuid4().hex}")
     assert do(photos, root, RECIPE).done == 7
-    assert others(Bucket(root)) == FILES
+    assert others(ObjectStore(root)) == FILES

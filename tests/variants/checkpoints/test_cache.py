@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from everything.errors import InputError, WeightsError
-from everything.io.storage.bucket import Bucket
 from everything.io.storage.locations import Url
+from everything.io.storage.object_store import ObjectStore
 from everything.recipes.build import build
 from everything.recipes.resolve import resolve
 from everything.variants import VARIANTS
@@ -91,12 +91,12 @@ def test_two_processes_at_once_fetch_once(site: str, tmp_path: Path, how: str) -
 
 
 @pytest.fixture
-def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    return Bucket(Url(f"memory://{uuid4().hex}"))
+    return ObjectStore(Url(f"memory://{uuid4().hex}"))
 
 
-def test_a_checkpoint_in_a_bucket_is_the_one_on_disk(bucket: Bucket) -> None:
+def test_a_checkpoint_in_a_bucket_is_the_one_on_disk(bucket: ObjectStore) -> None:
     own = VARIANTS["nano"].weights.path()
     bucket.write(own.name, [own.read_bytes()])
     url = f"{bucket.root}/{own.name}"
@@ -110,7 +110,7 @@ def test_a_checkpoint_in_a_bucket_is_the_one_on_disk(bucket: Bucket) -> None:
         build(far)
 
 
-def test_one_that_has_changed_at_its_place_is_another_one(bucket: Bucket) -> None:
+def test_one_that_has_changed_at_its_place_is_another_one(bucket: ObjectStore) -> None:
     bucket.write("a.pth", [CONTENT])
     first = staged(f"{bucket.root}/a.pth")
     assert staged(f"{bucket.root}/a.pth", sha256(first)) == first
@@ -118,7 +118,7 @@ def test_one_that_has_changed_at_its_place_is_another_one(bucket: Bucket) -> Non
     assert staged(f"{bucket.root}/a.pth") != first
 
 
-def test_what_is_not_there_or_no_checkpoint(bucket: Bucket, tmp_path: Path) -> None:
+def test_what_is_not_there_or_no_checkpoint(bucket: ObjectStore, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"a\.pth: cannot be fetched .*--checkpoint"):
         staged(f"{bucket.root}/a.pth")
     bucket.write("a.pth", [b"<html>"])

@@ -18,8 +18,8 @@ from everything.io.images.sources import list_inputs
 from everything.io.results import manifest as manifests
 from everything.io.results.manifest import Manifest
 from everything.io.results.writer import Store, folder_at
-from everything.io.storage.bucket import Bucket
 from everything.io.storage.locations import Location, Url, filesystem, located
+from everything.io.storage.object_store import ObjectStore
 from everything.io.storage.storage import Stamp
 from everything.jobs.label import label
 from everything.jobs.status import status
@@ -50,7 +50,7 @@ def root(request: pytest.FixtureRequest) -> Url:
 
 
 def test_objects_are_written_read_listed_and_removed(root: Url) -> None:
-    bucket = Bucket(root)
+    bucket = ObjectStore(root)
     assert bucket.read("a/b.json") is None
     assert bucket.stamp("a/b.json") is None
     assert bucket.list("a", ".json") == []
@@ -67,7 +67,7 @@ def test_objects_are_written_read_listed_and_removed(root: Url) -> None:
 
 
 def test_stock_is_what_was_there(root: Url) -> None:
-    bucket = Bucket(root)
+    bucket = ObjectStore(root)
     bucket.write("a/b", [b"1"])
     bucket.cache_listing("a")
     bucket.write("a/c", [b"2"])
@@ -77,7 +77,7 @@ def test_stock_is_what_was_there(root: Url) -> None:
 @pytest.mark.parametrize("name", ["../a", "/a", "", "a//b", "a/./b"])
 def test_nothing_is_written_elsewhere(name: str) -> None:
     with pytest.raises(StoreError, match="outside of"):
-        Bucket(Url("memory://x/y")).write(name, [b""])
+        ObjectStore(Url("memory://x/y")).write(name, [b""])
 
 
 def test_the_web_is_not_for_results() -> None:
@@ -87,7 +87,7 @@ def test_the_web_is_not_for_results() -> None:
 
 def test_a_bucket_that_is_not_there(s3: None) -> None:
     with pytest.raises(StoreError, match="cannot be used"):
-        Bucket(Url("s3://no-such-bucket/x")).write("a", [b""])
+        ObjectStore(Url("s3://no-such-bucket/x")).write("a", [b""])
     with pytest.raises(InputError, match="nothing is there"):
         list(list_images([Url("s3://no-such-bucket/x")]))
 
@@ -97,7 +97,7 @@ def test_rows_become_shards_and_shards_one_table(
 ) -> None:
     monkeypatch.setattr(manifests, "_FLUSH_SECONDS", -1.0)
     monkeypatch.setattr(manifests, "_SLOWER", 1e9)
-    bucket = Bucket(root)
+    bucket = ObjectStore(root)
     ledger = Manifest(bucket)
     for number in range(3):
         ledger.append(row(f"{number}.jpg"))
@@ -114,7 +114,7 @@ def test_rows_become_shards_and_shards_one_table(
 
 def photos_at(root: Url, folder: Path) -> Url:
     """The same photos as in a folder, as objects."""
-    bucket = Bucket(root / "photos")
+    bucket = ObjectStore(root / "photos")
     for path in sorted(folder.rglob("*.*")):
         bucket.write(path.relative_to(folder).as_posix(), [path.read_bytes()])
     return root / "photos"
@@ -131,7 +131,7 @@ def results(out: Location) -> dict[str, bytes]:
     store = folder_at(out)
     names = (
         [name for name, _ in store.walk("annotations")]
-        if isinstance(store, Bucket)
+        if isinstance(store, ObjectStore)
         else [p.relative_to(out / "annotations").as_posix() for p in out.rglob("*.json")
               if "annotations" in p.parts]
     )  # fmt: skip
@@ -158,13 +158,13 @@ def test_from_bucket_to_bucket_as_from_folder_to_folder(
     assert found.state == "ended"
     assert run(photos, out, workers=workers).skipped == 5
     # Lost rows, broken and missing results, and a photo that was put in another's place.
-    bucket = Bucket(out)
+    bucket = ObjectStore(out)
     bucket.remove(list(bucket.names("manifest")))
     bucket.delete("annotations/0/0.jpg.json")
     bucket.write("annotations/0/2.jpg.json", [b"{"])
     again = run(photos, out)
     assert (again.skipped, again.done, again.failed) == (3, 2, 1)
-    Bucket(photos).write("1/1.jpg", [b"other"])
+    ObjectStore(photos).write("1/1.jpg", [b"other"])
     assert run(photos, out).failed == 2
     assert "1/1.jpg.json" not in results(out)
 
@@ -181,7 +181,7 @@ def test_another_recipe_and_overwrite(root: Url, tmp_path: Path) -> None:
     options = {"build": build, "preview": False, "console": Console(file=io.StringIO())}
     assert label(listing, root / "out", other, overwrite=True, **options).done == 1
     assert label(listing, root / "out", other, **options).skipped == 1
-    bucket = Bucket(root / "out")
+    bucket = ObjectStore(root / "out")
     bucket.remove(list(bucket.names("label_maps")))
     assert label(listing, root / "out", other, **options).done == 1
 

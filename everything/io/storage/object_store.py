@@ -24,7 +24,7 @@ _LEASE = ".lock"
 _DELETED_AT_ONCE = 1000  # objects in one request of S3
 
 
-class Bucket:
+class ObjectStore:
     """The objects below a URL, addressed by their names relative to it ("/" between parts).
 
     Args:
