@@ -1,4 +1,4 @@
-"""The networks of `nano`: a tiny SAM that grew on the boundary network of `ucm`.
+"""The networks of `nano`: a tiny SAM that grew on a boundary network, `ucm`'s or `ucm-lite0`'s.
 
 As in SAM an image is encoded once and prompts are answered from the embedding by a two-way
 transformer. Two things are added, both on the side that all prompts of an image share or among a
@@ -19,7 +19,8 @@ from segment_anything.modeling.transformer import Attention
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from everything.bundled.boundary_net import BoundaryNet
+from everything.bundled.boundary_net import BoundaryNet, Residual
+from everything.bundled.pretrained_boundary_net import PretrainedBoundaryNet
 from everything.core.device import sent
 from everything.decoding.prompt_encoding import box_columns, encode_sam
 
@@ -52,14 +53,19 @@ class Seen(NamedTuple):
 
 
 class NanoEncoder(nn.Module):
-    """The boundary network's feature maps, folded into one embedding at stride 16."""
+    """A boundary network's feature maps, folded into one embedding at stride 16.
 
-    def __init__(self) -> None:
+    backbone: "none" for `BoundaryNet`, "lite0" for `PretrainedBoundaryNet` and two more
+    convolutions for the details.
+    """
+
+    def __init__(self, backbone: str = "none") -> None:
         super().__init__()
-        self.trunk = BoundaryNet()
+        self.trunk = PretrainedBoundaryNet() if backbone == "lite0" else BoundaryNet()
         del self.trunk.up2, self.trunk.boundary, self.trunk.affinity  # what makes boundaries
         self.norm8, self.norm16 = nn.GroupNorm(9, 72), nn.GroupNorm(16, 128)
         self.detail_norm = nn.GroupNorm(5, DETAIL)
+        self.refine = Residual(DETAIL) if backbone == "lite0" else nn.Identity()
         self.narrow4, self.narrow8 = nn.Conv2d(DETAIL, 16, 1), nn.Conv2d(72, 48, 1)
         # Space to depth: a cell keeps what its 16 and 4 finer cells hold.
         self.from4, self.from8 = nn.Conv2d(16 * 16, WIDTH, 1), nn.Conv2d(48 * 4, WIDTH, 1)
@@ -74,7 +80,7 @@ class NanoEncoder(nn.Module):
         if max(rgb.shape[-2:]) > SIDE:
             raise ValueError(f"sides must be at most {SIDE}, not {tuple(rgb.shape[-2:])}")
         maps = self.trunk.pyramid(rgb)
-        detail = self.detail_norm(maps.x4)
+        detail = self.refine(self.detail_norm(maps.x4))
         x = self.from16(self.norm16(maps.x16))
         x = x + self.from8(F.pixel_unshuffle(self.narrow8(self.norm8(maps.x8)), 2))
         x = x + self.from4(F.pixel_unshuffle(self.narrow4(detail), 4))
@@ -131,11 +137,11 @@ class NanoDecoder(MaskDecoder):  # type: ignore[misc]
 
 
 class Nano(nn.Module):
-    """Encoder, prompt encoder and mask decoder under SAM's names."""
+    """Encoder, prompt encoder and mask decoder under SAM's names; backbone: see `NanoEncoder`."""
 
-    def __init__(self) -> None:
+    def __init__(self, backbone: str = "none") -> None:
         super().__init__()
-        self.image_encoder = NanoEncoder()
+        self.image_encoder = NanoEncoder(backbone)
         self.prompt_encoder = NanoPrompts()
         self.mask_decoder = NanoDecoder()
 

@@ -137,7 +137,10 @@ def nano(
     steps: Steps = None,
     init: Annotated[
         Path | None,
-        typer.Option(help="ucm weights to start from.", show_default="random weights"),
+        typer.Option(
+            help="ucm or ucm-lite0 weights to start from; nano gets their backbone.",
+            show_default="random weights, without a backbone",
+        ),
     ] = None,
     seed: Seed = 0,
     split: Split = "train",

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from everything.bundled.nano import GRID, Nano
+from everything.bundled.pretrained_boundary_net import PretrainedBoundaryNet
 from everything.core.prompts import BOTTOM_RIGHT, INSIDE, TOP_LEFT
 from everything.errors import WeightsError
 from everything.io.datasets.label_maps import LabelledImage
@@ -23,6 +24,7 @@ from everything.training.data import complete_images
 from everything.training.loop import Budget, Loop, run
 from everything.training.optimizers import Optimisers
 from everything.training.output_folder import check_output, write_card
+from everything.training.pretrained_encoder import folded_state, unfold
 from everything.training.two_way_decoder import answer, assembled
 from everything.variants.checkpoints.reader import read_state
 
@@ -30,6 +32,7 @@ from everything.variants.checkpoints.reader import read_state
 TRUNK_OUTSIDE = ("stem", "prior", "place")
 OUTSIDE = ("embed", "token", "kinds", "upscaling", "downscaling", "skip", "narrow")
 TRUNK_RATE = 0.3  # the trunk knows its boundaries already
+ENCODER_RATE = 0.3  # of the trunk's: its encoder knows ImageNet
 ANYWHERE, IN_REGIONS, BOXES = 8, 10, 6  # prompts for each look
 DEEPEST_OF = 6  # candidates of which a click takes the one farthest inside
 JITTER = 0.05  # of a box's sides
@@ -57,9 +60,9 @@ class Task(NamedTuple):
 class NanoTraining(Loop[Nano]):
     """The training of nano.
 
-    init: weights of the boundary network that its trunk starts from; without them it starts from
-    nothing, which costs most of what a short training reaches. sides: of looks, px, and how
-    often each is drawn.
+    init: weights of the boundary network that its trunk starts from, `ucm`'s or `ucm-lite0`'s,
+    whose backbone it gets; without them it is a `BoundaryNet` that starts from nothing, which
+    costs most of what a short training reaches. sides: of looks, px, and how often each is drawn.
     """
 
     decay = 0.998  # steps are few
@@ -73,15 +76,9 @@ class NanoTraining(Loop[Nano]):
         sides: tuple[tuple[int, int], ...] = ((512, 352),) * 6 + ((512, 512),),
     ) -> None:
         torch.manual_seed(seed)
-        net = Nano()
+        net = Nano() if init is None else started_from(init)
         net.image_encoder.to(memory_format=torch.channels_last)
-        if init is not None:
-            warm_start(net, init)
-        trunk, rest = _parts(net)
-        optimisers = {
-            "trunk": Optimisers(trunk, TRUNK_OUTSIDE, TRUNK_RATE if init else 1.0),
-            "rest": Optimisers(rest, OUTSIDE),
-        }
+        optimisers = _optimisers(net, TRUNK_RATE if init else 1.0)
         super().__init__(net, optimisers, truths, budget, seed)
         self.looks = [Looks(sides=pair, scale=(0.8, 2.0)) for pair in sides]
 
@@ -128,9 +125,9 @@ def train_nano(
     """Train nano on folders of truth and return the file of its weights, DIR/nano.safetensors,
     for `--variant nano --checkpoint`; DIR/nano.md says how it came about.
 
-    init: weights of `ucm` to start from. split: of data packs that have splits. resume: continue
-    from what an earlier run left in `out`. Images that are marked only in part are left out.
-    Raises ValueError if none remain, and what `read_training_images` raises.
+    init: weights of `ucm` or `ucm-lite0` to start from. split: of data packs that have splits.
+    resume: continue from what an earlier run left in `out`. Images that are marked only in part
+    are left out. Raises ValueError if none remain, and what `read_training_images` raises.
     """
     check_output(out, ("nano.safetensors", "nano.md"), resume=resume, overwrite=overwrite)
     photos = complete_images(truth, split, images, say)
@@ -145,20 +142,27 @@ def train_nano(
     return file
 
 
-def warm_start(net: Nano, weights: Path) -> None:
-    """Give nano's trunk the weights of a boundary network: the file of `ucm`, or a checkpoint of
-    its training. Raises WeightsError if they are not in it."""
+def started_from(weights: Path) -> Nano:
+    """Return nano whose trunk is a boundary network, ready to be trained further.
+
+    weights: the file of `ucm` or `ucm-lite0`, or a checkpoint of `ucm`'s training. Raises
+    WeightsError if they are not in it.
+    """
     state = {name.removeprefix("boundary."): v for name, v in read_state(weights).items()}
+    net = Nano("lite0" if any(name.startswith("encoder.") for name in state) else "none")
     trunk = net.image_encoder.trunk
     missing = sorted(trunk.state_dict().keys() - state.keys())
     if missing:
         raise WeightsError(f"{weights}: no boundary network ({missing[0]} …): give weights of ucm")
     trunk.load_state_dict({name: state[name].float() for name in trunk.state_dict()})
+    if isinstance(trunk, PretrainedBoundaryNet):
+        unfold(trunk.encoder)
+    return net
 
 
 def shipped(net: Nano) -> dict[str, Tensor]:
     """Return the weights for the package, float16."""
-    return {name: value.half().contiguous() for name, value in net.state_dict().items()}
+    return {name: value.half().contiguous() for name, value in folded_state(net).items()}
 
 
 def _card(training: NanoTraining, init: Path | None, seed: int) -> str:
@@ -322,9 +326,16 @@ def _iou(masks: Tensor, targets: Tensor, known: Tensor) -> Tensor:
     return both / (a.sum(2, keepdim=True) + b.sum(2)[:, None] - both).clamp(min=1)
 
 
-def _parts(net: Nano) -> tuple[nn.Module, nn.Module]:
-    """The trunk, and all that begins from nothing."""
+def _optimisers(net: Nano, trunk_rate: float) -> dict[str, Optimisers]:
+    """What trains the trunk's pretrained encoder if it has one, the rest of the trunk, and all
+    that begins from nothing."""
     encoder = net.image_encoder
     fresh = {name: part for name, part in encoder.named_children() if name != "trunk"}
     rest = fresh | {"prompts": net.prompt_encoder, "decoder": net.mask_decoder}
-    return encoder.trunk, nn.ModuleDict(rest)
+    trunk = dict(encoder.trunk.named_children())
+    made = {}
+    if (pretrained := trunk.pop("encoder", None)) is not None:
+        made["encoder"] = Optimisers(pretrained, (), trunk_rate * ENCODER_RATE, muon=False)
+    made["trunk"] = Optimisers(nn.ModuleDict(trunk), TRUNK_OUTSIDE, trunk_rate)
+    made["rest"] = Optimisers(nn.ModuleDict(rest), OUTSIDE)
+    return made

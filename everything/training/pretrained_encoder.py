@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,15 @@ from everything.errors import WeightsError
 from everything.variants.checkpoints.reader import State, read_state
 
 NORM_EPSILON = 1e-3
+
+
+class _Official(NamedTuple):
+    """A convolution, its official weight before folding, and the bias and scale of its norm."""
+
+    conv: FoldedConv
+    weight: Tensor
+    bias: Tensor
+    scale: Tensor
 
 
 class FixedScale(nn.Module):
@@ -63,34 +73,69 @@ def load_imagenet(encoder: LiteEncoder, weights: Path | None = None) -> None:
     Raises:
         WeightsError: If the weights cannot be had or do not fit.
     """
-    file = weights or imagenet_weights()
-    state = read_state(file)
-    try:
-        for conv, (name, norm) in zip(_convs(encoder), _official_names(encoder), strict=True):
-            _load(conv, state, name, norm)
-    except (KeyError, RuntimeError) as error:
-        raise WeightsError(f"{file}: no weights of EfficientNet-Lite0 ({error})") from error
+    for conv, weight, bias, scale in _official(encoder, weights):
+        with torch.no_grad():
+            conv.weight.copy_(weight)
+            assert conv.bias is not None
+            conv.bias.copy_(bias)
+        _fix_scale(conv, scale)
+
+
+def unfold(encoder: LiteEncoder, weights: Path | None = None) -> None:
+    """Make an encoder with folded weights ready to be trained further, as `load_imagenet` does:
+    what it computes stays as it is.
+
+    Args:
+        encoder: Changed in place.
+        weights: As for `load_imagenet`; only the scales of its batch norms are read.
+
+    Raises:
+        WeightsError: As `load_imagenet`.
+    """
+    for conv, _, _, scale in _official(encoder, weights):
+        with torch.no_grad():
+            conv.weight.div_(scale[:, None, None, None])
+        _fix_scale(conv, scale)
 
 
 def folded(network: BoundaryNetwork) -> BoundaryNetwork:
     """Return a trained network as it ships, with plain convolutions; `network` stays as it is."""
     if not isinstance(network, PretrainedBoundaryNet):
         return network
+    plain = PretrainedBoundaryNet().to(memory_format=torch.channels_last)
+    plain.load_state_dict(folded_state(network))
+    return plain.eval()
+
+
+def folded_state(network: nn.Module) -> State:
+    """Return a network's state with the weights of its encoder's convolutions folded."""
     state = {n: v for n, v in network.state_dict().items() if ".parametrizations." not in n}
     for name, module in network.named_modules():
         if isinstance(module, FoldedConv):
             state[f"{name}.weight"] = module.weight.detach()
-    plain = PretrainedBoundaryNet().to(memory_format=torch.channels_last)
-    plain.load_state_dict(state)
-    return plain.eval()
+    return state
 
 
-def _load(conv: FoldedConv, state: State, name: str, norm: str) -> None:
+def _official(encoder: LiteEncoder, weights: Path | None) -> list[_Official]:
+    """What the official weights say of each of the encoder's convolutions."""
+    file = weights or imagenet_weights()
+    state = read_state(file)
+    try:
+        return [
+            _official_of(conv, state, name, norm)
+            for conv, (name, norm) in zip(_convs(encoder), _official_names(encoder), strict=True)
+        ]
+    except (KeyError, RuntimeError) as error:
+        raise WeightsError(f"{file}: no weights of EfficientNet-Lite0 ({error})") from error
+
+
+def _official_of(conv: FoldedConv, state: State, name: str, norm: str) -> _Official:
     scale = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + NORM_EPSILON).sqrt()
-    with torch.no_grad():
-        conv.weight.copy_(state[f"{name}.weight"])
-        assert conv.bias is not None
-        conv.bias.copy_(state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale)
+    bias = state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale
+    return _Official(conv, state[f"{name}.weight"].view_as(conv.weight), bias, scale)
+
+
+def _fix_scale(conv: FoldedConv, scale: Tensor) -> None:
     fixed = FixedScale(scale[:, None, None, None].clone())
     parametrize.register_parametrization(conv, "weight", fixed)
 

@@ -1,4 +1,4 @@
-"""nano, the bundled tiny SAM, with the shared-image decoder."""
+"""nano and nano-lite0, the bundled tiny SAMs, with the shared-image decoder."""
 
 from __future__ import annotations
 
@@ -96,18 +96,39 @@ class NanoModel:
         return F.pad(pixels, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
 
 
-def blueprint() -> Blueprint[Nano]:
-    """Return nano, its weights named as in the code."""
-    return Blueprint(Nano())
+def blueprint(backbone: str = "none") -> Blueprint[Nano]:
+    """Return nano, its weights named as in the code.
+
+    Args:
+        backbone: Encoder of its trunk: "none" or "lite0".
+    """
+    return Blueprint(Nano(backbone))
+
+
+def architecture(state: State) -> str:
+    """Return the `backbone` that weights are of."""
+    of_lite0 = any(name.startswith("image_encoder.trunk.encoder.") for name in state)
+    return "lite0" if of_lite0 else "none"
 
 
 def build(
-    state: State, path: str, compute: Compute = ON_CPU, decoding: Decoding = DEFAULT_DECODING
+    state: State,
+    path: str,
+    compute: Compute = ON_CPU,
+    decoding: Decoding = DEFAULT_DECODING,
+    backbone: str = "none",
 ) -> NanoModel:
     """Build the model: see `sam.build`.
+
+    Args:
+        state: Tells the backbone: a checkpoint of either architecture is taken.
+        path: For errors.
+        compute: See `NanoModel`.
+        decoding: See `NanoModel`.
+        backbone: Of the variant's own weights.
 
     Raises:
         ConfigError: Also for the plain decoder and for batches of images.
     """
     check_supported("nano", compute, decoding)
-    return NanoModel(blueprint().load(state, path), compute, decoding)
+    return NanoModel(blueprint(architecture(state)).load(state, path), compute, decoding)
