@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from everything.bundled.boundary_net import BoundaryNet
+from everything.bundled.boundary_net import BoundaryNet, BoundaryNetwork
 from everything.bundled.nano import (
     CELL,
     GRID,
@@ -13,12 +13,13 @@ from everything.bundled.nano import (
     NanoPrompts,
     Seen,
 )
+from everything.bundled.pretrained_boundary_net import PretrainedBoundaryNet
 
 
-@pytest.fixture(scope="module")
-def nano() -> Nano:
+@pytest.fixture(scope="module", params=["none", "lite0"])
+def nano(request: pytest.FixtureRequest) -> Nano:
     torch.manual_seed(0)
-    return Nano().eval()
+    return Nano(request.param).eval()
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +44,14 @@ def test_sides_must_fit(nano: Nano, size: tuple[int, int]) -> None:
         nano.image_encoder(torch.rand(1, 3, *size))
 
 
-def test_the_trunk_is_the_boundary_network_without_what_makes_boundaries() -> None:
-    whole = BoundaryNet().state_dict()
-    trunk = NanoEncoder().trunk.state_dict()
+@pytest.mark.parametrize(
+    ("backbone", "network"), [("none", BoundaryNet), ("lite0", PretrainedBoundaryNet)]
+)
+def test_the_trunk_is_the_boundary_network_without_what_makes_boundaries(
+    backbone: str, network: type[BoundaryNetwork]
+) -> None:
+    whole = network().state_dict()
+    trunk = NanoEncoder(backbone).trunk.state_dict()
     assert {name: value.shape for name, value in trunk.items()}.items() <= {
         name: value.shape for name, value in whole.items()
     }.items()

@@ -7,13 +7,22 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from everything.bundled.boundary_net import BoundaryNet
+from everything.bundled.boundary_net import BoundaryNet, BoundaryNetwork
 from everything.bundled.nano import Nano
+from everything.bundled.pretrained_boundary_net import PretrainedBoundaryNet
 from everything.errors import WeightsError
 from everything.io.datasets.label_maps import LabelledImage
 from everything.training.augment import Look
 from everything.training.loop import Budget
-from everything.training.nano import NanoTraining, Task, ask, compare, train_nano, warm_start
+from everything.training.nano import (
+    NanoTraining,
+    Task,
+    ask,
+    compare,
+    shipped,
+    started_from,
+    train_nano,
+)
 from everything.variants.checkpoints.reader import read_state
 from everything.variants.networks.nano import build
 
@@ -121,21 +130,39 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Pat
 
 
 @pytest.mark.parametrize("prefix", ["", "boundary."])
-def test_the_trunk_starts_as_a_boundary_network(tmp_path: Path, prefix: str) -> None:
+@pytest.mark.parametrize("network", [BoundaryNet, PretrainedBoundaryNet])
+def test_the_trunk_starts_as_a_boundary_network(
+    tmp_path: Path, prefix: str, network: type[BoundaryNetwork]
+) -> None:
     torch.manual_seed(3)
-    boundary = BoundaryNet()
+    boundary = network().eval()
     file = tmp_path / "ucm.safetensors"
     save_file({prefix + name: value for name, value in boundary.state_dict().items()}, file)
-    net = Nano()
-    warm_start(net, file)
-    trunk = net.image_encoder.trunk
-    assert torch.equal(trunk.at32[0].qkv.weight, boundary.at32[0].qkv.weight)
+    trunk = started_from(file).eval().image_encoder.trunk
+    rgb = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        for maps, right in zip(trunk.pyramid(rgb), boundary.pyramid(rgb), strict=True):
+            torch.testing.assert_close(maps, right, rtol=1e-4, atol=1e-4)
+
+
+def test_weights_with_a_backbone_ship_folded(tmp_path: Path) -> None:
+    file = tmp_path / "ucm.safetensors"
+    save_file(PretrainedBoundaryNet().state_dict(), file)
+    training = NanoTraining([truth()], Budget(steps=4), 0, file, sides=SIDES)
+    before = training.net.image_encoder.trunk.encoder.stem.weight.detach().clone()
+    training.step()
+    training.step()  # the first one's rate is next to nothing
+    weights = shipped(training.net)
+    after = weights["image_encoder.trunk.encoder.stem.weight"]
+    assert not torch.equal(after, before.half())
+    model = build(weights, "nowhere")
+    assert model.network.state_dict().keys() == Nano("lite0").state_dict().keys()
 
 
 def test_other_weights_are_refused(tmp_path: Path) -> None:
     save_file({"head": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(WeightsError, match="no boundary network"):
-        warm_start(Nano(), tmp_path / "other.safetensors")
+        started_from(tmp_path / "other.safetensors")
 
 
 def test_a_folder_becomes_weights_that_load(tmp_path: Path) -> None:

@@ -15,8 +15,10 @@ from everything.bundled.pretrained_boundary_net import PretrainedBoundaryNet
 from everything.errors import WeightsError
 from everything.training.pretrained_encoder import (
     folded,
+    folded_state,
     imagenet_weights,
     load_imagenet,
+    unfold,
 )
 
 ENDS = (0, 2, 4, 10, 15)  # the official model's blocks after which strides change
@@ -68,6 +70,16 @@ def test_folding_changes_nothing_but_names(official: nn.Module) -> None:
         )
         for one, other in zip(network(rgb), shipped(rgb), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_unfolded_weights_are_trained_as_those_of_imagenet(official: nn.Module) -> None:
+    first, second = LiteEncoder().eval(), LiteEncoder().eval()
+    load_imagenet(first)
+    second.load_state_dict(folded_state(first))
+    unfold(second)
+    assert second.state_dict().keys() == first.state_dict().keys()
+    for one, other in zip(first.parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
 def test_scales_and_statistics_are_not_trained(official: nn.Module) -> None:
