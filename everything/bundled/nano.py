@@ -36,7 +36,7 @@ MATCH = 1.6  # how strongly places that match attract each other at the start
 QUIET = 0.3  # size of all content at the start, beside a positional code of size 0.7
 
 
-class Seen(NamedTuple):
+class NanoFeatures(NamedTuple):
     """What nano knows of an image.
 
     embedding: float32 (1, 128, 32, 32) over the canvas, zero on padding. detail: float32 (1, 40,
@@ -74,7 +74,7 @@ class NanoEncoder(nn.Module):
         self.norm = nn.LayerNorm(WIDTH)
         nn.init.constant_(self.norm.weight, QUIET)
 
-    def forward(self, rgb: Tensor) -> Seen:
+    def forward(self, rgb: Tensor) -> NanoFeatures:
         """Return what there is to know of RGB float32 (1, 3, h, w) in [0, 1], h and w multiples
         of 32 and at most 512, the top left of the canvas. Raises ValueError for other sides."""
         if max(rgb.shape[-2:]) > SIDE:
@@ -87,7 +87,7 @@ class NanoEncoder(nn.Module):
         x = x + self.mix(F.relu(x))
         x = self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).float()
         rows, columns = x.shape[2:]
-        return Seen(F.pad(x, (0, GRID[1] - columns, 0, GRID[0] - rows)), detail.float())
+        return NanoFeatures(F.pad(x, (0, GRID[1] - columns, 0, GRID[0] - rows)), detail.float())
 
 
 class NanoPrompts(PromptEncoder):  # type: ignore[misc]
@@ -104,7 +104,7 @@ class NanoPrompts(PromptEncoder):  # type: ignore[misc]
         for embedding in (*self.point_embeddings, self.not_a_point_embed, self.kinds):
             nn.init.normal_(embedding.weight, std=QUIET)
 
-    def tokens(self, seen: Seen, points: Tensor, labels: Tensor) -> Tensor:
+    def tokens(self, features: NanoFeatures, points: Tensor, labels: Tensor) -> Tensor:
         """Return the tokens float32 (P, T, 128) of P prompts: SAM's, then one for each click and
         one for the box. points (P, K, 2) and labels (P, K) as `encode_sam` takes and refuses
         them, px of the canvas."""
@@ -112,7 +112,7 @@ class NanoPrompts(PromptEncoder):  # type: ignore[misc]
         sparse, _ = encode_sam(self, points, labels)
         places, kinds = (sent(x, sparse.device) for x in _places(points, labels))
         code = self.pe_layer.forward_with_coords(places + 0.5, (SIDE, SIDE))
-        looks = self.look(_sampled(seen, places))
+        looks = self.look(_sampled(features, places))
         known = (kinds != NOTHING)[..., None]
         return torch.cat([sparse, self.kinds(kinds) + known * (code + looks)], 1)
 
@@ -128,10 +128,10 @@ class NanoDecoder(MaskDecoder):  # type: ignore[misc]
         for embedding in (self.iou_token, self.mask_tokens):
             nn.init.normal_(embedding.weight, std=QUIET)
 
-    def details(self, seen: Seen) -> Tensor:
+    def details(self, features: NanoFeatures) -> Tensor:
         """Return what is added to the mask features, (n, 4, 4, 16): the n cells with content, row
         by row, and in each the sub-cells (row, column) of the first and of the second x2 step."""
-        x = self.skip(seen.detail)[0].unflatten(2, (-1, 2, 2)).unflatten(1, (-1, 2, 2))
+        x = self.skip(features.detail)[0].unflatten(2, (-1, 2, 2)).unflatten(1, (-1, 2, 2))
         result: Tensor = x.permute(1, 4, 2, 5, 3, 6, 0).flatten(0, 1).flatten(1, 2).flatten(2, 3)
         return result
 
@@ -205,10 +205,10 @@ def _places(points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([places, centre], 1), torch.cat([kinds, box], 1)
 
 
-def _sampled(seen: Seen, places: Tensor) -> Tensor:
+def _sampled(features: NanoFeatures, places: Tensor) -> Tensor:
     """The embedding and the details at places (P, K, 2) canvas px, (P, K, 168), interpolated."""
     at = []
-    for maps, cell in ((seen.embedding, CELL), (seen.detail, FINE)):
+    for maps, cell in ((features.embedding, CELL), (features.detail, FINE)):
         size = sent(torch.tensor([maps.shape[3], maps.shape[2]]) * cell, places.device)
         grid = (places * 2 / size - 1)[None]
         found = F.grid_sample(maps, grid, padding_mode="border", align_corners=False)

@@ -15,7 +15,7 @@ HIDDEN = 32
 SPREAD = 5.0  # standard deviations beyond which a feature says nothing more
 
 
-class Opinion(NamedTuple):
+class RegionScores(NamedTuple):
     """What the scorer says of N regions.
 
     quality: float32 (N,), logit of the IoU with the best segment of any annotator. vote: float32
@@ -45,16 +45,16 @@ class Scorer(nn.Module):
         self.region = nn.Linear(HIDDEN, HIDDEN)
         self.click = nn.Linear(HIDDEN, 1)
 
-    def forward(self, features: Tensor) -> Opinion:
-        """Return the opinion on regions with features float32 (N, F)."""
+    def forward(self, features: Tensor) -> RegionScores:
+        """Return the scores of regions with features float32 (N, F)."""
         x = ((features - self.mean) / self.deviation).clamp(-SPREAD, SPREAD)
         hidden = F.relu(self.second(F.relu(self.first(x))))
         quality, vote = self.last(hidden).unbind(1)
-        return Opinion(quality, vote, hidden)
+        return RegionScores(quality, vote, hidden)
 
-    def clicked(self, opinion: Opinion, nodes: Tensor, place: Tensor) -> Tensor:
+    def clicked(self, region_scores: RegionScores, nodes: Tensor, place: Tensor) -> Tensor:
         """Return the votes float32 (C, D) of regions around C clicks, which count where in a
         region the click lies. nodes: int64 (C, D). place: float32 (C, D, 3), see Clicks."""
-        x = F.relu(self.region(opinion.hidden)[nodes] + self.place(place))
-        votes: Tensor = opinion.vote[nodes] + self.click(x)[..., 0]
+        x = F.relu(self.region(region_scores.hidden)[nodes] + self.place(place))
+        votes: Tensor = region_scores.vote[nodes] + self.click(x)[..., 0]
         return votes

@@ -1,4 +1,4 @@
-"""The embedded default model: from pixels to regions, each with an opinion on it."""
+"""The bundled default model: from pixels to regions with scores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from everything.bundled.boundary_net import OPPONENT, STRIDE, BoundaryNet, BoundaryNetwork, Scales
 from everything.bundled.region_features import describe
-from everything.bundled.region_scorer import Opinion, Scorer
+from everything.bundled.region_scorer import RegionScores, Scorer
 from everything.bundled.region_selection import at_best
 from everything.bundled.region_tree import Floats, Regions, partition, regions
 from everything.core.device import fetched, sent
@@ -29,18 +29,18 @@ class Ucm(nn.Module):
 
 @dataclass(frozen=True)
 class RegionEmbedding:
-    """A canvas (h, w) px as regions, with an opinion on each.
+    """A canvas (h, w) px as regions with scores.
 
     features: float32 (N, F). match: float32 (N,), predicted IoU with the best segment of any
     annotator. quality: float32 (N,), the score of a region that no click asks for, see `score`.
-    opinion: the scorer's. maps: see `Contours`. All but the maps is on the CPU.
+    region_scores: the scorer's. maps: see `Contours`. All but the maps is on the CPU.
     """
 
     regions: Regions
     features: NDArray[np.float32]
     match: NDArray[np.float32]
     quality: NDArray[np.float32]
-    opinion: Opinion
+    region_scores: RegionScores
     maps: Tensor
 
 
@@ -85,12 +85,12 @@ def describe_regions(contours: Contours) -> tuple[Regions, NDArray[np.float32]]:
 def rate(
     scorer: Scorer, contours: Contours, found: Regions, features: NDArray[np.float32]
 ) -> RegionEmbedding:
-    """Return regions with the scorer's opinion on each. features: float32 (N, F)."""
+    """Return regions with their scores. features: float32 (N, F)."""
     with torch.inference_mode():
-        opinion = scorer(torch.from_numpy(features))
-    match = torch.sigmoid(opinion.quality).numpy()
-    quality = score(match, at_best(found, opinion.vote.numpy()))
-    return RegionEmbedding(found, features, match, quality, opinion, contours.maps)
+        region_scores = scorer(torch.from_numpy(features))
+    match = torch.sigmoid(region_scores.quality).numpy()
+    quality = score(match, at_best(found, region_scores.vote.numpy()))
+    return RegionEmbedding(found, features, match, quality, region_scores, contours.maps)
 
 
 def score(match: NDArray[np.float32], expected: Floats) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Augmentation: one random look at an image and its regions."""
+"""Augmentation: one random crop of an image and its regions."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from everything.io.datasets.label_maps import LabelledImage
 
 
-class Look(NamedTuple):
-    """What the network sees and should know.
+class Crop(NamedTuple):
+    """A crop and its labels.
 
     rgb: float32 (1, 3, h, w) in [0, 1]. labels: int64 (K, h/2, w/2) at the centres of 2 x 2 px,
     0 where unknown or outside the image.
@@ -25,17 +25,17 @@ class Look(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Looks:
-    """How random looks are drawn. sides: long and short side of a look, px; scale: of the image,
-    log-uniform; turn: standard deviation of a turn, radians, given to two looks in five."""
+class RandomCrops:
+    """How random crops are drawn. sides: long and short side of a crop, px; scale: of the image,
+    log-uniform; turn: standard deviation of a turn, radians, given to two crops in five."""
 
     sides: tuple[int, int] = (448, 320)
     scale: tuple[float, float] = (0.75, 1.8)
     turn: float = 0.12
-    whole: float = 0.3  # share of looks at natural scale
+    whole: float = 0.3  # share of crops at natural scale
 
-    def __call__(self, truth: LabelledImage, random: torch.Generator) -> Look:
-        """Return a random look at an image."""
+    def __call__(self, truth: LabelledImage, random: torch.Generator) -> Crop:
+        """Return a random crop of an image."""
         height, width = truth.pixels.shape[:2]
         long, short = self.sides
         h, w = (short, long) if width >= height else (long, short)
@@ -43,13 +43,13 @@ class Looks:
         photo = torch.from_numpy(truth.pixels).permute(2, 0, 1)[None].float() / 255
         rgb = F.grid_sample(photo, grid, padding_mode="reflection", align_corners=False)
         rgb = _recoloured(rgb, random)
-        return Look(rgb, _labels_at(truth, F.avg_pool2d(grid.permute(0, 3, 1, 2), 2)[0]))
+        return Crop(rgb, _labels_at(truth, F.avg_pool2d(grid.permute(0, 3, 1, 2), 2)[0]))
 
     def _grid(
-        self, size: tuple[int, int], look: tuple[int, int], random: torch.Generator
+        self, size: tuple[int, int], crop: tuple[int, int], random: torch.Generator
     ) -> Tensor:
-        """Places in the image, float32 (1, h, w, 2) xy in [-1, 1], of the look's pixels."""
-        (height, width), (h, w) = size, look
+        """Places in the image, float32 (1, h, w, 2) xy in [-1, 1], of the crop's pixels."""
+        (height, width), (h, w) = size, crop
         low, high = self.scale
         natural = _uniform(random) < self.whole
         scale = 1.0 if natural else low * (high / low) ** _uniform(random)
@@ -57,7 +57,7 @@ class Looks:
         turned = _uniform(random) < 0.4
         angle = self.turn * float(torch.randn((), generator=random)) if turned else 0.0
         flip = -1.0 if _uniform(random) < 0.5 else 1.0
-        # Image px per look px, on both axes; the look's centre stays where it covers the image.
+        # Image px per crop px, on both axes; the crop's centre stays where it covers the image.
         step_x, step_y = 1 / (scale * aspect), aspect / scale
         spare_x, spare_y = max(0.0, width - w * step_x), max(0.0, height - h * step_y)
         centre_x = width / 2 + spare_x * _uniform(random, -0.5, 0.5)

@@ -25,7 +25,7 @@ from everything.training.output_folder import check_output, write_card
 OUTSIDE = ("enter", "leave")  # not hidden matrices: AdamW's
 RATE = 0.5  # of the boundary network's: a small head on features that stand still
 MEASURED = 8  # images that the features' mean and deviation are taken from
-REMEMBERED = 1000  # looks whose lessons are kept, about a megabyte each
+REMEMBERED = 1000  # crops whose examples are kept, about a megabyte each
 CARD = """# AutoPPN head for {variant}
 
 Proposes point and box prompts from the feature maps of `{variant}` (weights {digest}).
@@ -38,8 +38,8 @@ Proposes point and box prompts from the feature maps of `{variant}` (weights {di
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What the head should answer to one look.
+class Example:
+    """What the head should predict for one crop.
 
     features: float16 (1, C, h, w). heat: float32 (H, W) on the head's cells, how near the middle
     of an object, in [0, 1]; NaN where nobody knows. sides: float16 (K, 4, H, W), see HeadOutput, of
@@ -55,7 +55,7 @@ class Lesson:
 class AutoPpnTraining(Loop[PromptHead]):
     """Learns on the feature maps of a model that does not change, plain and mirrored.
 
-    Each image is encoded once for either look, so that all later steps take milliseconds.
+    Each image is encoded once plain and once mirrored, so that all later steps take milliseconds.
     """
 
     def __init__(
@@ -67,9 +67,9 @@ class AutoPpnTraining(Loop[PromptHead]):
         width: int = 64,
     ) -> None:
         self.model = model
-        self.lessons: dict[tuple[str, bool], Lesson] = {}
+        self.examples: dict[tuple[str, bool], Example] = {}
         torch.manual_seed(seed)
-        some = [self.lesson(truth, False).features.float() for truth in truths[:MEASURED]]
+        some = [self.example(truth, False).features.float() for truth in truths[:MEASURED]]
         values = torch.cat([maps[0].flatten(1) for maps in some], 1) if some else torch.zeros(1, 2)
         head = PromptHead(len(values), width)
         head.mean.copy_(values.mean(1))
@@ -77,27 +77,29 @@ class AutoPpnTraining(Loop[PromptHead]):
         super().__init__(head, {"head": Optimisers(head, OUTSIDE, RATE)}, truths, budget, seed)
 
     def losses(self, truth: LabelledImage) -> dict[str, Tensor]:
-        """Return the losses of confidences and of boxes for one look at an image."""
-        lesson = self.lesson(truth, bool(torch.rand((), generator=self.random) < 0.5))
-        answer = self.net(lesson.features)
-        known = ~lesson.heat.isnan()
-        points = F.binary_cross_entropy_with_logits(answer.confidence[0][known], lesson.heat[known])
-        apart = F.smooth_l1_loss(
-            answer.sides.expand_as(lesson.sides), lesson.sides.float(), reduction="none", beta=0.2
+        """Return the losses of confidences and of boxes for one crop of an image."""
+        example = self.example(truth, bool(torch.rand((), generator=self.random) < 0.5))
+        answer = self.net(example.features)
+        known = ~example.heat.isnan()
+        points = F.binary_cross_entropy_with_logits(
+            answer.confidence[0][known], example.heat[known]
         )
-        weight = lesson.weight.float()
+        apart = F.smooth_l1_loss(
+            answer.sides.expand_as(example.sides), example.sides.float(), reduction="none", beta=0.2
+        )
+        weight = example.weight.float()
         boxes = (apart.mean(1) * weight).sum() / weight.sum().clamp(min=1)
         return {"points": points, "boxes": boxes}
 
-    def lesson(self, truth: LabelledImage, mirrored: bool) -> Lesson:
-        """Return the lesson of an image, from memory if it is there."""
+    def example(self, truth: LabelledImage, mirrored: bool) -> Example:
+        """Return the example of an image, from memory if it is there."""
         key = (truth.name, mirrored)
-        if key not in self.lessons:
-            lesson = make_lesson(self.model, truth, mirrored)
-            if len(self.lessons) >= REMEMBERED:
-                return lesson
-            self.lessons[key] = lesson
-        return self.lessons[key]
+        if key not in self.examples:
+            example = make_example(self.model, truth, mirrored)
+            if len(self.examples) >= REMEMBERED:
+                return example
+            self.examples[key] = example
+        return self.examples[key]
 
 
 def train_auto_ppn(
@@ -111,7 +113,7 @@ def train_auto_ppn(
     width: int = 64,
     split: str | None = "train",
     resume: bool = False,
-    say: Callable[[str], None] = print,
+    on_message: Callable[[str], None] = print,
     images: Path | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -132,8 +134,8 @@ def train_auto_ppn(
     training = AutoPpnTraining(build(recipe).model, photos, budget, seed, width)
     if resume:
         training.resume(out)
-    say(f"{len(photos)} images; the first steps are slow, since they encode")
-    run(training, out, say)
+    on_message(f"{len(photos)} images; the first steps are slow, since they encode")
+    run(training, out, on_message)
     card = CARD.format(
         variant=variant,
         digest=recipe.weights[:12],
@@ -149,7 +151,7 @@ def train_auto_ppn(
 
 
 @torch.no_grad()
-def make_lesson(model: Model, truth: LabelledImage, mirrored: bool) -> Lesson:
+def make_example(model: Model, truth: LabelledImage, mirrored: bool) -> Example:
     """Return what a model sees of an image, or of its mirror image, and what is to be learnt."""
     photo, labels = truth.pixels, truth.labels
     if mirrored:
@@ -160,7 +162,7 @@ def make_lesson(model: Model, truth: LabelledImage, mirrored: bool) -> Lesson:
     frame = model.frame(view.size)
     taught = [_one_annotator(one, frame, grid, truth.complete) for one in labels]
     heats, sides, weights = (torch.stack(part) for part in zip(*taught, strict=True))
-    return Lesson(
+    return Example(
         features.half(), torch.nanmean(heats, 0), sides.half(), weights.nan_to_num().half()
     )
 
@@ -175,7 +177,7 @@ def _one_annotator(
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     column, row = x.long().clamp(0, width - 1), y.long().clamp(0, height - 1)
     label = torch.from_numpy(labels.astype(np.int64))[row, column]
-    centrality = torch.from_numpy(middles(labels))
+    centrality = torch.from_numpy(region_centres(labels))
     heat = torch.maximum(_peaks(centrality, frame, grid), centrality[row, column])
     boxes = torch.from_numpy(_boxes(labels))[label]
     corners = frame.to_canvas(boxes.reshape(*boxes.shape[:-1], 2, 2))
@@ -188,7 +190,7 @@ def _one_annotator(
     return heat.masked_fill(unknown, torch.nan), sides.float(), weight
 
 
-def middles(labels: NDArray[np.int16]) -> NDArray[np.float64]:
+def region_centres(labels: NDArray[np.int16]) -> NDArray[np.float64]:
     """Return how near the middle of its region each pixel is, float64 (H, W): the squared ratio
     of its distance to the region's contour to the largest in that region; 0 where unmarked."""
     padded = np.pad(labels, 1, constant_values=-1)

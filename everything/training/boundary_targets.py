@@ -66,7 +66,7 @@ def dense_loss(dense: Dense, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return the losses of boundaries and affinities, two scalars: cross-entropy in which rare
     answers (a boundary, neighbours that are apart) weigh more.
 
-    dense: of one look (B = 1). labels: int64 (K, h/2, w/2), 0 unknown.
+    dense: of one crop (B = 1). labels: int64 (K, h/2, w/2), 0 unknown.
     """
     target, known = boundary_target(labels)
     boundary = _weighted(dense.boundary[0, 0], target, known * (1 + BOUNDARY_WEIGHT * target))

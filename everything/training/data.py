@@ -19,7 +19,7 @@ def complete_images(
     paths: Iterable[Path],
     split: str | None,
     images: Path | None,
-    say: Callable[[str], None],
+    on_message: Callable[[str], None],
 ) -> list[LabelledImage]:
     """Return the images that are annotated all over; how many are not is said.
 
@@ -27,7 +27,7 @@ def complete_images(
         paths: Each as `read_training_images` takes it, as are split and images.
         split: Of data packs.
         images: The folder of the images.
-        say: Where to.
+        on_message: Where to.
 
     Raises:
         InputError: As `read_training_images`.
@@ -35,10 +35,10 @@ def complete_images(
     found = [one for path in paths for one in read_training_images(path, split, images)]
     complete = [one for one in found if one.complete]
     if found and not complete:
-        say("images are annotated in part only: what is not annotated counts as unknown")
+        on_message("images are annotated in part only: what is not annotated counts as unknown")
         return found
     if len(complete) < len(found):
-        say(f"{len(found) - len(complete)} images are annotated in part only and left out")
+        on_message(f"{len(found) - len(complete)} images are annotated in part only and left out")
     return complete
 
 

@@ -17,13 +17,13 @@ from everything.bundled.nano import QUIET, SPREAD, frequencies, match_places
 from everything.core.prompts import BOTTOM_RIGHT, INSIDE, TOP_LEFT
 from everything.decoding.prompt_encoding import encode_sam
 from everything.io.datasets.label_maps import LabelledImage
-from everything.training.augment import Looks
+from everything.training.augment import RandomCrops
 from everything.training.data import complete_images
 from everything.training.loop import Budget, Loop, run
-from everything.training.nano import Task, learn
+from everything.training.nano import Task, prompt_losses
 from everything.training.optimizers import Optimisers
 from everything.training.output_folder import check_output, write_card
-from everything.training.two_way_decoder import answer, assembled
+from everything.training.two_way_decoder import assemble, decode_prompts
 from everything.variants.networks.lite_sam import SIDE, LiteVit
 from everything.variants.networks.sam import PIXEL_MEAN, PIXEL_STD, prompt_side
 
@@ -31,7 +31,7 @@ CELL = 16  # px of a cell of the embedding
 
 
 class LiteSamTraining(Loop[Sam]):
-    """The training of Lite-SAM, from nothing. sides: of looks, px, and how often each is drawn."""
+    """The training of Lite-SAM, from nothing. sides: of crops, px, and how often each is drawn."""
 
     decay = 0.998  # steps are few
 
@@ -43,26 +43,28 @@ class LiteSamTraining(Loop[Sam]):
         sides: tuple[tuple[int, int], ...] = ((512, 352),) * 6 + ((512, 512),),
     ) -> None:
         torch.manual_seed(seed)
-        net = fresh()
+        net = untrained()
         super().__init__(net, {"all": Optimisers(net, (), muon=False)}, truths, budget, seed)
-        self.looks = [Looks(sides=pair, scale=(0.8, 2.0)) for pair in sides]
+        self.crops = [RandomCrops(sides=pair, scale=(0.8, 2.0)) for pair in sides]
 
     def losses(self, truth: LabelledImage) -> dict[str, Tensor]:
         """Return the losses of masks, of the single mask and of the predicted IoU."""
-        chosen = int(torch.randint(len(self.looks), (), generator=self.random))
-        look = self.looks[chosen](truth, self.random)
+        chosen = int(torch.randint(len(self.crops), (), generator=self.random))
+        crop = self.crops[chosen](truth, self.random)
         # bfloat16 is ten times slower without AVX-512, and depthwise kernels are with it too.
         with torch.autocast("cpu", enabled=False):
-            return learn(self.net.mask_decoder, look, self.random, partial(answers, self.net))
+            return prompt_losses(
+                self.net.mask_decoder, crop, self.random, partial(predict, self.net)
+            )
 
 
-def fresh() -> Sam:
+def untrained() -> Sam:
     """Return the network as its training begins: the attention between prompts and image as a
     search for equal places (everything.bundled.nano.match_places)."""
     prompts, decoder = prompt_side(SIDE)
     encoder = LiteVit(SIDE).to(memory_format=torch.channels_last)
     net = Sam(encoder, prompts, decoder, list(PIXEL_MEAN), list(PIXEL_STD))
-    prompts.pe_layer.positional_encoding_gaussian_matrix = twice(frequencies())
+    prompts.pe_layer.positional_encoding_gaussian_matrix = doubled_frequencies(frequencies())
     match_places(decoder.transformer)
     learned = (decoder.iou_token, decoder.mask_tokens, prompts.not_a_point_embed)
     for embedding in (*learned, *prompts.point_embeddings):
@@ -71,7 +73,7 @@ def fresh() -> Sam:
     return net
 
 
-def twice(waves: Tensor) -> Tensor:
+def doubled_frequencies(waves: Tensor) -> Tensor:
     """Return nano's frequencies (2, 64) and those between their directions, (2, 128): in each band
     the former come first."""
     bands = waves.view(2, len(SPREAD), -1)
@@ -80,7 +82,7 @@ def twice(waves: Tensor) -> Tensor:
     return torch.cat([bands, between], 2).flatten(1).contiguous()
 
 
-def answers(net: Sam, rgb: Tensor, task: Task) -> tuple[Tensor, Tensor]:
+def predict(net: Sam, rgb: Tensor, task: Task) -> tuple[Tensor, Tensor]:
     """Return logits (P, M, h / 4, w / 4) and predicted IoU (P, M) of a task, clicks first.
 
     rgb: float32 (1, 3, h, w) in [0, 1], at the top left of the canvas, h and w multiples of 16.
@@ -101,8 +103,8 @@ def answers(net: Sam, rgb: Tensor, task: Task) -> tuple[Tensor, Tensor]:
     cells = (height // CELL, width // CELL)
     grid = torch.arange(len(position)).view(embedding.shape[2:])
     drawn = grid[: cells[0], : cells[1]].flatten()
-    logits, scores = answer(net.mask_decoder, image, position, tokens, drawn)
-    return assembled(logits, cells), scores
+    logits, scores = decode_prompts(net.mask_decoder, image, position, tokens, drawn)
+    return assemble(logits, cells), scores
 
 
 def train_lite_sam(
@@ -113,7 +115,7 @@ def train_lite_sam(
     seed: int = 0,
     split: str | None = "train",
     resume: bool = False,
-    say: Callable[[str], None] = print,
+    on_message: Callable[[str], None] = print,
     images: Path | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -126,12 +128,12 @@ def train_lite_sam(
     `read_training_images` raises.
     """
     check_output(out, ("lite_sam.safetensors", "lite_sam.md"), resume=resume, overwrite=overwrite)
-    photos = complete_images(truth, split, images, say)
+    photos = complete_images(truth, split, images, on_message)
     training = LiteSamTraining(photos, budget, seed)
     if resume:
         training.resume(out)
-    say(f"{len(photos)} images")
-    run(training, out, say)
+    on_message(f"{len(photos)} images")
+    run(training, out, on_message)
     file = out / "lite_sam.safetensors"
     weights = {n: value.contiguous() for n, value in training.mean.state_dict().items()}
     save_file(weights, file)

@@ -68,7 +68,7 @@ class Loop(ABC, Generic[Net]):
 
     @abstractmethod
     def losses(self, truth: LabelledImage) -> dict[str, Tensor]:
-        """Return what is to fall, scalars by name, for one random look at an image."""
+        """Return the losses, scalars by name, of one random crop of an image."""
 
     @property
     def progress(self) -> float:
@@ -76,7 +76,7 @@ class Loop(ABC, Generic[Net]):
         return self.budget.progress(self.seconds, self.steps)
 
     def step(self) -> dict[str, float]:
-        """Learn from one look at one image; return the losses."""
+        """Train on one crop of one image; return the losses."""
         start = time.monotonic()
         chosen = int(torch.multinomial(self.shares, 1, generator=self.random))
         losses = self.losses(self.truths[chosen])
@@ -117,9 +117,9 @@ class Loop(ABC, Generic[Net]):
 def run(
     training: Loop[Any],
     folder: Path,
-    say: Callable[[str], None],
+    on_message: Callable[[str], None],
     save_every: float = 300.0,
-    say_every: float = 30.0,
+    report_every: float = 30.0,
 ) -> None:
     """Train until the budget is spent; save and tell the mean losses every so many seconds, and
     at the end."""
@@ -128,8 +128,8 @@ def run(
     while training.progress < 1:
         losses.append(training.step())
         now = time.monotonic()
-        if now - said >= say_every or training.progress >= 1:
-            say(_line(training, losses, now - said))
+        if now - said >= report_every or training.progress >= 1:
+            on_message(_line(training, losses, now - said))
             said, losses = now, []
         if now - saved >= save_every:
             training.save(folder)

@@ -1,4 +1,4 @@
-"""Training of `nano`: prompts drawn from annotated regions, answers compared with all of them."""
+"""Training of `nano`: prompts drawn from annotated regions, masks compared with all of them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from everything.bundled.pretrained_boundary_net import PretrainedBoundaryNet
 from everything.core.prompts import BOTTOM_RIGHT, INSIDE, TOP_LEFT
 from everything.errors import WeightsError
 from everything.io.datasets.label_maps import LabelledImage
-from everything.training.augment import Look, Looks
+from everything.training.augment import Crop, RandomCrops
 from everything.training.data import complete_images
 from everything.training.loop import Budget, Loop, run
 from everything.training.optimizers import Optimisers
 from everything.training.output_folder import check_output, write_card
 from everything.training.pretrained_encoder import folded_state, unfold
-from everything.training.two_way_decoder import answer, assembled
+from everything.training.two_way_decoder import assemble, decode_prompts
 from everything.variants.checkpoints.reader import read_state
 
 # Matrices that are not hidden ones, or that begin as a search for places: AdamW's, not Muon's.
@@ -33,7 +33,7 @@ TRUNK_OUTSIDE = ("stem", "prior", "place")
 OUTSIDE = ("embed", "token", "kinds", "upscaling", "downscaling", "skip", "narrow")
 TRUNK_RATE = 0.3  # the trunk knows its boundaries already
 ENCODER_RATE = 0.3  # of the trunk's: its encoder knows ImageNet
-ANYWHERE, IN_REGIONS, BOXES = 8, 10, 6  # prompts for each look
+ANYWHERE, IN_REGIONS, BOXES = 8, 10, 6  # prompts for each crop
 DEEPEST_OF = 6  # candidates of which a click takes the one farthest inside
 JITTER = 0.05  # of a box's sides
 SMALLEST = 24  # cells at stride 2; smaller regions are not asked for
@@ -43,7 +43,7 @@ MOST_MAPS = 6  # annotators compared with
 
 
 class Task(NamedTuple):
-    """Prompts about one look and their right answers.
+    """Prompts about one crop and the regions that are right answers.
 
     points float32 (P, 2, 2) px, labels int64 (P, 2): a click and padding, or a box's corners.
     targets float32 (P, K, h / 4, w / 4): how much of a cell each right region covers. weights
@@ -62,7 +62,7 @@ class NanoTraining(Loop[Nano]):
 
     init: weights of the boundary network that its trunk starts from, `ucm`'s or `ucm-lite0`'s,
     whose backbone it gets; without them it is a `BoundaryNet` that starts from nothing, which
-    costs most of what a short training reaches. sides: of looks, px, and how often each is drawn.
+    costs most of what a short training reaches. sides: of crops, px, and how often each is drawn.
     """
 
     decay = 0.998  # steps are few
@@ -80,33 +80,35 @@ class NanoTraining(Loop[Nano]):
         net.image_encoder.to(memory_format=torch.channels_last)
         optimisers = _optimisers(net, TRUNK_RATE if init else 1.0)
         super().__init__(net, optimisers, truths, budget, seed)
-        self.looks = [Looks(sides=pair, scale=(0.8, 2.0)) for pair in sides]
+        self.crops = [RandomCrops(sides=pair, scale=(0.8, 2.0)) for pair in sides]
 
     def losses(self, truth: LabelledImage) -> dict[str, Tensor]:
         """Return the losses of masks, of the single mask and of the predicted IoU."""
-        chosen = int(torch.randint(len(self.looks), (), generator=self.random))
-        look = self.looks[chosen](truth, self.random)
+        chosen = int(torch.randint(len(self.crops), (), generator=self.random))
+        crop = self.crops[chosen](truth, self.random)
         with torch.autocast("cpu", torch.bfloat16):
-            return learn(self.net.mask_decoder, look, self.random, partial(answers, self.net))
+            return prompt_losses(
+                self.net.mask_decoder, crop, self.random, partial(predict, self.net)
+            )
 
 
-def learn(
+def prompt_losses(
     decoder: nn.Module,
-    look: Look,
+    crop: Crop,
     random: torch.Generator,
-    answered: Callable[[Tensor, Task], tuple[Tensor, Tensor]],
+    predicted: Callable[[Tensor, Task], tuple[Tensor, Tensor]],
 ) -> dict[str, Tensor]:
-    """Return the losses of the answers to random prompts about a look.
+    """Return the losses of what is predicted for random prompts about a crop.
 
-    answered: from the look's rgb and a task to logits and predicted IoU, as `answers`.
+    predicted: from the crop's rgb and a task to logits and predicted IoU, as `predict`.
     """
-    task = ask(look, random)
-    if task is None:  # nothing is known in this look
+    task = sample_prompts(crop, random)
+    if task is None:  # nothing is known in this crop
         zero = sum((p.sum() * 0 for p in decoder.parameters()), torch.zeros(()))
         return {"masks": zero, "single": zero, "iou": zero}
-    logits, scores = answered(look.rgb, task)
+    logits, scores = predicted(crop.rgb, task)
     with torch.autocast("cpu", enabled=False):
-        return compare(logits.float(), scores.float(), task)
+        return compare_masks(logits.float(), scores.float(), task)
 
 
 def train_nano(
@@ -118,7 +120,7 @@ def train_nano(
     seed: int = 0,
     split: str | None = "train",
     resume: bool = False,
-    say: Callable[[str], None] = print,
+    on_message: Callable[[str], None] = print,
     images: Path | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -130,12 +132,12 @@ def train_nano(
     are left out. Raises ValueError if none remain, and what `read_training_images` raises.
     """
     check_output(out, ("nano.safetensors", "nano.md"), resume=resume, overwrite=overwrite)
-    photos = complete_images(truth, split, images, say)
+    photos = complete_images(truth, split, images, on_message)
     training = NanoTraining(photos, budget, seed, init)
     if resume:
         training.resume(out)
-    say(f"{len(photos)} images")
-    run(training, out, say)
+    on_message(f"{len(photos)} images")
+    run(training, out, on_message)
     file = out / "nano.safetensors"
     save_file(shipped(training.mean), file)
     write_card(out, "nano.md", _card(training, init, seed))
@@ -175,10 +177,10 @@ def _card(training: NanoTraining, init: Path | None, seed: int) -> str:
     )
 
 
-def ask(look: Look, random: torch.Generator) -> Task | None:
-    """Return prompts about a look: clicks anywhere, clicks in regions (small ones nearly as
+def sample_prompts(crop: Crop, random: torch.Generator) -> Task | None:
+    """Return prompts about a crop: clicks anywhere, clicks in regions (small ones nearly as
     often as large ones, and mostly deep inside) and boxes; None if no region is known."""
-    labels = look.labels[torch.randperm(len(look.labels), generator=random)[:MOST_MAPS]]
+    labels = crop.labels[torch.randperm(len(crop.labels), generator=random)[:MOST_MAPS]]
     areas = _areas(labels)
     if not bool((areas > 0).any()):
         return None
@@ -242,7 +244,7 @@ def _inside(labels: Tensor, areas: Tensor, random: torch.Generator) -> tuple[int
 
 
 def _box(mask: Tensor, random: torch.Generator) -> Tensor:
-    """A mask's box xyxy, px of the look, as somebody would draw it."""
+    """A mask's box xyxy, px of the crop, as somebody would draw it."""
     rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
     corners = torch.stack([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) * 2.0
     sides = (corners[2:] - corners[:2]).repeat(2)
@@ -255,16 +257,16 @@ def _coverage(quarters: Tensor, values: Tensor, right: Tensor) -> Tensor:
     return same.float().mean(0) * right[..., None, None]
 
 
-def answers(net: Nano, rgb: Tensor, task: Task) -> tuple[Tensor, Tensor]:
+def predict(net: Nano, rgb: Tensor, task: Task) -> tuple[Tensor, Tensor]:
     """Return logits (P, M, h / 4, w / 4) and predicted IoU (P, M) of a task, clicks first."""
-    seen = net.image_encoder(rgb)
+    features = net.image_encoder(rgb)
     prompts = net.prompt_encoder
     inside = torch.full((len(task.clicks), 1), INSIDE)
     corners = torch.tensor([TOP_LEFT, BOTTOM_RIGHT]).expand(len(task.boxes), 2)
-    # A click with SAM's padding point and its look has three tokens, as has a box.
+    # A click with SAM's padding point and its place token has three tokens, as has a box.
     tokens = torch.cat(
         [
-            prompts.tokens(seen, points, labels)
+            prompts.tokens(features, points, labels)
             for points, labels in (
                 (task.clicks[:, None], inside),
                 (task.boxes.view(-1, 2, 2), corners),
@@ -272,17 +274,17 @@ def answers(net: Nano, rgb: Tensor, task: Task) -> tuple[Tensor, Tensor]:
             if len(points)
         ]
     )
-    image = seen.embedding[0].flatten(1).T + prompts.no_mask_embed.weight
+    image = features.embedding[0].flatten(1).T + prompts.no_mask_embed.weight
     position = prompts.get_dense_pe()[0].flatten(1).T
-    rows, columns = seen.cells
+    rows, columns = features.cells
     drawn = torch.arange(GRID[0] * GRID[1]).view(GRID)[:rows, :columns].flatten()
-    details = net.mask_decoder.details(seen)
-    logits, scores = answer(net.mask_decoder, image, position, tokens, drawn, details)
-    return assembled(logits, seen.cells), scores
+    details = net.mask_decoder.details(features)
+    logits, scores = decode_prompts(net.mask_decoder, image, position, tokens, drawn, details)
+    return assemble(logits, features.cells), scores
 
 
-def compare(logits: Tensor, scores: Tensor, task: Task) -> dict[str, Tensor]:
-    """Return the losses of answers (P, 4, h, w) whose first mask is the single one.
+def compare_masks(logits: Tensor, scores: Tensor, task: Task) -> dict[str, Tensor]:
+    """Return the losses of masks (P, 4, h, w) whose first mask is the single one.
 
     Every right region wants one of the three masks near it and, weaker, every mask wants to be
     near one of them. Near means dice and cross-entropy, the latter relative to the region's size.

@@ -117,7 +117,7 @@ def folded_state(network: nn.Module) -> State:
 
 
 def _official(encoder: LiteEncoder, weights: Path | None) -> list[_Official]:
-    """What the official weights say of each of the encoder's convolutions."""
+    """What the official weights hold for each of the encoder's convolutions."""
     file = weights or imagenet_weights()
     state = read_state(file)
     try:

@@ -18,7 +18,7 @@ SMALLEST = 100  # px; smaller segments are left out, as in the goals
 
 
 @dataclass(frozen=True)
-class Judged:
+class ScoredRegions:
     """The N regions of an image held against its G segments of all annotators.
 
     features: float32 (N, F). overlap: float64 (N, G), IoU. areas: int64 (G,), of the segments, px.
@@ -34,12 +34,12 @@ class Judged:
     meant: Ints
 
 
-def judge(
+def score_regions(
     network: BoundaryNetwork,
     truth: LabelledImage,
     random: np.random.Generator,
     extra_clicks: int = 2,
-) -> Judged:
+) -> ScoredRegions:
     """Return how right the regions of an image are. Raises ValueError if nothing is marked.
 
     extra_clicks: random ones into each segment, beside the one in its middle.
@@ -50,7 +50,7 @@ def judge(
         numbers = np.flatnonzero(np.bincount(labels.ravel())[1:] >= SMALLEST) + 1
         overlap.append(_overlap(found, labels, numbers))
         for number in numbers:
-            middle.append(deepest(labels == number))
+            middle.append(deepest_point(labels == number))
             ys, xs = np.nonzero(labels == number)
             chosen = random.integers(0, len(ys), extra_clicks)
             others.append(np.stack([xs[chosen], ys[chosen]], 1))
@@ -61,10 +61,12 @@ def judge(
     points = np.concatenate([np.array(middle), *others])
     meant = np.concatenate([segments, np.repeat(segments, extra_clicks)])
     clicks = Clicks.at(found, points)
-    return Judged(found, features, np.concatenate(overlap, 1), np.array(areas), clicks, meant)
+    return ScoredRegions(
+        found, features, np.concatenate(overlap, 1), np.array(areas), clicks, meant
+    )
 
 
-def deepest(mask: NDArray[np.bool_]) -> tuple[int, int]:
+def deepest_point(mask: NDArray[np.bool_]) -> tuple[int, int]:
     """Return the pixel (x, y) of a mask (h, w) that is furthest from what is not the mask."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     part = np.pad(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1)

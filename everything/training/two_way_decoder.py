@@ -3,7 +3,7 @@
 Image tokens of every prompt are many and projections of them are dear; tokens of a prompt are few.
 Since (x W_k)ᵀ q = xᵀ (W_k q), keys, values and queries of the image are never formed: a prompt's
 tokens go through the weights instead. The first layer's image is the same for all prompts. Unlike
-everything.decoding, which is for answers alone, gradients flow through everything here.
+everything.decoding, which is for inference alone, gradients flow through everything here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def answer(
+def decode_prompts(
     decoder: Any,
     image: Tensor,
     position: Tensor,
@@ -30,7 +30,7 @@ def answer(
     dense prompt added, and positional code, of all cells. sparse (P, T, C): prompt tokens. drawn
     int64 (n,): cells that are drawn, all by default. skip (n, 4, 4, C / 8): added to the mask
     features. The 16 sub-cells of a cell are (row, column) of the first, then of the second x2
-    step: see `assembled`.
+    step: see `assemble`.
     """
     learned = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
     start = torch.cat([learned.expand(len(sparse), -1, -1), sparse], 1)
@@ -50,7 +50,7 @@ def answer(
     return torch.unflatten(logits, 2, (-1, 16)), scores
 
 
-def assembled(logits: Tensor, cells: tuple[int, int]) -> Tensor:
+def assemble(logits: Tensor, cells: tuple[int, int]) -> Tensor:
     """Return logits (P, M, n, 16) as maps (P, M, 4 rows, 4 columns); n = rows · columns cells."""
     prompts, masks = logits.shape[:2]
     rows, columns = cells

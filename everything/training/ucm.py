@@ -18,14 +18,14 @@ from everything.bundled.pretrained_boundary_net import PretrainedBoundaryNet
 from everything.bundled.ucm import Ucm
 from everything.errors import EverythingError
 from everything.io.datasets.label_maps import LabelledImage, mirrored
-from everything.training.augment import Looks
+from everything.training.augment import RandomCrops
 from everything.training.boundary_targets import dense_loss
 from everything.training.data import read_training_images
 from everything.training.loop import Budget, Loop, run
 from everything.training.optimizers import Optimisers
 from everything.training.output_folder import check_output, write_card
 from everything.training.pretrained_encoder import folded, load_imagenet
-from everything.training.region_targets import Judged, judge
+from everything.training.region_targets import ScoredRegions, score_regions
 from everything.training.scorer import fit_scorer
 from everything.variants.checkpoints.reader import read_state
 from everything.variants.networks.ucm import architecture, blueprint
@@ -37,10 +37,10 @@ ENCODER_RATE = 0.1  # of the decoder's: the encoder knows ImageNet
 MEASURED = 16  # images that its feature maps' deviation is taken from
 RESULTS = ("ucm.safetensors", "ucm.md")
 SCORER_SHARE = 0.12  # of the minutes, that the scorer gets at most
-FIT_SECONDS = 12.0  # that fitting the scorer takes after its images have been judged
+FIT_SECONDS = 12.0  # that fitting the scorer takes after its images have been scored
 SLOW_FIT = 60  # images from which on it takes that long
 LATEST = 1.03  # of the minutes: when the scorer gets no more images
-SAY_EVERY = 30.0  # seconds
+REPORT_EVERY = 30.0  # seconds
 HELD_OUT = 30  # images for the scorer alone
 LICENCE_NOTE = (
     "Weights inherit the licence of the photos and regions that they were trained on. Those that "
@@ -50,28 +50,28 @@ LICENCE_NOTE = (
 
 
 class BoundaryTraining(Loop[BoundaryNetwork]):
-    """Training of the boundary network on random looks at images."""
+    """Training of the boundary network on random crops of images."""
 
     def __init__(
         self,
         truths: Sequence[LabelledImage],
         budget: Budget,
         seed: int,
-        looks: Looks | None = None,
+        crops: RandomCrops | None = None,
         encoder: str = "lite0",
         device: str = "cpu",
     ) -> None:
         torch.manual_seed(seed)
-        self.looks, self.device = looks or Looks(), torch.device(device)
+        self.crops, self.device = crops or RandomCrops(), torch.device(device)
         net, optimisers = self._made(truths, encoder)
         super().__init__(net, optimisers, truths, budget, seed)
 
     def losses(self, truth: LabelledImage) -> dict[str, Tensor]:
-        """Return the losses of boundaries and of affinities for one look."""
-        look = self.looks(truth, self.random)
+        """Return the losses of boundaries and of affinities for one crop."""
+        crop = self.crops(truth, self.random)
         with torch.autocast(self.device.type, torch.bfloat16):
-            dense = self.net(look.rgb.to(self.device))
-        boundary, affinity = dense_loss(dense, look.labels.to(self.device))
+            dense = self.net(crop.rgb.to(self.device))
+        boundary, affinity = dense_loss(dense, crop.labels.to(self.device))
         return {"boundary": boundary, "affinity": AFFINITY_WEIGHT * affinity}
 
     def shipped(self) -> BoundaryNetwork:
@@ -92,7 +92,7 @@ class BoundaryTraining(Loop[BoundaryNetwork]):
             rate = ENCODER_RATE
         net.to(memory_format=torch.channels_last)
         random = torch.Generator().manual_seed(0)
-        net.measure(self.looks(truth, random).rgb for truth in truths[:MEASURED])
+        net.measure(self.crops(truth, random).rgb for truth in truths[:MEASURED])
         net.to(self.device)
         decoder = nn.ModuleDict(
             {name: part for name, part in net.named_children() if name != "encoder"}
@@ -112,8 +112,8 @@ def train_ucm(
     seed: int = 0,
     resume: bool = False,
     split: str | None = "train",
-    say: Callable[[str], None] = print,
-    looks: Looks | None = None,
+    on_message: Callable[[str], None] = print,
+    crops: RandomCrops | None = None,
     encoder: str = "lite0",
     device: str = "cpu",
     images: Path | None = None,
@@ -132,22 +132,26 @@ def train_ucm(
     started = time.monotonic()
     budget = Budget(minutes, steps)
     check_output(out, RESULTS, resume=resume, overwrite=overwrite)
-    say(LICENCE_NOTE)
-    parts = divided([list(read_training_images(path, split, images)) for path in truth], seed, say)
-    training = BoundaryTraining(parts.learned, budget, seed, looks, encoder, device)
+    on_message(LICENCE_NOTE)
+    parts = divided(
+        [list(read_training_images(path, split, images)) for path in truth], seed, on_message
+    )
+    training = BoundaryTraining(parts.learned, budget, seed, crops, encoder, device)
     if resume:
         training.resume(out)
-    say(f"{len(parts.learned)} images for boundaries, {len(parts.held_out)} held out")
+    on_message(f"{len(parts.learned)} images for boundaries, {len(parts.held_out)} held out")
     if minutes is None:
-        run(training, out, say)
-        return finish(training.shipped(), parts, seed, out, say, _card(training, parts, seed))
+        run(training, out, on_message)
+        return finish(
+            training.shipped(), parts, seed, out, on_message, _card(training, parts, seed)
+        )
     reserve = _scorer_seconds(training, parts, minutes)
     training.seconds += time.monotonic() - started
     training.budget = Budget(minutes - reserve / 60)
-    run(training, out, say)
+    run(training, out, on_message)
     deadline = time.monotonic() + 60 * minutes * LATEST - training.seconds
     card = _card(training, parts, seed)
-    return finish(training.shipped(), parts, seed, out, say, card, deadline)
+    return finish(training.shipped(), parts, seed, out, on_message, card, deadline)
 
 
 def train_scorer(
@@ -157,7 +161,7 @@ def train_scorer(
     *,
     seed: int = 0,
     split: str | None = "train",
-    say: Callable[[str], None] = print,
+    on_message: Callable[[str], None] = print,
     images: Path | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -166,14 +170,16 @@ def train_scorer(
     be those of the network's training, so that the images held out are those it never saw.
     """
     check_output(out, RESULTS, overwrite=overwrite)
-    say(LICENCE_NOTE)
-    parts = divided([list(read_training_images(path, split, images)) for path in truth], seed, say)
+    on_message(LICENCE_NOTE)
+    parts = divided(
+        [list(read_training_images(path, split, images)) for path in truth], seed, on_message
+    )
     state = read_state(weights)
     network = blueprint(architecture(state)).load(state, str(weights)).boundary
     network = network.to(memory_format=torch.channels_last)
     out.mkdir(parents=True, exist_ok=True)
     card = f"- boundary network: of {weights.name}, kept\n"
-    return finish(network, parts, seed, out, say, _headed(card + _about_scorer(parts, seed)))
+    return finish(network, parts, seed, out, on_message, _headed(card + _about_scorer(parts, seed)))
 
 
 class Parts(NamedTuple):
@@ -187,7 +193,7 @@ class Parts(NamedTuple):
 
 
 def divided(
-    folders: Sequence[Sequence[LabelledImage]], seed: int, say: Callable[[str], None] = print
+    folders: Sequence[Sequence[LabelledImage]], seed: int, on_message: Callable[[str], None] = print
 ) -> Parts:
     """Return what images are for; a random fifth, at most 30, of the first folder's complete ones
     are held out. Partly annotated ones are left out, unless the first folder has fewer than two
@@ -195,9 +201,9 @@ def divided(
     complete = [[truth for truth in folder if truth.complete] for folder in folders]
     if complete and len(complete[0]) < 2 <= len(folders[0]):
         complete = [list(folder) for folder in folders]
-        say("images are annotated in part only: what is not annotated counts as unknown")
+        on_message("images are annotated in part only: what is not annotated counts as unknown")
     elif left := sum(map(len, folders)) - sum(map(len, complete)):
-        say(f"{left} images are annotated in part only and left out")
+        on_message(f"{left} images are annotated in part only and left out")
     if not complete or len(complete[0]) < 2:
         raise EverythingError(
             "training: the first folder needs at least two annotated images: add more"
@@ -216,7 +222,7 @@ def finish(
     parts: Parts,
     seed: int,
     out: Path,
-    say: Callable[[str], None],
+    on_message: Callable[[str], None],
     card: str,
     deadline: float | None = None,
 ) -> Path:
@@ -226,54 +232,54 @@ def finish(
     for.
     """
     ucm = Ucm(network.eval())
-    ucm.scorer = fit_scorer(_judged(network, parts, seed, say, deadline), seed)
+    ucm.scorer = fit_scorer(_scored(network, parts, seed, on_message, deadline), seed)
     file = out / "ucm.safetensors"
     save_file(shipped(ucm), file)
     write_card(out, "ucm.md", card)
-    say(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
+    on_message(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
     return file
 
 
-def _judged(
+def _scored(
     network: BoundaryNetwork,
     parts: Parts,
     seed: int,
-    say: Callable[[str], None],
+    on_message: Callable[[str], None],
     deadline: float | None,
-) -> list[Judged]:
+) -> list[ScoredRegions]:
     """The images of the scorer, as many as there is time for."""
     random = np.random.default_rng(seed)
     count = 2 * len(parts.held_out) + len(parts.alike)
     fit = FIT_SECONDS * min(1.0, count / SLOW_FIT)
-    judged: list[Judged] = []
-    said = -SAY_EVERY
-    for truth in lessons(parts):
+    scored: list[ScoredRegions] = []
+    said = -REPORT_EVERY
+    for truth in examples(parts):
         now = time.monotonic()
-        if judged and deadline is not None and now + fit > deadline:
-            say(f"fitting the scorer: no time for {count - len(judged)} of {count} images")
+        if scored and deadline is not None and now + fit > deadline:
+            on_message(f"fitting the scorer: no time for {count - len(scored)} of {count} images")
             break
-        if now - said >= SAY_EVERY:
-            say(f"fitting the scorer: {len(judged)} of {count} images")
+        if now - said >= REPORT_EVERY:
+            on_message(f"fitting the scorer: {len(scored)} of {count} images")
             said = now
         try:
-            judged.append(judge(network, truth, random))
+            scored.append(score_regions(network, truth, random))
         except ValueError as error:  # nothing is annotated in it
-            say(f"fitting the scorer: left out: {error}")
-    return judged
+            on_message(f"fitting the scorer: left out: {error}")
+    return scored
 
 
 def _scorer_seconds(training: BoundaryTraining, parts: Parts, minutes: float) -> float:
     """How long the scorer will take, by one image, and at most its share of the minutes."""
     start = time.monotonic()
     with suppress(ValueError):  # nothing is annotated in it
-        judge(training.shipped(), parts.held_out[0], np.random.default_rng(0))
+        score_regions(training.shipped(), parts.held_out[0], np.random.default_rng(0))
     each = time.monotonic() - start
     count = 2 * len(parts.held_out) + len(parts.alike)
     needed = each * count + FIT_SECONDS * min(1.0, count / SLOW_FIT)
     return min(needed, SCORER_SHARE * 60 * minutes)
 
 
-def lessons(parts: Parts) -> Iterator[LabelledImage]:
+def examples(parts: Parts) -> Iterator[LabelledImage]:
     """Yield the images for the scorer: those held out, plain and mirrored, and those alike.
 
     The boundary network knows the latter by heart, so their boundaries are too good; but there are

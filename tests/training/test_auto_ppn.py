@@ -20,8 +20,8 @@ from everything.recipes.resolve import resolve
 from everything.samplers.auto_ppn import AutoPpn
 from everything.training.auto_ppn import (
     AutoPpnTraining,
-    make_lesson,
-    middles,
+    make_example,
+    region_centres,
     train_auto_ppn,
 )
 from everything.training.data import read_training_images
@@ -88,35 +88,35 @@ def brute_middles(labels: NDArray[np.int16]) -> NDArray[np.float64]:
 def test_middles(seed: int):
     random = np.random.default_rng(seed)
     labels = random.integers(0, 4, (3, 4)).repeat(4, 0).repeat(3, 1).astype(np.int16)
-    assert np.allclose(middles(labels), brute_middles(labels))
+    assert np.allclose(region_centres(labels), brute_middles(labels))
 
 
 @pytest.mark.parametrize(
     "labels", [np.ones((1, 1)), np.zeros((3, 4)), np.ones((5, 5)), np.full((2, 3), 7)]
 )
 def test_middles_of_plain_maps(labels: NDArray[np.float64]):
-    found = middles(labels.astype(np.int16))
+    found = region_centres(labels.astype(np.int16))
     assert np.allclose(found.max(), float(labels.max() > 0))
 
 
 def test_a_lesson_tells_the_middle_and_the_box_of_each_place():
     truth = square(16, 8, 24)
-    lesson = make_lesson(Colours(), truth, mirrored=False)
-    assert lesson.features.shape == (1, 3, 8, 8)
-    assert lesson.heat.shape == (16, 16)
+    example = make_example(Colours(), truth, mirrored=False)
+    assert example.features.shape == (1, 3, 8, 8)
+    assert example.heat.shape == (16, 16)
     # The photo fills the canvas's width: a cell of the head has 4 px of it.
-    row, column = divmod(int(lesson.heat[3:7, 5:9].argmax()), 4)
-    assert lesson.heat[3 + row, 5 + column] > 0.8
-    assert lesson.heat[12:].max() == 0  # padding
+    row, column = divmod(int(example.heat[3:7, 5:9].argmax()), 4)
+    assert example.heat[3 + row, 5 + column] > 0.8
+    assert example.heat[12:].max() == 0  # padding
     at = (5, 7)
     x, y = cells((SIDE, SIDE), (16, 16))[at].tolist()
     expected = torch.tensor([x - 16, y - 8, 40 - x, 32 - y])
-    told = torch.exp(lesson.sides[0, :, *at].float()) * SIDE / UNIT
+    told = torch.exp(example.sides[0, :, *at].float()) * SIDE / UNIT
     assert torch.allclose(told, expected, rtol=5e-3)
 
 
 def test_the_mirrored_lesson_is_the_mirror_image():
-    plain, mirrored = (make_lesson(Colours(), square(12, 8, 24), m) for m in (False, True))
+    plain, mirrored = (make_example(Colours(), square(12, 8, 24), m) for m in (False, True))
     assert torch.allclose(plain.heat, mirrored.heat.flip(1), atol=1e-5)
     assert torch.allclose(plain.features, mirrored.features.flip(3), atol=1e-3)
     assert torch.allclose(plain.sides[:, 0], mirrored.sides[:, 2].flip(2), atol=2e-2)
@@ -126,10 +126,12 @@ def test_what_nobody_marked_is_unknown_unless_all_was_marked():
     truth = square(16, 8, 24)
     objects = np.where(truth.labels == 2, 1, 0).astype(np.int16)
     for complete in (False, True):
-        lesson = make_lesson(Colours(), LabelledImage("a", truth.pixels, objects, complete), False)
-        assert bool(lesson.heat[0, 0].isnan()) is not complete
-        assert lesson.heat[13, 0] == 0
-        assert (lesson.weight[0, 0] == 0).all()
+        example = make_example(
+            Colours(), LabelledImage("a", truth.pixels, objects, complete), False
+        )
+        assert bool(example.heat[0, 0].isnan()) is not complete
+        assert example.heat[13, 0] == 0
+        assert (example.weight[0, 0] == 0).all()
 
 
 def trained(steps: int, folder: Path | None = None, first: int | None = None) -> AutoPpnTraining:
@@ -149,9 +151,9 @@ def trained(steps: int, folder: Path | None = None, first: int | None = None) ->
 def test_it_finds_squares_that_it_has_not_seen():
     training = trained(400)
     view, frame = square(27, 9, 16), padded_frame((48, 64), SIDE)
-    lesson = make_lesson(Colours(), view, False)
+    example = make_example(Colours(), view, False)
     found = propose(
-        training.mean(lesson.features), frame, conf=0.3, iou=0.7, max_points=3, max_boxes=3
+        training.mean(example.features), frame, conf=0.3, iou=0.7, max_points=3, max_boxes=3
     )
     inside = (found.points > torch.tensor([27, 9])) & (found.points < torch.tensor([43, 25]))
     assert inside.all(1).any()
@@ -209,7 +211,7 @@ def test_a_dense_grid_is_distilled_into_a_head(tmp_path: Path):
     out = tmp_path / "head"
     budget = Budget(steps=4)
     head = train_auto_ppn(
-        [tmp_path / "labels"], out, budget, variant="ucm", width=16, say=told.append
+        [tmp_path / "labels"], out, budget, variant="ucm", width=16, on_message=told.append
     )
     card = (out / "README.md").read_text()
     assert "AutoPPN head for ucm" in card

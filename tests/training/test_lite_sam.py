@@ -12,7 +12,13 @@ from PIL import Image
 from everything.bundled.nano import frequencies
 from everything.core.geometry import whole
 from everything.core.prompts import Prompts
-from everything.training.lite_sam import LiteSamTraining, answers, fresh, train_lite_sam, twice
+from everything.training.lite_sam import (
+    LiteSamTraining,
+    doubled_frequencies,
+    predict,
+    train_lite_sam,
+    untrained,
+)
 from everything.training.loop import Budget
 from everything.training.nano import Task
 from everything.variants.checkpoints.reader import read_state
@@ -29,7 +35,7 @@ def test_the_encoder_has_the_papers_size() -> None:
 
 def test_answers_are_those_of_the_model_that_loads_the_weights() -> None:
     torch.manual_seed(0)
-    net = fresh().eval()
+    net = untrained().eval()
     model = build(net.state_dict(), "nowhere")
     view = whole(np.ascontiguousarray(photo("astronaut", 512)[:352]))  # as long as the canvas
     clicks, boxes = torch.rand(3, 2) * 300, torch.tensor([[10.0, 20.0, 60.0, 90.0]])
@@ -37,7 +43,7 @@ def test_answers_are_those_of_the_model_that_loads_the_weights() -> None:
     rgb = torch.from_numpy(view.pixels).permute(2, 0, 1)[None].float() / 255
     nothing = torch.zeros(0)
     with torch.inference_mode():
-        logits, scores = answers(net, rgb, Task(clicks, boxes, nothing, nothing, nothing))
+        logits, scores = predict(net, rgb, Task(clicks, boxes, nothing, nothing, nothing))
         embedding = model.encode(view)
         clicked = model.propose(embedding, Prompts.clicks(clicks), True)
         boxed = model.propose(embedding, Prompts.boxes(boxes), False)
@@ -50,7 +56,7 @@ def test_answers_are_those_of_the_model_that_loads_the_weights() -> None:
 
 
 def test_frequencies_are_nanos_and_as_many_between() -> None:
-    few, many = frequencies(), twice(frequencies())
+    few, many = frequencies(), doubled_frequencies(frequencies())
     assert many.shape == (2, 128)
     bands = many.unflatten(1, (4, 32))
     assert torch.equal(bands[:, :, :16].flatten(1), few)
@@ -73,7 +79,7 @@ def test_a_folder_becomes_weights_that_load(tmp_path: Path) -> None:
     Image.fromarray(truth().pixels).save(tmp_path / "images" / "a.png")
     np.save(tmp_path / "labels" / "a.npy", truth().labels)
     lines: list[str] = []
-    file = train_lite_sam([tmp_path], tmp_path / "out", Budget(steps=1), say=lines.append)
+    file = train_lite_sam([tmp_path], tmp_path / "out", Budget(steps=1), on_message=lines.append)
     assert lines[0] == "1 images"
     assert "1 steps" in file.with_suffix(".md").read_text()
     assert read_state(file).keys() == blueprint().shapes().keys()

@@ -12,13 +12,13 @@ from everything.bundled.nano import Nano
 from everything.bundled.pretrained_boundary_net import PretrainedBoundaryNet
 from everything.errors import WeightsError
 from everything.io.datasets.label_maps import LabelledImage
-from everything.training.augment import Look
+from everything.training.augment import Crop
 from everything.training.loop import Budget
 from everything.training.nano import (
     NanoTraining,
     Task,
-    ask,
-    compare,
+    compare_masks,
+    sample_prompts,
     shipped,
     started_from,
     train_nano,
@@ -37,15 +37,15 @@ def truth() -> LabelledImage:
     return LabelledImage("astronaut", np.ascontiguousarray(photo), halves)
 
 
-def look(labels: torch.Tensor) -> Look:
-    return Look(torch.zeros(1, 3, 2 * labels.shape[1], 2 * labels.shape[2]), labels)
+def crop(labels: torch.Tensor) -> Crop:
+    return Crop(torch.zeros(1, 3, 2 * labels.shape[1], 2 * labels.shape[2]), labels)
 
 
 def test_targets_are_the_regions_under_the_clicks() -> None:
     labels = torch.ones(2, 48, 64, dtype=torch.int64)
     labels[0, :, 31:] = 2  # not on a cell's edge: the cells there are half covered
     labels[1, 10:30, 10:40] = 7
-    task = ask(look(labels), torch.Generator().manual_seed(0))
+    task = sample_prompts(crop(labels), torch.Generator().manual_seed(0))
     assert task is not None
     assert len(task.clicks) + len(task.boxes) == len(task.targets) == 24
     for (x, y), targets, weights in zip(task.clicks, task.targets, task.weights, strict=False):
@@ -63,7 +63,7 @@ def test_boxes_are_about_their_region() -> None:
     labels[0, 10:30, 10:50] = 2
     found = []
     for seed in range(4):
-        task = ask(look(labels), torch.Generator().manual_seed(seed))
+        task = sample_prompts(crop(labels), torch.Generator().manual_seed(seed))
         assert task is not None
         found += [box for box in task.boxes if box[2] - box[0] < 110]
     mean = torch.stack(found).mean(0).tolist()
@@ -74,7 +74,7 @@ def test_boxes_are_about_their_region() -> None:
 def test_nothing_is_asked_where_nothing_large_enough_is_known(labels: torch.Tensor) -> None:
     labels = labels.long()
     labels[:, 20:] = 0
-    assert ask(look(labels), torch.Generator().manual_seed(0)) is None
+    assert sample_prompts(crop(labels), torch.Generator().manual_seed(0)) is None
 
 
 def task_of(targets: torch.Tensor) -> Task:
@@ -87,7 +87,7 @@ def test_right_answers_cost_next_to_nothing_in_any_order() -> None:
     targets = torch.zeros(1, 3, 8, 8)
     targets[0, 0, 2:4, 2:4] = targets[0, 1, :4, :4] = targets[0, 2] = 1
     logits = (targets[:, [1, 2, 0, 1]] - 0.5) * 40
-    losses = compare(logits, torch.ones(1, 4), task_of(targets))
+    losses = compare_masks(logits, torch.ones(1, 4), task_of(targets))
     assert {name: round(float(loss), 4) for name, loss in losses.items()} == {
         "masks": 0,
         "single": 0,
@@ -102,7 +102,7 @@ def test_a_missed_region_costs_and_so_does_a_mask_of_nothing() -> None:
     missed = (targets[:, [0, 0, 0, 0]] - 0.5) * 40
     stray = good.clone()
     stray[0, 3] = -stray[0, 3].roll(2, 0)
-    losses = [compare(x, torch.ones(1, 4), task_of(targets)) for x in (good, missed, stray)]
+    losses = [compare_masks(x, torch.ones(1, 4), task_of(targets)) for x in (good, missed, stray)]
     assert losses[1]["masks"] > losses[2]["masks"] > losses[0]["masks"] + 0.05
     assert losses[1]["iou"] == losses[0]["iou"] == 0
     assert losses[2]["iou"] > 0
@@ -171,7 +171,7 @@ def test_a_folder_becomes_weights_that_load(tmp_path: Path) -> None:
     Image.fromarray(truth().pixels).save(tmp_path / "images" / "a.png")
     np.save(tmp_path / "labels" / "a.npy", truth().labels)
     lines: list[str] = []
-    file = train_nano([tmp_path], tmp_path / "out", Budget(steps=1), say=lines.append)
+    file = train_nano([tmp_path], tmp_path / "out", Budget(steps=1), on_message=lines.append)
     assert lines[0] == "1 images"
     assert lines[1].startswith("step 1, 100.0%: masks ")
     assert "1 steps" in file.with_suffix(".md").read_text()

@@ -9,7 +9,7 @@ import torch
 from everything.bundled import ucm
 from everything.bundled.boundary_net import BoundaryNet
 from everything.io.datasets.label_maps import LabelledImage
-from everything.training.region_targets import deepest, judge
+from everything.training.region_targets import deepest_point, score_regions
 from everything.training.scorer import fit_scorer
 
 
@@ -43,39 +43,39 @@ def truths(monkeypatch: pytest.MonkeyPatch) -> list[LabelledImage]:
 
 
 def test_judging_finds_the_right_regions_and_clicks(truths: list[LabelledImage]) -> None:
-    judged = judge(BoundaryNet(), truths[0], np.random.default_rng(0))
-    assert judged.overlap.shape == (len(judged.regions), 3)
-    assert (judged.overlap.max(0) > 0.8).all()
-    assert judged.overlap.max() <= 1
-    assert sorted(judged.areas.tolist()) == sorted(
+    scored = score_regions(BoundaryNet(), truths[0], np.random.default_rng(0))
+    assert scored.overlap.shape == (len(scored.regions), 3)
+    assert (scored.overlap.max(0) > 0.8).all()
+    assert scored.overlap.max() <= 1
+    assert sorted(scored.areas.tolist()) == sorted(
         np.bincount(truths[0].labels.ravel())[1:].tolist()
     )
-    assert len(judged.clicks) == 9
-    assert judged.meant[:3].tolist() == [0, 1, 2]
-    inside = judged.overlap[judged.clicks.nodes[:, 0], judged.meant]
+    assert len(scored.clicks) == 9
+    assert scored.meant[:3].tolist() == [0, 1, 2]
+    inside = scored.overlap[scored.clicks.nodes[:, 0], scored.meant]
     assert (inside > 0).all()
 
 
 def test_overlap_is_the_iou_of_the_masks(truths: list[LabelledImage]) -> None:
-    judged = judge(BoundaryNet(), truths[1], np.random.default_rng(0))
+    scored = score_regions(BoundaryNet(), truths[1], np.random.default_rng(0))
     labels = truths[1].labels[0]
-    for node in range(0, len(judged.regions), 5):
-        mask = judged.regions.mask(node)
+    for node in range(0, len(scored.regions), 5):
+        mask = scored.regions.mask(node)
         for segment, number in enumerate((1, 2, 3)):
             other = labels == number
             iou = (mask & other).sum() / (mask | other).sum()
-            assert judged.overlap[node, segment] == pytest.approx(iou)
+            assert scored.overlap[node, segment] == pytest.approx(iou)
 
 
 def test_quality_follows_the_truth(truths: list[LabelledImage]) -> None:
-    judged = [judge(BoundaryNet(), truth, np.random.default_rng(0)) for truth in truths]
-    scorer = fit_scorer(judged[:3], seed=0)
+    scored = [score_regions(BoundaryNet(), truth, np.random.default_rng(0)) for truth in truths]
+    scorer = fit_scorer(scored[:3], seed=0)
     with torch.inference_mode():
-        opinion = scorer(torch.from_numpy(judged[3].features))
-    best = judged[3].overlap.max(1)
-    quality = torch.sigmoid(opinion.quality).numpy()
+        region_scores = scorer(torch.from_numpy(scored[3].features))
+    best = scored[3].overlap.max(1)
+    quality = torch.sigmoid(region_scores.quality).numpy()
     assert np.corrcoef(quality, best)[0, 1] > 0.5
-    again = fit_scorer(judged[:3], seed=0)
+    again = fit_scorer(scored[:3], seed=0)
     assert all(
         torch.equal(a, b) for a, b in zip(scorer.parameters(), again.parameters(), strict=True)
     )
@@ -84,7 +84,7 @@ def test_quality_follows_the_truth(truths: list[LabelledImage]) -> None:
 def test_nothing_marked_cannot_be_judged(truths: list[LabelledImage]) -> None:
     blank = LabelledImage("blank", truths[0].pixels, np.zeros_like(truths[0].labels))
     with pytest.raises(ValueError, match="no segment"):
-        judge(BoundaryNet(), blank, np.random.default_rng(0))
+        score_regions(BoundaryNet(), blank, np.random.default_rng(0))
 
 
 def test_no_photos_fit_nothing() -> None:
@@ -95,9 +95,9 @@ def test_no_photos_fit_nothing() -> None:
 def test_the_deepest_pixel_is_in_the_middle() -> None:
     mask = np.zeros((20, 30), bool)
     mask[4:11, 10:17] = True
-    assert deepest(mask) == (13, 7)
+    assert deepest_point(mask) == (13, 7)
     one = np.zeros((1, 1), bool)
     one[0, 0] = True
-    assert deepest(one) == (0, 0)
+    assert deepest_point(one) == (0, 0)
     strip = np.ones((1, 9), bool)
-    assert deepest(strip)[1] == 0
+    assert deepest_point(strip)[1] == 0

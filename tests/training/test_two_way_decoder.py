@@ -2,7 +2,7 @@ import pytest
 import torch
 from segment_anything.modeling import MaskDecoder, TwoWayTransformer
 
-from everything.training.two_way_decoder import answer, assembled
+from everything.training.two_way_decoder import assemble, decode_prompts
 
 WIDTH, ROWS, COLUMNS = 32, 5, 7
 
@@ -23,8 +23,8 @@ def test_it_is_the_same_function_with_the_same_gradient(decoder: MaskDecoder, pr
     sparse = torch.randn(prompts, 3, WIDTH, dtype=torch.double)
     expected, expected_scores = decoder.predict_masks(image, position, sparse, torch.zeros(1))
     flat = [x[0].flatten(1).T for x in (image, position)]
-    logits, scores = answer(decoder, flat[0], flat[1], sparse)
-    maps = assembled(logits, (ROWS, COLUMNS))
+    logits, scores = decode_prompts(decoder, flat[0], flat[1], sparse)
+    maps = assemble(logits, (ROWS, COLUMNS))
     torch.testing.assert_close(maps, expected)
     torch.testing.assert_close(scores, expected_scores)
     weights = torch.randn_like(maps)
@@ -37,8 +37,8 @@ def test_only_the_cells_that_are_wanted_are_drawn(decoder: MaskDecoder) -> None:
     image, position = torch.randn(2, ROWS * COLUMNS, WIDTH, dtype=torch.double)
     sparse = torch.randn(2, 3, WIDTH, dtype=torch.double)
     some = torch.tensor([3, 0, 30])
-    everywhere, _ = answer(decoder, image, position, sparse)
-    there, _ = answer(decoder, image, position, sparse, some)
+    everywhere, _ = decode_prompts(decoder, image, position, sparse)
+    there, _ = decode_prompts(decoder, image, position, sparse, some)
     torch.testing.assert_close(there, everywhere[:, :, some])
 
 
@@ -48,7 +48,7 @@ def test_details_reach_the_mask_features_where_they_belong(decoder: MaskDecoder)
     skip = torch.zeros(ROWS * COLUMNS, 4, 4, WIDTH // 8, dtype=torch.double)
     # Cell (1, 2), row 1 and column 0 of the first step, row 0 and column 1 of the second.
     skip[COLUMNS + 2, 2, 1] = 5.0
-    plain, _ = answer(decoder, image, position, sparse)
-    moved, _ = answer(decoder, image, position, sparse, skip=skip)
-    changed = assembled(moved - plain, (ROWS, COLUMNS))[0].abs().amax(0) > 0
+    plain, _ = decode_prompts(decoder, image, position, sparse)
+    moved, _ = decode_prompts(decoder, image, position, sparse, skip=skip)
+    changed = assemble(moved - plain, (ROWS, COLUMNS))[0].abs().amax(0) > 0
     assert changed.nonzero().tolist() == [[4 * 1 + 2 + 0, 4 * 2 + 0 + 1]]

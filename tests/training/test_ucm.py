@@ -18,12 +18,12 @@ from everything.bundled.ucm import Ucm
 from everything.cli.main import app
 from everything.errors import EverythingError
 from everything.io.datasets.label_maps import LabelledImage
-from everything.training.augment import Looks
+from everything.training.augment import RandomCrops
 from everything.training.loop import Budget
 from everything.training.ucm import (
     BoundaryTraining,
     divided,
-    lessons,
+    examples,
     shipped,
     train_scorer,
     train_ucm,
@@ -31,7 +31,7 @@ from everything.training.ucm import (
 from everything.variants.networks import ucm as networks
 from everything.variants.networks.ucm import build
 
-SMALL = Looks(sides=(96, 64))
+SMALL = RandomCrops(sides=(96, 64))
 
 
 def rooms(seed: int, height: int = 64, width: int = 96) -> LabelledImage:
@@ -86,27 +86,27 @@ def test_the_command_ends_with_weights_that_the_variant_loads(tmp_path: Path) ->
     said: list[str] = []
     truth = folder_of(tmp_path / "truth", 5)
     out = tmp_path / "out"
-    file = train_ucm([truth], out, steps=2, say=said.append, looks=SMALL)
+    file = train_ucm([truth], out, steps=2, on_message=said.append, crops=SMALL)
     build(load_file(file), str(file))
     assert file.stat().st_size < 12e6
     assert "non-commercial" in said[0]
     assert "seed 0" in (out / "ucm.md").read_text()
-    again = train_ucm([truth], out, steps=2, resume=True, say=said.append, looks=SMALL)
+    again = train_ucm([truth], out, steps=2, resume=True, on_message=said.append, crops=SMALL)
     assert load_file(again).keys() == load_file(file).keys()
 
 
 def test_the_scorer_alone_is_fitted_as_it_was_with_its_network(tmp_path: Path) -> None:
     truth = folder_of(tmp_path / "truth", 3)
-    file = train_ucm([truth], tmp_path / "out", steps=1, say=lambda _: None, looks=SMALL)
+    file = train_ucm([truth], tmp_path / "out", steps=1, on_message=lambda _: None, crops=SMALL)
     printable = tmp_path / "again"
-    again = load_file(train_scorer([truth], printable, file, say=lambda _: None))
+    again = load_file(train_scorer([truth], printable, file, on_message=lambda _: None))
     assert "ucm.safetensors, kept" in (printable / "ucm.md").read_text()
     for name, value in load_file(file).items():
         if name.startswith("boundary"):
             assert torch.equal(again[name], value)
         else:  # the network is rounded now
             assert again[name].shape == value.shape
-    twice = load_file(train_scorer([truth], tmp_path / "twice", file, say=lambda _: None))
+    twice = load_file(train_scorer([truth], tmp_path / "twice", file, on_message=lambda _: None))
     assert all(torch.equal(again[name], value) for name, value in twice.items())
 
 
@@ -124,10 +124,10 @@ def test_photos_held_out_are_of_the_first_folder_and_not_learned() -> None:
 
 def test_the_scorer_sees_what_was_held_out_twice_and_what_is_alike() -> None:
     parts = divided([[rooms(i) for i in range(10)], [rooms(20)]], seed=0)
-    names = [truth.name for truth in lessons(parts)]
+    names = [truth.name for truth in examples(parts)]
     assert len(names) == 2 * 2 + 8
     assert sorted(set(names)) == sorted(f"rooms {i}" for i in range(10))
-    plain, turned = list(lessons(parts))[:2]
+    plain, turned = list(examples(parts))[:2]
     assert (plain.pixels[:, ::-1] == turned.pixels).all()
 
 
@@ -154,7 +154,7 @@ def test_what_ships_is_small_and_precise_where_it_must_be() -> None:
 def test_the_encoder_can_be_chosen(tmp_path: Path, encoder: str, architecture: str) -> None:
     truth = folder_of(tmp_path / "truth", 3)
     file = train_ucm(
-        [truth], tmp_path / "out", steps=1, say=lambda _: None, looks=SMALL, encoder=encoder
+        [truth], tmp_path / "out", steps=1, on_message=lambda _: None, crops=SMALL, encoder=encoder
     )
     state = load_file(file)
     assert networks.architecture(state) == architecture
@@ -193,7 +193,13 @@ def test_its_own_results_and_coco_exports_are_ground_truth(tmp_path: Path) -> No
     for truth in (labels, file):
         out = tmp_path / f"trained on {truth.name}"
         trained = train_ucm(
-            [truth], out, steps=1, say=lambda _: None, looks=SMALL, encoder="none", images=moved
+            [truth],
+            out,
+            steps=1,
+            on_message=lambda _: None,
+            crops=SMALL,
+            encoder="none",
+            images=moved,
         )
         assert trained.is_file()
 
@@ -202,7 +208,9 @@ def test_a_training_is_not_replaced_unasked(tmp_path: Path) -> None:
     truth, out = folder_of(tmp_path / "truth", 3), tmp_path / "out"
 
     def train(**how: bool) -> None:
-        train_ucm([truth], out, steps=1, say=lambda _: None, looks=SMALL, encoder="none", **how)
+        train_ucm(
+            [truth], out, steps=1, on_message=lambda _: None, crops=SMALL, encoder="none", **how
+        )
 
     with pytest.raises(EverythingError, match="no training to resume"):
         train(resume=True)
@@ -228,7 +236,9 @@ def test_minutes_are_those_of_all_of_it(tmp_path: Path) -> None:
     truth = folder_of(tmp_path / "truth", 12)
     said: list[str] = []
     start = time.monotonic()
-    train_ucm([truth], tmp_path / "out", minutes=0.3, say=said.append, looks=SMALL, encoder="none")
+    train_ucm(
+        [truth], tmp_path / "out", minutes=0.3, on_message=said.append, crops=SMALL, encoder="none"
+    )
     # Of 18 s; a tenth, and what a busy machine takes for one step and for writing.
     assert 14 < time.monotonic() - start < 23
     spent = [float(share) for share in re.findall(r"([\d.]+)%", "\n".join(said))]

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from everything.bundled.boundary_net import STRIDE
-from everything.bundled.nano import SIDE, Nano, Seen
+from everything.bundled.nano import SIDE, Nano, NanoFeatures
 from everything.config import Compute, Decoding
 from everything.core.device import DEFAULT_DECODING, ON_CPU, device_of, sent, settle
 from everything.core.geometry import Frame, Size, View, padded_frame
@@ -29,13 +29,13 @@ from everything.variants.spec import check_supported
 class NanoImage:
     """A view's features, and the image side of the decoder."""
 
-    seen: Seen
+    features: NanoFeatures
     side: SharedImage
 
     @property
     def embedding(self) -> Tensor:
         """The embedding, float32 (1, 128, 32, 32) over the canvas."""
-        return self.seen.embedding
+        return self.features.embedding
 
 
 class NanoModel:
@@ -67,12 +67,12 @@ class NanoModel:
 
     def encode(self, view: View) -> NanoImage:
         """Return the embedding of a view, with the decoder's image side."""
-        seen = self.network.image_encoder(self.pixels(view))
-        details = self.network.mask_decoder.details(seen)
+        features = self.network.image_encoder(self.pixels(view))
+        details = self.network.mask_decoder.details(features)
         skip = details.permute(1, 2, 3, 0).flatten(1, 2)  # as DrawnSide.skip wants it
-        side = self.decoder.prepare(seen.embedding, seen.cells, skip)
-        encode = partial(self.network.prompt_encoder.tokens, seen)
-        return NanoImage(seen, replace(side, encode=encode))
+        side = self.decoder.prepare(features.embedding, features.cells, skip)
+        encode = partial(self.network.prompt_encoder.tokens, features)
+        return NanoImage(features, replace(side, encode=encode))
 
     def encode_batch(self, views: Sequence[View]) -> list[NanoImage]:
         """Return the embedding of each view; they are encoded one by one."""

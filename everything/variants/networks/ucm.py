@@ -162,11 +162,11 @@ class UcmModel:
     def _of_clicks(
         self, embedding: RegionEmbedding, points: Ints, count: int
     ) -> tuple[Ints, NDArray[np.float64]]:
-        regions, opinion = embedding.regions, embedding.opinion
+        regions, region_scores = embedding.regions, embedding.region_scores
         found = Clicks.at(regions, points)
         nodes, place = torch.from_numpy(found.nodes), torch.from_numpy(found.place)
         with torch.inference_mode():
-            vote = self.network.scorer.clicked(opinion, nodes, place)
+            vote = self.network.scorer.clicked(region_scores, nodes, place)
         return region_selection.of_clicks(regions, found, vote.numpy(), count)
 
 
@@ -177,7 +177,7 @@ def _of_one(
     if (box := prompts.box(row)) is not None:
         return region_selection.of_box(embedding.regions, np.array(box), count)
     points, labels = prompts.points[row], prompts.labels[row]
-    regions, vote = embedding.regions, embedding.opinion.vote.numpy()
+    regions, vote = embedding.regions, embedding.region_scores.vote.numpy()
     inside, outside = (
         regions.at(*_pixels(embedding, points[labels == sign]).T) for sign in (INSIDE, OUTSIDE)
     )

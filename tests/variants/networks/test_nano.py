@@ -6,7 +6,7 @@ import torch
 from everything.bundled.nano import Nano
 from everything.core.geometry import View, whole
 from everything.core.prompts import Prompts, lattice
-from everything.training.nano import Task, answers
+from everything.training.nano import Task, predict
 from everything.variants import VARIANTS
 from everything.variants.checkpoints.reader import read_state
 from everything.variants.networks.nano import NanoModel, build
@@ -34,7 +34,7 @@ def test_answers_are_those_of_the_network_that_was_trained(
         boxed = model.propose(embedding, Prompts.boxes(boxes), False)
         nothing = torch.zeros(0)
         task = Task(clicks, boxes, nothing, nothing, nothing)
-        logits, scores = answers(model.network, model.pixels(view), task)
+        logits, scores = predict(model.network, model.pixels(view), task)
     rows, columns = logits.shape[2:]
     drawn = torch.cat([clicked.draw(torch.arange(9)), boxed.draw(torch.arange(1))])
     expected = torch.cat([logits[:3, 1:].flatten(0, 1), logits[3:, 0]])
