@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from everything.bundled.boundary_net import STRIDE
-from everything.bundled.nano import FINE, GRID, SIDE, Nano, Seen
+from everything.bundled.nano import FINE, GRID, SIDE, Nano, NanoFeatures
 
 
 class NanoSam(Sam):  # type: ignore[misc]
@@ -39,7 +39,7 @@ class _Encoder(nn.Module):
     def __init__(self, nano: Nano) -> None:
         super().__init__()
         self.nano, self.img_size = nano.image_encoder, SIDE
-        self.seen: list[Seen] = []
+        self.seen: list[NanoFeatures] = []
 
     def forward(self, pixels: Tensor) -> Tensor:
         self.seen[:] = [self.nano(pixels)]
