@@ -119,13 +119,15 @@ def boundary_map(
     device = network.boundary.weight.device
     rgb = sent(rgb, device)
     precision = precision or (torch.bfloat16 if fast_bfloat16(device) else torch.float32)
-    reduced = precision != torch.float32
     height, width = rgb.shape[-2:]
     seen_by: list[Tensor] = []
     for factor, longest in scales or network.scales:
         scale = min(factor, longest / max(height, width))
         size = [max(1, round(side * scale / STRIDE)) * STRIDE for side in (height, width)]
         seen = F.interpolate(rgb, size, mode="bicubic", antialias=True, align_corners=False)
+        # oneDNN's bfloat16 convolutions with a stride read beyond the input where the output is one
+        # cell wide (seen with AMX): NaN now and then.
+        reduced = precision != torch.float32 and min(size) > STRIDE
         with torch.inference_mode(), torch.autocast(device.type, precision, reduced):
             pyramid = network.pyramid(seen.clamp(0, 1))
             logits = network.heads(pyramid).boundary

@@ -19,8 +19,8 @@ from everything.errors import ConfigError, InputError
 from everything.jobs.command_errors import exit_on_error
 
 if TYPE_CHECKING:
+    from everything.cli.event_log import EventLog
     from everything.jobs.dry_run import Plan
-    from everything.jobs.event_log import EventLog
     from everything.jobs.summary import Summary
 
 EPILOG = (
@@ -149,7 +149,7 @@ def label(
 
 
 def _event_log() -> EventLog:
-    from everything.jobs.event_log import EventLog
+    from everything.cli.event_log import EventLog
 
     return EventLog(sys.stderr)
 
@@ -160,7 +160,7 @@ def _console(quiet: bool, verbose: bool, events: EventLog | None) -> Console:
 
     console = Console(stderr=True, quiet=quiet or events is not None)
     if events is not None:
-        from everything.jobs.event_log import EventHandler
+        from everything.cli.event_log import EventHandler
 
         log_by(EventHandler(events))
     elif quiet:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from skimage import data
 
-from everything.bundled.ucm import RegionEmbedding
+from everything.bundled.ucm import RegionEmbedding, boundary_map
 from everything.config import Filters
 from everything.core.geometry import whole
 from everything.core.prompts import Prompts
@@ -142,6 +142,20 @@ def test_any_shape_is_encoded(model: UcmModel, shape: tuple[int, int]) -> None:
     logits = frame.to_view(candidates.draw(torch.arange(3)))
     assert logits.shape == (3, *shape)
     assert (logits.flatten(1) > 0).any(1).all()
+
+
+@pytest.mark.parametrize(("shape", "reduced"), [((300, 1), False), ((300, 200), True)])
+def test_images_of_one_cell_are_encoded_in_float32(
+    model: UcmModel, shape: tuple[int, int], reduced: bool
+) -> None:
+    network = model.network.boundary
+    found: list[torch.dtype] = []
+    hook = network.get_submodule("to32.2").register_forward_hook(
+        lambda module, inputs, output: found.append(output.dtype)
+    )
+    boundary_map(network, torch.rand(1, 3, *shape), torch.bfloat16)
+    hook.remove()
+    assert set(found) == {torch.bfloat16 if reduced else torch.float32}
 
 
 def test_pixels_may_be_read_only(model: UcmModel, cat: RegionEmbedding) -> None:
