@@ -4,9 +4,10 @@ One image, with the bundled model or any SAM variant, and any sampler:
 
     import everything
 
-    pipeline = everything.load("ucm-lite0", "grid-32")
-    segments = everything.segment(image, pipeline)  # image: uint8 (H, W, 3) RGB
+    segments = everything.segment("cat.jpg")  # or an array, a PIL image, several of them
     annotations = segments.to_sa1b()
+    pipeline = everything.load("mobilesam", "object-aware")
+    segments = everything.segment("cat.jpg", pipeline)
 
 A folder of images, with one SA-1B annotation file for each, resumable:
 
@@ -44,9 +45,9 @@ if TYPE_CHECKING:
     from everything.jobs.labels import Labels
     from everything.masks.masks import Masks
     from everything.masks.segments import Segments
-    from everything.pipeline.pipeline import Pipeline, segment
+    from everything.pipeline.pipeline import Pipeline
     from everything.pipeline.scene import Sampler, Scene
-    from everything.recipes.build import load
+    from everything.recipes.build import load, segment
 
     __version__ = version("segevery")
 
@@ -93,7 +94,7 @@ _MODULES = {
     "list_variants": "everything.api",
     "load": "everything.recipes.build",
     "read_labels": "everything.api",
-    "segment": "everything.pipeline.pipeline",
+    "segment": "everything.recipes.build",
     "write_report": "everything.api",
 }
 

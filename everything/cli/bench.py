@@ -8,6 +8,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from everything.cli import completion
+from everything.cli.messages import ScoreMessages, loading
+from everything.cli.option_groups import with_option_groups
 from everything.cli.options import (
     GROUND_TRUTH,
     Config,
@@ -19,19 +22,24 @@ from everything.cli.options import (
     Split,
     Warmup,
     images_of,
-    print_message,
+    message_printer,
     split_names,
 )
 from everything.jobs.command_errors import exit_on_error
 
 
+@with_option_groups
 def bench(
+    messages: ScoreMessages,
     inputs: Inputs = None,
     demo: Demo = False,
     variants: Annotated[
         str,
         typer.Option(
-            "--variants", metavar="A,B", help="Models to time; NAME=CHECKPOINT for other weights."
+            "--variants",
+            metavar="A,B",
+            help="Models to time; NAME=CHECKPOINT for other weights.",
+            autocompletion=completion.listed(completion.variants),
         ),
     ] = "ucm-lite0",
     samplers: Annotated[
@@ -40,6 +48,7 @@ def bench(
             "--samplers",
             metavar="A,B",
             help="Samplers to time; boxes-N times N random box prompts.",
+            autocompletion=completion.listed(completion.samplers),
         ),
     ] = "grid-32",
     against: Annotated[
@@ -114,9 +123,11 @@ def bench(
     with exit_on_error():
         from itertools import islice
 
-        from everything.benchmark import bench as measure
-        from everything.benchmark.output.report_files import claim, save, save_tables
-        from everything.benchmark.output.report_tables import print_to
+        console = messages.console()
+        with loading(console):
+            from everything.benchmark import bench as measure
+            from everything.benchmark.output.report_files import claim, save, save_tables
+            from everything.benchmark.output.report_tables import print_to
 
         if out is not None:
             claim(out)
@@ -137,7 +148,7 @@ def bench(
             split=split,
             config=config,
             sets=sets or (),
-            on_message=print_message,
+            on_message=message_printer(console),
             on_checkpoint=lambda so_far: save_tables(so_far, out) if out is not None else None,
         )
         if out is not None:

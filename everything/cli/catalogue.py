@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from everything.cli import completion
 from everything.cli.options import Config, Json, Sets
 from everything.jobs.command_errors import exit_on_error
 
@@ -54,11 +55,20 @@ def configs(as_json: Json = False) -> None:
 
 def settings(
     variant: Annotated[
-        str | None, typer.Option(help="Include this model's presets.", show_default="ucm-lite0")
+        str | None,
+        typer.Option(
+            help="Include this model's presets.",
+            show_default="ucm-lite0",
+            autocompletion=completion.variants,
+        ),
     ] = None,
     sampler: Annotated[
         str | None,
-        typer.Option(help="Include this sampler's presets and settings.", show_default="grid-32"),
+        typer.Option(
+            help="Include this sampler's presets and settings.",
+            show_default="grid-32",
+            autocompletion=completion.samplers,
+        ),
     ] = None,
     config: Config = None,
     sets: Sets = None,

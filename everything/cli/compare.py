@@ -8,6 +8,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from everything.cli import completion
+from everything.cli.messages import ScoreMessages, loading
+from everything.cli.option_groups import with_option_groups
 from everything.cli.options import (
     GROUND_TRUTH,
     Config,
@@ -19,13 +22,15 @@ from everything.cli.options import (
     Split,
     Warmup,
     images_of,
-    print_message,
+    message_printer,
     split_names,
 )
 from everything.jobs.command_errors import exit_on_error
 
 
+@with_option_groups
 def compare(
+    messages: ScoreMessages,
     inputs: Inputs = None,
     demo: Demo = False,
     truth: Annotated[
@@ -38,7 +43,13 @@ def compare(
     ] = None,
     split: Split = None,
     variants: Annotated[
-        str, typer.Option("--variants", metavar="A,B", help="Models to compare the samplers with.")
+        str,
+        typer.Option(
+            "--variants",
+            metavar="A,B",
+            help="Models to compare the samplers with.",
+            autocompletion=completion.listed(completion.variants),
+        ),
     ] = "ucm-lite0",
     samplers: Annotated[
         str,
@@ -47,6 +58,7 @@ def compare(
             metavar="A,B",
             help="Samplers to compare. Ratios are relative to grid-32, or to the first one "
             "without it.",
+            autocompletion=completion.listed(completion.samplers),
         ),
     ] = "grid-32,hierarchical,object-aware,auto-ppn,all-instance",
     time_on: Annotated[
@@ -55,6 +67,7 @@ def compare(
             metavar="A,B",
             help="Models to time the samplers on.",
             show_default="none: nothing is timed",
+            autocompletion=completion.listed(completion.variants),
         ),
     ] = "",
     timed: Annotated[
@@ -85,8 +98,10 @@ def compare(
 ) -> None:
     """Compare samplers with the dense grid: number of prompts and masks, recall, and time."""
     with exit_on_error():
-        from everything.benchmark.sampler_comparison import compare as measure
-        from everything.benchmark.sampler_comparison import spread
+        console = messages.console()
+        with loading(console):
+            from everything.benchmark.sampler_comparison import compare as measure
+            from everything.benchmark.sampler_comparison import spread
 
         found = measure(
             spread(list(images_of(inputs, demo, out)), limit),
@@ -103,8 +118,8 @@ def compare(
             config=config,
             sets=sets or (),
             out=out,
-            on_message=print_message,
-            console=Console(stderr=True),
+            on_message=message_printer(console),
+            console=console,
         )
     if as_json:
         typer.echo(found.to_json())

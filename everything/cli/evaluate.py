@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from everything.cli import completion
+from everything.cli.messages import Messages, ScoreMessages, loading
 from everything.cli.option_groups import with_option_groups
 from everything.cli.options import GROUND_TRUTH, Json, Masks, Split
 from everything.jobs.command_errors import exit_on_error
@@ -30,6 +31,7 @@ GroundTruth = Annotated[
 def evaluate(
     truth: GroundTruth,
     masks: Masks,
+    messages: ScoreMessages,
     labels: Annotated[str | None, typer.Argument(metavar="LABELS", help=LABELS_HELP)] = None,
     split: Split = None,
     boundaries: Annotated[
@@ -92,6 +94,7 @@ def evaluate(
     With --prompts, score a model on single prompts instead: mean IoU per kind of prompt.
     """
     with exit_on_error():
+        from everything.core.console import spinner
         from everything.errors import InputError
         from everything.jobs.progress import show_count
 
@@ -101,23 +104,29 @@ def evaluate(
         if prompts and not keep.keeps_all:
             raise InputError("options for which masks count need a results folder, not --prompts")
         result: Any
-        with show_count("images", Console(stderr=True)) as show:
-            if labels is not None:
+        console = messages.console()
+        if labels is not None:
+            with loading(console):
                 from everything.core.threads import usable_cores
                 from everything.evaluation.mask_scores import evaluate as score
                 from everything.io.storage.locations import located
 
+            with show_count("images", console) as show:
                 result = score(
                     located(labels), truth, split,
                     min_area=min_area, boundaries=boundaries, progress=show,
                     workers=workers or usable_cores(), keep=keep,
                 )  # fmt: skip
-            else:
+        else:
+            with loading(console):
                 from everything.evaluation.prompt_scores import evaluate_prompts
                 from everything.recipes.build import load
 
+            with spinner("loading the model", console):
+                pipeline = load(variant, checkpoint=checkpoint)
+            with show_count("images", console) as show:
                 result = evaluate_prompts(
-                    load(variant, checkpoint=checkpoint), truth, split,
+                    pipeline, truth, split,
                     min_area=min_area, limit=limit, photos=photos, progress=show,
                 )  # fmt: skip
     if as_json:
@@ -131,6 +140,7 @@ def evaluate(
 def report(
     labels: Folders,
     masks: Masks,
+    messages: Messages,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -161,12 +171,13 @@ def report(
     It opens in a browser straight from disk, without a server.
     """
     with exit_on_error():
-        from everything.io.storage.locations import located
-        from everything.jobs.progress import show_count
-        from everything.report.build import REPORT, write_report
+        console = messages.console()
+        with loading(console):
+            from everything.io.storage.locations import located
+            from everything.jobs.progress import show_count
+            from everything.report.build import REPORT, write_report
 
         folders, home = [located(folder) for folder in labels], located(photos) if photos else None
-        console = Console(stderr=True)
         keep = masks.filter()
         with show_count("images", console) as show:
             page = write_report(folders, out, photos=home, limit=limit, keep=keep, progress=show)
@@ -182,6 +193,6 @@ def report(
     tables = json.loads(page.with_name(REPORT).read_bytes())
     if as_json:
         typer.echo(json.dumps({"page": str(page)} | tables, indent=2))
-    else:
+    elif not messages.quiet:
         typer.echo(page)
     raise typer.Exit(3 if any(folder["unreadable"] for folder in tables["folders"]) else 0)

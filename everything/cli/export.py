@@ -11,6 +11,7 @@ from rich.console import Console
 
 from everything.cli import completion
 from everything.cli.evaluate import LABELS_HELP
+from everything.cli.messages import Messages, loading
 from everything.cli.option_groups import with_option_groups
 from everything.cli.options import Json, Masks
 from everything.export import EXPORTERS
@@ -33,6 +34,7 @@ def export(
         Path, typer.Option("--out", "-o", metavar="DIR", help="Output folder (written atomically).")
     ],
     masks: Masks,
+    messages: Messages,
     photos: Annotated[
         Literal["none", "link", "copy"] | None,
         typer.Option(
@@ -82,12 +84,14 @@ def export(
 ) -> None:
     """Export annotations to another format, and report how exactly it holds the masks (IoU)."""
     with exit_on_error():
-        from everything.export.run import export as write
-        from everything.io.storage.locations import located
-        from everything.jobs.progress import show_count
+        console = messages.console()
+        with loading(console):
+            from everything.export.run import export as write
+            from everything.io.storage.locations import located
+            from everything.jobs.progress import show_count
 
         keep = masks.filter()
-        with show_count("images", Console(stderr=True)) as show:
+        with show_count("images", console) as show:
             fidelity = write(
                 located(labels),
                 to,
@@ -104,12 +108,13 @@ def export(
             )
     if as_json:
         typer.echo(json.dumps(fidelity.to_json(), indent=2))
-    else:
+    elif not messages.quiet:
         Console().print(fidelity.table(), highlight=False)
         typer.echo(out)
     raise typer.Exit(3 if fidelity.unreadable else 0)
 
 
+@with_option_groups
 def import_(
     sources: Annotated[
         list[Path],
@@ -125,6 +130,7 @@ def import_(
             "--out", "-o", metavar="LABELS", help="Results folder to write, or its bucket URL."
         ),
     ],
+    messages: Messages,
     photos: Annotated[
         Path | None,
         typer.Option(
@@ -138,19 +144,22 @@ def import_(
 ) -> None:
     """Import annotations of other tools into a results folder, for report, evaluate and export."""
     with exit_on_error():
-        from everything.io.storage.locations import located
-        from everything.jobs.import_labels import import_labels
-        from everything.jobs.progress import show_count
+        console = messages.console()
+        with loading(console):
+            from everything.io.storage.locations import located
+            from everything.jobs.import_labels import import_labels
+            from everything.jobs.progress import show_count
 
-        console = Console(stderr=True)
         with show_count("bytes", console) as show:
             done = import_labels(sources, located(out), photos, show)
     if as_json:
         typer.echo(json.dumps(done.to_json(), indent=2))
     else:
-        Console().print(done.table(), highlight=False)
+        errors = Console(stderr=True)
+        if not messages.quiet:
+            Console().print(done.table(), highlight=False)
         for line in done.tally.lines():
-            console.print(line, highlight=False, markup=False)
+            errors.print(line, highlight=False, markup=False)
         for reason in done.failures:
-            console.print(reason, style="red", highlight=False, markup=False)
+            errors.print(reason, style="red", highlight=False, markup=False)
     raise typer.Exit(3 if done.failed else 0)

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from everything.cli.evaluate import LABELS_HELP
+from everything.cli.messages import Messages, loading
 from everything.cli.option_groups import with_option_groups
 from everything.cli.options import Json, Masks
 from everything.jobs.command_errors import exit_on_error
@@ -25,6 +25,7 @@ def filter_(
         ),
     ],
     masks: Masks,
+    messages: Messages,
     photos: Annotated[
         str | None,
         typer.Option(
@@ -51,12 +52,14 @@ def filter_(
     Nothing is labelled again. `report`, `evaluate` and `export` have the same options.
     """
     with exit_on_error():
-        from everything.io.storage.locations import located
-        from everything.jobs.filter_labels import filter_labels
-        from everything.jobs.progress import show_count
+        console = messages.console()
+        with loading(console):
+            from everything.io.storage.locations import located
+            from everything.jobs.filter_labels import filter_labels
+            from everything.jobs.progress import show_count
 
         keep = masks.filter()
-        with show_count("images", Console(stderr=True)) as show:
+        with show_count("images", console) as show:
             done = filter_labels(
                 located(labels), located(out), keep,
                 images=located(photos) if photos else None, overwrite=overwrite,
@@ -64,7 +67,7 @@ def filter_(
             )  # fmt: skip
     if as_json:
         typer.echo(json.dumps(asdict(done), indent=2))
-    else:
+    elif not messages.quiet:
         kept = f"{done.masks:,} of {done.masks + done.filtered_out:,} masks"
         failed = f", {done.failed:,} images without result: they failed" if done.failed else ""
         rejected = f", {done.photos_left_out:,} images left out: reviewed"

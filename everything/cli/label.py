@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import typer
 from rich.console import Console
 
 from everything.cli import label_options as o
+from everything.cli.messages import console_for, loading
 from everything.cli.options import NO_IMAGES
 from everything.cli.ray_option import address_of
 from everything.errors import ConfigError, InputError
@@ -110,7 +110,7 @@ def label(
         from everything.recipes.resolve import resolve
 
         console = _console(quiet, verbose, events)
-        with spinner("loading PyTorch", console):
+        with loading(console):
             recipe = resolve(variant, checkpoint, sampler, config, sets or (), flags)
             from everything.jobs import dry_run as planning
             from everything.jobs import label as job
@@ -156,18 +156,13 @@ def _event_log() -> EventLog:
 
 def _console(quiet: bool, verbose: bool, events: EventLog | None) -> Console:
     """Return the console for progress, and set up the program's log: with events, as events."""
-    from everything.jobs.progress import log_by, log_to
+    if events is None:
+        return console_for(quiet, verbose)
+    from everything.cli.event_log import EventHandler
+    from everything.jobs.progress import log_by
 
-    console = Console(stderr=True, quiet=quiet or events is not None)
-    if events is not None:
-        from everything.cli.event_log import EventHandler
-
-        log_by(EventHandler(events))
-    elif quiet:
-        log_to(Console(stderr=True), logging.WARNING)
-    else:
-        log_to(console, logging.DEBUG if verbose else logging.INFO)
-    return console
+    log_by(EventHandler(events))
+    return Console(stderr=True, quiet=True)
 
 
 def _print(result: Summary | Plan, as_json: bool, quiet: bool) -> None:

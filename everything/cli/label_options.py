@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from everything.cli import completion
+from everything.cli.messages import PANEL as _SAID
 
-_FILES, _MODEL, _JOB, _SAID = "Input and output", "Model and sampler", "Job", "Messages"
+_FILES, _MODEL, _JOB = "Input and output", "Model and sampler", "Job"
 _SAM = "SAM's settings (presets of the variant and the sampler override these defaults)"
 _Int = int | None
 _Float = float | None
@@ -120,6 +121,7 @@ Sets = Annotated[
         _MODEL, "--set", metavar="A.B=C", default="none",
         help="Set any setting, for example nms.kind=mask; repeatable. `everything settings` "
         "lists them.",
+        autocompletion=completion.settings,
     ),
 ]  # fmt: skip
 Device = Annotated[

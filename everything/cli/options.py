@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 
+from everything.cli import completion
 from everything.cli.option_groups import OptionGroup
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ Config = Annotated[
         metavar="YAML",
         help="A recipe (all settings in one file): a path, or a name from `everything configs`.",
         show_default="none",
+        autocompletion=completion.configs,
     ),
 ]
 Sets = Annotated[
@@ -68,6 +71,7 @@ Sets = Annotated[
         help="Set any setting, for example nms.kind=mask; repeatable. `everything settings` "
         "lists them.",
         show_default="none",
+        autocompletion=completion.settings,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", show_default="off")]
@@ -173,6 +177,6 @@ def images_of(inputs: list[Path] | None, demo: bool, out: Path | None) -> Iterab
     return demo_images() if demo else list_inputs(inputs or [], out)
 
 
-def print_message(line: str) -> None:
-    """Print a progress message to stderr."""
-    Console(stderr=True).print(line, style="dim", highlight=False, markup=False, soft_wrap=True)
+def message_printer(console: Console) -> Callable[[str], None]:
+    """Return a function that prints a progress message to a console."""
+    return partial(console.print, style="dim", highlight=False, markup=False, soft_wrap=True)

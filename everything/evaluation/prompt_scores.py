@@ -7,6 +7,7 @@ reported for the one with the highest predicted IoU and for the best of the thre
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from everything.pipeline.pipeline import Pipeline
 MIN_AREA = 100  # px
 _BATCH, _DRAWN = 64, 8  # prompts per decoder call, masks drawn at a time
 Mask = NDArray[np.bool_]
+_log = logging.getLogger(__name__)
 KINDS = ("centre", "random-1", "random-3", "box")
 
 
@@ -111,6 +113,7 @@ def evaluate_prompts(
         areas += [float(mask.sum()) for mask in masks]
         for kind, found in _of_image(pipeline, image, masks, seed + count):
             ious[kind].append(found)
+        _log.debug("image %d: %d segments", count, len(masks))
         progress(count, limit)
     if not areas:
         raise InputError(

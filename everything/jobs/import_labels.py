@@ -6,6 +6,7 @@ An annotation without a score gets 1.0, and one without points an empty list. A 
 
 from __future__ import annotations
 
+import logging
 import lzma
 import re
 import socket
@@ -50,6 +51,7 @@ _KINDS = (
 )
 _TARS = re.compile(r"\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz)$", re.IGNORECASE)
 Progress = Callable[[int, int], None]
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -266,6 +268,7 @@ def _keep(
         mtime_ns=stamp.mtime_ns,
     )
     manifest.append(row)
+    _log.debug("%s: %d masks", printable(image.name), len(records))
     done.photos += 1
     done.masks += len(records)
 

@@ -104,7 +104,7 @@ def show_count(what: str, console: Console) -> Iterator[Callable[[int, int | Non
     """Show how much is done; call the yielded function with the number done and the total.
 
     what: what is counted, such as "images" or "bytes". A total of None is unknown."""
-    if console.is_terminal:
+    if console.is_terminal and not console.quiet:
         with _bar(console) as bar:
             bar_id = bar.add_task("", total=None, now=what)
             yield lambda done, total: bar.update(bar_id, completed=done, total=total)

@@ -29,7 +29,7 @@ from everything.pipeline.tiling import over_tiles
 class Pipeline:
     """A variant with its weights, a sampler, and the recipe that both were made from.
 
-    Calling it is `segment`.
+    Calling it is `everything.segment`.
 
     Attributes:
         model: The variant.
@@ -64,7 +64,7 @@ class Pipeline:
         self, image: Iterable[ImageInput], timer: StageTimer | None = None
     ) -> Iterator[Segments]: ...
     def __call__(self, image: Any, timer: StageTimer | None = None) -> Any:
-        """Find every object's mask in one image or in several: see `segment`."""
+        """Find every object's mask in one image or in several: see `everything.segment`."""
         return segment(image, self, timer)
 
 
@@ -77,31 +77,12 @@ def segment(
     image: Iterable[ImageInput], pipeline: Pipeline, timer: StageTimer | None = None
 ) -> Iterator[Segments]: ...
 def segment(image: Any, pipeline: Pipeline, timer: StageTimer | None = None) -> Any:
-    """Find every object's mask in one image, or in each of several.
+    """Find every object's mask in one image, or in each of several, as `everything.segment` does.
 
     Args:
-        image: A path, URL, PIL image, numpy array uint8 (H, W, 3) RGB, (H, W) grey or (H, W, 4)
-            RGBA, or torch tensor (C, H, W), both also of floating point from 0 to 1; or an iterable
-            of such images. An image without pixels has no segments.
+        image: What `everything.segment` takes.
         pipeline: What `load` returned.
         timer: Receives seconds by stage, and counts.
-
-    Returns:
-        Masks with their scores and boxes, best first. For an iterable, an iterator of them in the
-        same order; `compute.images_per_batch` images are read at a time.
-
-    Raises:
-        TypeError: It is no image.
-        ValueError: An array or tensor has another shape, dtype or range.
-        EverythingError: A file cannot be read.
-
-    Example:
-        >>> pipeline = load("ucm", "grid-16")
-        >>> segments = segment("photos/coffee.png", pipeline)
-        >>> segments.name, segments.size
-        ('coffee.png', (85, 128))
-        >>> sorted(segments.to_sa1b()[0])[:3]
-        ['area', 'bbox', 'crop_box']
     """
     timer = timer or StageTimer()
     if is_one_image(image):

@@ -1,12 +1,17 @@
-"""From a recipe to a pipeline: the model with its weights, and the sampler."""
+"""From a recipe to a pipeline: the model with its weights, and the sampler; `segment`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from everything.config import Recipe
+from everything.core.stage_timer import StageTimer
 from everything.errors import WeightsError
+from everything.io.images.inputs import ImageInput
+from everything.masks.segments import Segments
 from everything.pipeline.pipeline import Pipeline
 from everything.pipeline.scene import prepare
 from everything.recipes.provenance import check_files
@@ -77,3 +82,49 @@ def build(recipe: Recipe) -> Pipeline:
     sampler = sampler_record(recipe.sampler["name"]).load()(**settings)
     prepare(sampler, recipe.variant)
     return Pipeline(model, sampler, recipe)
+
+
+# A path is also an iterable of characters; the first form that fits counts.
+@overload
+def segment(  # type: ignore[overload-overlap]
+    image: ImageInput, pipeline: Pipeline | None = None, timer: StageTimer | None = None
+) -> Segments: ...
+@overload
+def segment(
+    image: Iterable[ImageInput], pipeline: Pipeline | None = None, timer: StageTimer | None = None
+) -> Iterator[Segments]: ...
+def segment(image: Any, pipeline: Pipeline | None = None, timer: StageTimer | None = None) -> Any:
+    """Find every object's mask in one image, or in each of several.
+
+    Args:
+        image: A path, URL, PIL image, numpy array uint8 (H, W, 3) RGB, (H, W) grey or (H, W, 4)
+            RGBA, or torch tensor (C, H, W), both also of floating point from 0 to 1; or an iterable
+            of such images. An image without pixels has no segments.
+        pipeline: What `load` returned; by default what `load()` returns, loaded once per process.
+        timer: Receives seconds by stage, and counts.
+
+    Returns:
+        Masks with their scores and boxes, best first. For an iterable, an iterator of them in the
+        same order; `compute.images_per_batch` images are read at a time.
+
+    Raises:
+        TypeError: It is no image.
+        ValueError: An array or tensor has another shape, dtype or range.
+        EverythingError: A file cannot be read.
+
+    Example:
+        >>> segments = segment("photos/coffee.png")
+        >>> segments.name, segments.size
+        ('coffee.png', (85, 128))
+        >>> sorted(segments.to_sa1b()[0])[:3]
+        ['area', 'bbox', 'crop_box']
+        >>> pipeline = load("ucm", "grid-16")
+        >>> [one.name for one in segment(["photos/coffee.png", "photos/chelsea.png"], pipeline)]
+        ['coffee.png', 'chelsea.png']
+    """
+    return (pipeline or _default_pipeline())(image, timer)
+
+
+@cache
+def _default_pipeline() -> Pipeline:
+    return load()

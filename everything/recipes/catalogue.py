@@ -60,12 +60,21 @@ def settings(
     recipe = validated(Recipe, tree | {"version": "", "weights": ""}, "recipe")
     kind = sampler_record(recipe.sampler["name"]).load()
     own = {key: value for key, value in recipe.sampler.items() if key != "name"}
-    found = [*_described(kind.model_validate(own), "sampler.")]
+    return [*_described(kind.model_validate(own), "sampler."), *_of_recipe(recipe)]
+
+
+def default_settings() -> list[Record]:
+    """Return `settings` with defaults and without those of the sampler, whose code takes seconds
+    to import."""
+    sampler = {"name": "grid"}
+    return [*_of_recipe(Recipe(variant="", sampler=sampler, version="", weights=""))]
+
+
+def _of_recipe(recipe: Recipe) -> Iterator[Record]:
     for group in Recipe.model_fields:
         value = getattr(recipe, group)
         if isinstance(value, BaseModel):
-            found += _described(value, f"{group}.")
-    return found
+            yield from _described(value, f"{group}.")
 
 
 def _described(chosen: BaseModel, prefix: str) -> Iterator[Record]:

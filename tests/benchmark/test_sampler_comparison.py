@@ -15,7 +15,7 @@ from everything.errors import InputError
 from everything.io.images.sources import Source
 from everything.variants import VARIANTS
 from tests.benchmark.test_random_weights import SMALL
-from tests.cli.test_main import everything, printed_json
+from tests.cli.test_main import everything, invoked, printed_json
 from tests.photos import photo
 
 SAMPLERS = ["all-instance", "hierarchical", "grid-16", "auto-ppn"]
@@ -138,6 +138,8 @@ def test_the_command_prints_the_tables(folder: Path, out: Path):
     text = everything("compare", folder / "photos", *options)
     assert "ucm-lite0, all-instance" in text
     assert "AR@1000" in text
+    quiet = invoked("compare", folder / "photos", *options, "-q")
+    assert ("AR@1000" in quiet.stdout, quiet.stderr) == (True, "")
     tree = printed_json("compare", folder / "photos", *options)
     assert [row["sampler"] for row in tree["found"]] == ["all-instance"]
     assert tree["times"] is None

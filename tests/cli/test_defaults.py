@@ -1,17 +1,13 @@
-"""Options from the environment and from files, and what the shell completes."""
+"""Options from the environment and from files."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from everything.cli import completion
 from everything.cli.main import app
 
 
@@ -96,21 +92,3 @@ def test_mistakes_name_file_and_key(here: Path, text: str, message: str) -> None
 def test_an_unknown_variable_is_refused() -> None:
     _, said = run("settings", code=2, EVERYTHING_SETTINGS_VARIENT="nano")
     assert "EVERYTHING_SETTINGS_VARIENT: no such option; did you mean" in said
-
-
-def test_names_are_completed() -> None:
-    assert completion.variants("ucm") == ["ucm", "ucm-lite0"]
-    assert completion.samplers("object-aware+grid-1") == ["object-aware+grid-16"]
-    assert completion.formats("yo") == ["yolo-seg"]
-    assert completion.configs("sa-") == ["sa-1b"]
-
-
-def test_the_shell_completes() -> None:
-    asked = {"_EVERYTHING_COMPLETE": "complete_bash", "COMP_CWORD": "3"}
-    line = {"COMP_WORDS": "everything label --variant tinys"}
-    code = "from everything.cli.main import app; app(prog_name='everything')"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | asked | line, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.stdout.split() == ["tinysam"], done.stderr

@@ -236,7 +236,9 @@ def test_bench_writes_its_tables(tmp_path: Path) -> None:
     save_photo(tmp_path / "photo.png", size=(64, 80))
     settings = ["--repeats", 1, "--warmup", 0, "--no-memory", "--threads", 1]
     names = ["--variants", "ucm", "--samplers", "grid-16, boxes-2"]
-    everything("bench", tmp_path, *names, *settings, "--out", tmp_path / "out")
+    done = invoked("bench", tmp_path, *names, *settings, "--out", tmp_path / "out", "--quiet")
+    assert done.stderr == ""
+    assert "boxes-2" in done.stdout
     content = json.loads((tmp_path / "out" / "bench.json").read_text())
     assert [row["key"]["sampler"] for row in content["rows"]] == ["grid-16", "boxes-2"]
     assert "| model | grid-16 | boxes-2 |" in (tmp_path / "out" / "bench.md").read_text()

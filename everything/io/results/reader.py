@@ -225,6 +225,11 @@ class Results:
         Raises:
             InputError: The file is not in SA-1B's format.
         """
+        result = self._kept(key)
+        _log.debug("%s: %d masks", printable(key), len(result.annotations))
+        return result
+
+    def _kept(self, key: str) -> Result:
         result = self._parse(key)
         if self.keep.keeps_all:
             return result
