@@ -120,6 +120,12 @@ SAMPLERS = Registry(
             "FastSAM (Zhao et al., 2023)",
             preset=_KEEP_ALL,
         ),
+        "concepts": SamplerRecord(
+            "everything.samplers.concepts:Concepts",
+            'all instances of texts such as "person, car", with their names (SAM 3\'s, gated)',
+            "SAM 3 (Carion et al., 2025)",
+            preset=_KEEP_ALL,
+        ),
     },
     "everything.samplers",
     SamplerRecord,

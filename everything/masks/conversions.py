@@ -24,19 +24,32 @@ if TYPE_CHECKING:
     import supervision
 
 
+def class_ids(names: Sequence[str], classes: Sequence[str]) -> list[int]:
+    """Return the number of each name, from 0: its place in `classes`, where names that are not
+    there follow as they appear."""
+    known = {name: number for number, name in enumerate(dict.fromkeys([*classes, *names]))}
+    return [known[name] for name in names]
+
+
 def coco_annotations(
-    records: Sequence[Annotation], image_id: int, first_id: int
+    records: Sequence[Annotation], image_id: int, first_id: int, categories: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Return COCO annotations of SA-1B records: IDs from `first_id` on, category 1.
+    """Return COCO annotations of SA-1B records: IDs from `first_id` on.
 
     COCO's boxes reach to the far edge of the last pixel, SA-1B's to its near one.
+
+    Args:
+        records: SA-1B's.
+        image_id: The image's ID.
+        first_id: The first annotation's ID.
+        categories: The ID of each mask's category.
     """
     codes = [record["segmentation"] for record in records]
     return [
         {
             "id": first_id + row,
             "image_id": image_id,
-            "category_id": 1,
+            "category_id": categories[row],
             "segmentation": record["segmentation"],
             "bbox": box.tolist(),
             "area": record["area"],
@@ -54,9 +67,13 @@ def data_frame(records: Sequence[Annotation]) -> pd.DataFrame:
 
 
 def supervision_detections(
-    boxes: NDArray[np.float32], masks: NDArray[np.bool_], scores: NDArray[np.float32]
+    boxes: NDArray[np.float32],
+    masks: NDArray[np.bool_],
+    scores: NDArray[np.float32],
+    names: Sequence[str],
+    ids: Sequence[int],
 ) -> supervision.Detections:
-    """Return supervision's detections of class 0, "object".
+    """Return supervision's detections.
 
     With a class, supervision's annotators draw them without further settings.
 
@@ -64,19 +81,21 @@ def supervision_detections(
         boxes: float32 (N, 4) xyxy, image px.
         masks: bool (N, H, W).
         scores: float32 (N,).
+        names: The class of each.
+        ids: The number of each one's class, from 0.
     """
     detections: supervision.Detections = _package("supervision").Detections(
         xyxy=boxes,
         mask=masks,
         confidence=scores,
-        class_id=np.zeros(len(boxes), int),
-        data={"class_name": np.array(["object"] * len(boxes), dtype=object)},
+        class_id=np.array(ids, int),
+        data={"class_name": np.array(names, dtype=object)},
     )
     return detections
 
 
 def fiftyone_detections(
-    codes: Sequence[Rle], scores: Sequence[float], size: Size, label: str
+    codes: Sequence[Rle], scores: Sequence[float], size: Size, labels: Sequence[str]
 ) -> fiftyone.Detections:
     """Return FiftyOne's detections: boxes relative to the image, masks cut to their boxes.
 
@@ -84,10 +103,10 @@ def fiftyone_detections(
         codes: The masks; those without pixels are left out, since FiftyOne has no form for them.
         scores: Confidence of each.
         size: (H, W) of the image, px.
-        label: The label of all.
+        labels: The label of each.
     """
     package, found = _package("fiftyone"), []
-    for code, score in zip(codes, scores, strict=True):
+    for code, score, label in zip(codes, scores, labels, strict=True):
         mask, (x, y) = rle.cut(code)
         if mask.size:
             box = [x / size[1], y / size[0], mask.shape[1] / size[1], mask.shape[0] / size[0]]

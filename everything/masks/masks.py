@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from torch import Tensor
@@ -80,3 +80,8 @@ class Masks(InstanceData):
 
     def __post_init__(self) -> None:
         self._check_lengths()
+
+    def of_class(self, name: str) -> Self:
+        """Return the same masks, all of one class."""
+        segments = replace(self.segments, categories=[name] * len(self))
+        return replace(self, segments=segments)

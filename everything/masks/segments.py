@@ -56,6 +56,7 @@ class Segments(InstanceData):
         size: (H, W) of the image, px; that of the masks if it is not given.
         image: uint8 (H, W, 3) RGB, for `plot`; or a function that reads it; or None.
         name: The image's name, or "".
+        categories: N names of classes, "" where a mask has none; none at all if they are not given.
 
     Example:
         >>> from everything import load, segment
@@ -82,9 +83,12 @@ class Segments(InstanceData):
     size: Size = None  # type: ignore[assignment]
     image: Pixels | Callable[[], Pixels] | None = field(default=None, compare=False)
     name: str = ""
+    categories: list[str] = None  # type: ignore[assignment]
     shared: ClassVar[frozenset[str]] = frozenset({"size", "image", "name"})
 
     def __post_init__(self) -> None:
+        if self.categories is None:
+            object.__setattr__(self, "categories", [""] * len(self.rles))
         self._check_lengths()
         if self.size is None:
             height, width = self.rles[0]["size"] if self.rles else (0, 0)
@@ -132,6 +136,7 @@ class Segments(InstanceData):
             size,
             image,
             name,
+            [str(one.get("category") or "") for one in annotations],
         )
 
     @overload
@@ -268,7 +273,8 @@ class Segments(InstanceData):
     def to_sa1b(self, parents: bool = False) -> list[Annotation]:
         """Return one record per mask with SA-1B's fields.
 
-        A mask from a box prompt also has that box, `prompt_box` xyxy.
+        A mask from a box prompt also has that box, `prompt_box` xyxy, and one with a class has its
+        name, `category`.
 
         Args:
             parents: Add `parent_id`, the ID of the mask of which it is a part, or None.
@@ -279,14 +285,19 @@ class Segments(InstanceData):
                 record["parent_id"] = parent
         return records
 
-    def to_coco(self, image_id: int = 1, first_id: int = 1) -> list[dict[str, Any]]:
-        """Return one COCO annotation per mask, of category 1, with its predicted IoU as `score`.
+    def to_coco(
+        self, image_id: int = 1, first_id: int = 1, classes: Sequence[str] = ()
+    ) -> list[dict[str, Any]]:
+        """Return one COCO annotation per mask, with its predicted IoU as `score`.
 
         Args:
             image_id: The image's ID in the COCO file.
             first_id: The ID of the first annotation.
+            classes: Names of the categories 1, 2, …; others follow as they appear. Masks without
+                any class are of category 1.
         """
-        return conversions.coco_annotations(self.to_sa1b(), image_id, first_id)
+        ids = [number + 1 for number in conversions.class_ids(self.categories, classes)]
+        return conversions.coco_annotations(self.to_sa1b(), image_id, first_id, ids)
 
     def to_polygons(self) -> list[list[Part]]:
         """Return each mask's parts: outlines (K, 2) xy px, with holes, along the pixels' edges."""
@@ -296,15 +307,30 @@ class Segments(InstanceData):
         """Return a table with a row per mask and SA-1B's fields as columns (needs pandas)."""
         return conversions.data_frame(self.to_sa1b())
 
-    def to_supervision(self) -> supervision.Detections:
-        """Return supervision's detections, all of class 0, "object" (needs supervision)."""
+    def to_supervision(self, classes: Sequence[str] = ()) -> supervision.Detections:
+        """Return supervision's detections (needs supervision).
+
+        Args:
+            classes: Names of the classes 0, 1, …; others follow as they appear. Masks without a
+                class are of "object".
+        """
+        names = [name or "object" for name in self.categories]
         return conversions.supervision_detections(
-            self.boxes.numpy(), self.masks, self.scores.numpy()
+            self.boxes.numpy(),
+            self.masks,
+            self.scores.numpy(),
+            names,
+            conversions.class_ids(names, classes),
         )
 
     def to_fiftyone(self, label: str = "object") -> fiftyone.Detections:
-        """Return FiftyOne's detections with instance masks (needs fiftyone)."""
-        return conversions.fiftyone_detections(self.rles, self.scores.tolist(), self.size, label)
+        """Return FiftyOne's detections with instance masks (needs fiftyone).
+
+        Args:
+            label: Of masks without a class.
+        """
+        labels = [name or label for name in self.categories]
+        return conversions.fiftyone_detections(self.rles, self.scores.tolist(), self.size, labels)
 
     def _record(self, row: int, area: int) -> Annotation:
         box = self.prompts.box(row)
@@ -318,7 +344,11 @@ class Segments(InstanceData):
             "crop_box": _xywh(self.crops[row].tolist()),
             "point_coords": self._points(row, box),
         }
-        return record | ({"prompt_box": box} if box else {})
+        if box:
+            record["prompt_box"] = box
+        if name := self.categories[row]:
+            record["category"] = name
+        return record
 
     def _points(self, row: int, box: list[float] | None) -> list[list[float]]:
         if box:
@@ -370,6 +400,11 @@ class Segment:
     def stability(self) -> float:
         """Stability score."""
         return float(self.row.stability[0])
+
+    @property
+    def category(self) -> str:
+        """The name of its class, or ""."""
+        return self.row.categories[0]
 
     def to_polygons(self) -> list[Part]:
         """Return the parts: outlines (K, 2) xy px, with holes, along the pixels' edges."""

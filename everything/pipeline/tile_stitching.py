@@ -36,11 +36,13 @@ class Edge:
 
     rows: of the masks that are there, in the list of all. codes: over the overlap alone. ends:
     whether a mask reaches the tile's border with the neighbour, and is perhaps cut off there.
+    categories: each mask's class.
     """
 
     rows: list[int]
     codes: list[Rle]
     ends: list[bool]
+    categories: list[str]
 
 
 def overlap(a: Box, b: Box) -> Box | None:
@@ -57,7 +59,7 @@ def edge(segments: Segments, first: int, tile: Box, shared: Box) -> Edge:
     x0, y0, x1, y1 = (shared[0] - tile[0], shared[1] - tile[1], shared[2] - tile[0],
                       shared[3] - tile[1])  # fmt: skip
     size = (y1 - y0, x1 - x0)
-    rows, codes, ends = [], [], []
+    rows, codes, ends, categories = [], [], [], []
     b = segments.boxes
     near = (b[:, 0] < x1) & (b[:, 2] >= x0) & (b[:, 1] < y1) & (b[:, 3] >= y0)
     for row in near.nonzero()[:, 0].tolist():
@@ -69,7 +71,8 @@ def edge(segments: Segments, first: int, tile: Box, shared: Box) -> Edge:
             rows.append(first + row)
             codes.append(rle.encode(part, corner, size))
             ends.append(_reaches(part, corner, tile, shared))
-    return Edge(rows, codes, ends)
+            categories.append(segments.categories[row])
+    return Edge(rows, codes, ends, categories)
 
 
 def _reaches(part: NDArray[np.bool_], corner: tuple[int, int], tile: Box, shared: Box) -> bool:
@@ -87,15 +90,21 @@ def _reaches(part: NDArray[np.bool_], corner: tuple[int, int], tile: Box, shared
 
 
 def links(a: Edge, b: Edge, least: float) -> list[tuple[int, int]]:
-    """Return the rows of masks that are one object: those that agree within an overlap by an IoU of
-    at least `least`, and pieces of one that together agree with it."""
+    """Return the rows of masks that are one object: those of one class that agree within an overlap
+    by an IoU of at least `least`, and pieces of one that together agree with it."""
     if not a.rows or not b.rows:
         return []
-    agreement = rle.iou(a.codes, b.codes).numpy()
+    agreement = rle.iou(a.codes, b.codes).numpy() * _of_one_class(a, b)
     found = one_to_one(agreement, least)
     found += _pieces(a, b, found)
     found += [(i, j) for j, i in _pieces(b, a, [(j, i) for i, j in found])]
     return [(a.rows[i], b.rows[j]) for i, j in found]
+
+
+def _of_one_class(a: Edge, b: Edge) -> NDArray[np.bool_]:
+    """Which masks of a and of b have the same class, bool (A, B)."""
+    same: NDArray[np.bool_] = np.equal.outer(np.array(a.categories), np.array(b.categories))
+    return same
 
 
 def _pieces(a: Edge, b: Edge, pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -107,6 +116,7 @@ def _pieces(a: Edge, b: Edge, pairs: Sequence[tuple[int, int]]) -> list[tuple[in
     if not free:
         return []
     inside = rle.iou([a.codes[i] for i in free], b.codes, within=True).numpy() >= INSIDE
+    inside &= _of_one_class(a, b)[free]
     offers = []
     for j in np.flatnonzero(inside.any(0)).tolist():
         first = [partner[j]] if j in partner else []
@@ -152,6 +162,7 @@ def placed(segments: Segments, tile: Box, size: Size) -> Segments:
         segments.prompts.moved((x, y)),
         torch.tensor(tile).expand(len(segments), 4),
         size,
+        categories=segments.categories,
     )
 
 

@@ -12,6 +12,7 @@ from everything.detectors.checkpoints import KNOWN
 from everything.errors import WeightsError
 from everything.io.storage.locations import Url, located
 from everything.variants import VARIANTS, VariantRecord
+from everything.variants.checkpoints.model_folder import CONFIG
 from everything.variants.checkpoints.weights import sha256
 
 
@@ -65,5 +66,10 @@ def _files(sampler: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
             yield from ((f"{key}.{inner}", file) for inner, file in _files(value))
         elif key == "detector" and value in KNOWN:
             yield key, KNOWN[value].path()
-        elif isinstance(value, str) and Path(value).is_file():
+        elif isinstance(value, str) and _is_checkpoint(Path(value)):
             yield key, Path(value)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Whether it is a file, or a folder in transformers' layout."""
+    return path.is_file() or (path / CONFIG).is_file()

@@ -204,6 +204,24 @@ def test_coco_annotations_pass_cocos_own_reader(tmp_path: Path):
     assert annotations[0]["bbox"] == [5, 5, 20, 20]
 
 
+def test_classes_go_where_the_masks_go():
+    both = replace(found(), categories=["a dog", ""])
+    assert [one.category for one in both] == ["a dog", ""]
+    assert both[[1, 0]].categories == ["", "a dog"]
+    assert Segments.cat([both, found()]).categories == ["a dog", "", "", ""]
+    records = both.to_sa1b()
+    assert [set(r) for r in records] == [SA1B | {"category"}, SA1B]
+    assert Segments.from_sa1b(records, both.size).categories == ["a dog", ""]
+    assert [row["category_id"] for row in both.to_coco()] == [1, 2]
+    assert [row["category_id"] for row in both.to_coco(classes=["cat", "a dog"])] == [2, 3]
+    assert [row["category_id"] for row in found().to_coco()] == [1, 1]
+    detections = both.to_supervision()
+    assert detections.data["class_name"].tolist() == ["a dog", "object"]
+    assert detections.class_id.tolist() == [0, 1]
+    assert found().to_supervision().class_id.tolist() == [0, 0]
+    assert both.to_supervision(["object", "a dog"]).class_id.tolist() == [1, 0]
+
+
 def test_polygons_have_holes_and_lie_in_the_image():
     (square,), (ring,) = found().to_polygons()
     assert sorted(square.shell.tolist()) == [[5, 5], [5, 25], [25, 5], [25, 25]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -167,6 +168,16 @@ def test_what_is_a_piece_and_what_is_a_part():
     short = [bar(5, 15, 20, 99), bar(30, 40, 20, 99)]
     assert links(*edges_of(short, [fork]), 0.6) == []
     assert links(*edges_of([upper, bar(5, 14, 20, 140)], [fork]), 0.6) == []
+
+
+def test_only_masks_of_one_class_are_joined():
+    fork = bar(5, 15, 20, 140) | bar(30, 40, 20, 140) | bar(5, 40, 120, 140)
+    upper, lower = bar(5, 15, 20, 140), bar(30, 40, 20, 140)
+    left, right = edges_of([fork, fork, upper, lower], [fork, fork])
+    dogs = replace(left, categories=["dog", "cat", "dog", "dog"])
+    assert links(dogs, replace(right, categories=["cat", "dog"]), 0.5) == [(0, 601), (1, 600)]
+    left, right = edges_of([upper, lower], [fork])
+    assert links(left, replace(right, categories=["dog"]), 0.5) == []
 
 
 def test_masks_that_disagree_in_the_overlap_stay_two():

@@ -18,6 +18,7 @@ from everything.pipeline.pipeline import Pipeline
 from everything.recipes.build import build
 from everything.recipes.resolve import resolve
 from everything.samplers import SAMPLERS
+from tests.detectors import tiny_concepts
 from tests.photos import photo
 from tests.reliability.trees import tree
 
@@ -30,8 +31,13 @@ def masks(pipeline: Pipeline, name: str) -> str:
 
 @pytest.mark.parametrize("variant", ["ucm", "nano"])
 @pytest.mark.parametrize("sampler", [name for name in SAMPLERS if not name.startswith("grid-")])
-def test_what_was_done_before_does_not_matter(variant: str, sampler: str) -> None:
-    small = {"points_per_side": 8} if sampler in ("grid", "hierarchical") else {}
+def test_what_was_done_before_does_not_matter(variant: str, sampler: str, tmp_path: Path) -> None:
+    small: dict[str, object] = {}
+    if sampler in ("grid", "hierarchical"):
+        small = {"points_per_side": 8}
+    if sampler == "concepts":
+        tiny_concepts.save(tmp_path)
+        small = {"concepts": "cat", "conf": 0, "model": str(tmp_path)}
     one, other = (load(variant, sampler, **small) for _ in range(2))
     forth = {name: masks(one, name) for name in NAMES}
     back = {name: masks(other, name) for name in reversed(NAMES)}

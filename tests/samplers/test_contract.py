@@ -28,6 +28,7 @@ from everything.recipes.resolve import resolve
 from everything.samplers import SAMPLERS, pair
 from everything.variants.networks.sam import SamModel
 from tests.blob_sam import WIDTH, blob_sam
+from tests.detectors import tiny_concepts
 from tests.fakes import Discs
 from tests.photos import photo
 from tests.yolo import random_yolo, write_yolo
@@ -49,6 +50,7 @@ SMALL: dict[str, list[str]] = {
     "object-aware": ["sampler.max_det=20"],
     "auto-ppn": ["sampler.conf=0", "sampler.max_points=6", "sampler.max_boxes=4"],
     "all-instance": [],
+    "concepts": ["sampler.concepts=cat, dog", "sampler.conf=0"],
     "object-aware+grid": ["sampler.first.max_det=5", "sampler.then.points_per_side=3"],
 }
 CASES = [(image, 0) for image in IMAGES] + [("odd", 1), ("row", 1)]
@@ -57,8 +59,9 @@ FILTERS = {"pred_iou_thresh": 0.3, "stability_score_thresh": 0.3}
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a YOLO and with heads for the models that have none of their own."""
+    """A folder with a YOLO, a SAM 3, and heads for the models that have none of their own."""
     folder = tmp_path_factory.mktemp("networks")
+    tiny_concepts.save(folder / "sam3")
     write_yolo(folder / "yolo.pt", random_yolo())
     torch.manual_seed(0)
     for channels, name in ((WIDTH, "sam-vit-b"), (3, "sam-vit-l")):
@@ -109,6 +112,8 @@ def run(
     sets = SMALL[name] + (sets or [])
     if name == "auto-ppn" and (files / f"{variant}.safetensors").exists():
         sets = [*sets, f"sampler.head={files / variant}.safetensors"]
+    if name == "concepts":
+        sets = [*sets, f"sampler.model={files / 'sam3'}"]
     recipe = resolve(variant, sampler=name, sets=sets, flags=FILTERS | (flags or {}))
     pipeline = Pipeline(model(variant), sampler_of(recipe.sampler), recipe)
     timer = StageTimer()

@@ -1,15 +1,16 @@
-"""The classes of imported annotations: DIR/categories.json of a results folder.
+"""The classes of annotations, imported or of texts: DIR/categories.json of a results folder.
 
 Annotations name their class (`category`). The file keeps what they do not say: ids, classes above,
-and classes without annotations, so that exports have the classes of the import.
+and classes without annotations, so that exports have the classes of the import or the recipe.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from everything.core.file_names import printable
 from everything.errors import InputError, reason_of
@@ -26,6 +27,23 @@ class Category:
     id: int
     name: str
     supercategory: str = ""
+
+
+def sampler_categories(sampler: Mapping[str, Any]) -> list[Category]:
+    """Return the classes that a sampler's settings name as `concepts`, numbered from 1.
+
+    sampler: The settings; those of a pair have the settings of both.
+    """
+    names = dict.fromkeys(_concepts(sampler))
+    return [Category(number, name) for number, name in enumerate(names, 1)]
+
+
+def _concepts(sampler: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in sampler.items():
+        if isinstance(value, Mapping):
+            yield from _concepts(value)
+        elif key == "concepts" and isinstance(value, list):
+            yield from map(str, value)
 
 
 def read_categories(folder: Storage) -> list[Category]:

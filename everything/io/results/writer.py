@@ -7,6 +7,7 @@ DIR/annotations/*.parquet  or *.tar: shards of many images, if the recipe asks f
 DIR/label_maps/NAME.png    the masks without overlaps, uint16, if the recipe asks for them
 DIR/manifest/*.parquet     one row per image; while a job runs also DIR/ledger.jsonl
 DIR/errors.jsonl           one line per image that failed
+DIR/categories.json        the classes, if the annotations have any
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from everything.config import Recipe
 from everything.core.file_names import image_id, printable
 from everything.core.safe_yaml import parse_yaml
 from everything.errors import ConfigError, InputError, StoreError
+from everything.io.results.categories import add_categories, sampler_categories
 from everything.io.results.documents import read_document
 from everything.io.results.owned import DIGEST, RECIPE, check_claim, claim, remove_results
 from everything.io.results.shards import Shard, pack
@@ -250,6 +252,8 @@ class Store:
             text = f"# The recipe of the results in this folder.\n{DIGEST}{self.digest}\n"
             text += yaml.safe_dump(content, sort_keys=False)
             self.folder.write(RECIPE, [text.encode()])
+        if classes := sampler_categories(self.recipe.sampler):
+            add_categories(self.folder, classes)
 
     def _check_recipe(self, continue_anyway: bool, ways_out: str) -> None:
         written = self.folder.read(RECIPE)

@@ -9,12 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from everything.errors import ConfigError, WeightsError, reason_of
-from everything.variants.checkpoints.model_folder import CONFIG, INDEX, SETTINGS, SINGLE
+from everything.variants.checkpoints.model_folder import (
+    CONFIG,
+    INDEX,
+    SETTINGS,
+    SINGLE,
+    TOKENIZER,
+)
 from everything.variants.checkpoints.weights import Weights
 
 SITE = "https://huggingface.co"
 _NAME = re.compile(r"(?P<repo>[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+)(@(?P<revision>[A-Za-z0-9_./-]+))?")
-_FILES = (*SETTINGS, SINGLE, INDEX, "model-*-of-*.safetensors")
+_FILES = (*SETTINGS, *TOKENIZER, SINGLE, INDEX, "model-*-of-*.safetensors")
 
 
 @dataclass(frozen=True)

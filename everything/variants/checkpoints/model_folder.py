@@ -12,6 +12,13 @@ from everything.errors import WeightsError
 
 CONFIG = "config.json"
 SETTINGS = (CONFIG, "preprocessor_config.json", "processor_config.json")
+TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+)
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -45,12 +52,14 @@ def config_of(folder: Path) -> dict[str, Any]:
 
 
 def folder_digest(folder: Path) -> str:
-    """Return the SHA-256 of what decides masks in a folder: settings and tensors, with their names.
+    """Return the SHA-256 of what decides masks in a folder: settings, tokenizer and tensors, with
+    their names.
 
     Raises:
         WeightsError: A file is missing or cannot be read.
     """
-    settings = [folder / name for name in SETTINGS if (folder / name).is_file()]
+    names = (*SETTINGS, *TOKENIZER)
+    settings = [folder / name for name in names if (folder / name).is_file()]
     total = hashlib.sha256()
     for path in [*settings, *weight_files(folder)]:
         try:

@@ -9,8 +9,7 @@ looked at, as in SAM 2's own mask generator.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +26,15 @@ from everything.core.prompts import BOTTOM_RIGHT, PADDING, TOP_LEFT, Prompts
 from everything.core.protocols import Candidates
 from everything.decoding import Limits, PlainCandidates, PreparedImage, SharedSam2Decoder, UnlikeSAM
 from everything.decoding.reference import numbered
-from everything.errors import ConfigError, WeightsError, reason_of
-from everything.variants.checkpoints.model_folder import CONFIG, SETTINGS, config_of
+from everything.errors import ConfigError, WeightsError
+from everything.variants.checkpoints.model_folder import CONFIG, config_of
 from everything.variants.checkpoints.reader import State
 from everything.variants.networks.sam2 import boxes_first
+from everything.variants.networks.transformers_folder import (
+    building,
+    check_loaded,
+    image_processor,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -213,24 +217,12 @@ def build(
             f"{printable(folder / CONFIG)}: model_type {config.get('model_type')} is not of this "
             f"variant ({', '.join(kinds)}): use --variant hf:/FOLDER"
         )
-    if config.get("quantization_config"):
-        raise WeightsError(f"{printable(folder / CONFIG)}: quantized: give the original weights")
-    try:
-        with _quiet():
-            network, left = _network(folder, state)
-            processor = _processor(folder, network)
-            _check(left, path)
-            return TransformersModel(network, processor, compute, decoding)
-    except ImportError as error:
-        raise ConfigError(
-            f"{printable(folder)}: needs a package ({reason_of(error)[:200]}): pip install "
-            f"transformers timm"
-        ) from error
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise WeightsError(
-            f"{printable(folder)}: not a model that transformers can build "
-            f"({reason_of(error)[:200]}): give a folder with all its files"
-        ) from error
+    with building(folder):
+        network, left = _network(folder, state)
+        side = _side(network.prompt_encoder.input_image_size)
+        processor = image_processor(folder, network.config, side)
+        check_loaded(left, folder)
+        return TransformersModel(network, processor, compute, decoding)
 
 
 def _network(folder: Path, state: State) -> tuple[Any, dict[str, Any]]:
@@ -255,43 +247,6 @@ def _network(folder: Path, state: State) -> tuple[Any, dict[str, Any]]:
         output_loading_info=True,
     )
     return network, left
-
-
-def _check(left: dict[str, Any], path: str) -> None:
-    """Refuse a network of which a part has no weights; say which weights are not used."""
-    missing = sorted(map(str, [*left["missing_keys"], *left["mismatched_keys"]]))
-    if missing:
-        raise WeightsError(
-            f"{printable(path)}: {len(missing)} tensors are missing or of another shape "
-            f"({missing[0]} …): give the weights that its {CONFIG} describes"
-        )
-    unused = sorted(left["unexpected_keys"])
-    if unused:
-        _log.warning("%s: %d tensors are not used (%s …)", printable(path), len(unused), unused[0])
-
-
-def _processor(folder: Path, network: Any) -> Any:
-    """The folder's image processor; where it has none, the class's own, for the network's size."""
-    from transformers.models.auto import image_processing_auto
-
-    auto: Any = image_processing_auto
-
-    if any((folder / name).is_file() for name in SETTINGS[1:]):
-        return auto.AutoImageProcessor.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-    side = _side(network.prompt_encoder.input_image_size)
-    kind = auto.IMAGE_PROCESSOR_MAPPING[type(network.config)]["torchvision"]
-    square = {"height": side, "width": side}
-    padded = "longest_edge" in kind.size
-    given = {"size": {"longest_edge": side}, "pad_size": square} if padded else {"size": square}
-    _log.warning(
-        "%s: has no %s: images are prepared with the defaults of %s",
-        printable(folder),
-        SETTINGS[1],
-        kind.__name__,
-    )
-    return kind(**given)
 
 
 def _shared(network: Any, compute: Compute, decoding: Decoding) -> SharedSam2Decoder | None:
@@ -328,20 +283,3 @@ def _side(size: Any) -> int:
 
 def _sides(size: Any) -> set[int]:
     return {int(size["height"]), int(size["width"])}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' bars and reports off the console: what matters is said here."""
-    from transformers.utils import logging as console
-
-    talk: Any = console
-    level, bars = talk.get_verbosity(), talk.is_progress_bar_enabled()
-    talk.set_verbosity_error()
-    talk.disable_progress_bar()
-    try:
-        yield
-    finally:
-        talk.set_verbosity(level)
-        if bars:
-            talk.enable_progress_bar()

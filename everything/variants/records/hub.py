@@ -35,6 +35,7 @@ _RECORD = VariantRecord(
     weights=Weights("", by_hand="give it as --variant hf:ORG/NAME or hf:/FOLDER"),
 )
 _SAM3 = f"{SITE}/facebook/sam3"
+SAM3_COMMIT = "3c879f39826c281e95690f02c7821c4de09afae7"
 NAMED: Mapping[str, VariantRecord] = {
     "sam3": VariantRecord(
         module=_RECORD.module,
@@ -46,7 +47,7 @@ NAMED: Mapping[str, VariantRecord] = {
         weights=HubWeights(
             _SAM3,
             repo="facebook/sam3",
-            revision="3c879f39826c281e95690f02c7821c4de09afae7",
+            revision=SAM3_COMMIT,
             terms=f"once its licence is accepted at {_SAM3}; or --checkpoint FOLDER",
         ),
         options={"kinds": ("sam3_tracker", "sam3_tracker_video", "sam3_video")},
@@ -94,7 +95,9 @@ def hub_record(variant: str, checkpoint: str | None = None) -> VariantRecord:
         WeightsError: The model's config.json is not available.
     """
     if variant in NAMED:
-        return NAMED[variant]
+        # Its own folder also has the detector that answers texts.
+        own = {"concepts": {"model": checkpoint}} if checkpoint is not None else {}
+        return replace(NAMED[variant], samplers=own)
     if variant == FOLDER:
         if checkpoint is None:
             return _RECORD
