@@ -28,7 +28,7 @@ from everything.core.file_names import printable
 from everything.errors import ImageError
 from everything.io.images.colour import to_rgb
 from everything.io.images.limits import ANOTHER_COPY, Limits, Refused, check_size
-from everything.io.images.png import SIGNATURE, without_damaged_chunks
+from everything.io.images.png import SIGNATURE, mended
 
 __all__ = ["DecodedImage", "Limits", "decode_image", "read_file", "read_image"]
 
@@ -159,7 +159,7 @@ def _decode(data: bytes, limits: Limits, stretch: bool) -> DecodedImage:
         if is_beyond_pillow(data):
             return _decode_with_tifffile(data, limits, notes, stretch)
     elif data.startswith(SIGNATURE):
-        data = without_damaged_chunks(data, notes)
+        data = mended(data, notes)
     try:
         image = open_image(io.BytesIO(data), formats=_formats(data))
     except UnidentifiedImageError as error:

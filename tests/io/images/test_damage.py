@@ -59,6 +59,26 @@ def test_the_name_of_a_chunk_with_pixels_may_be_what_is_damaged() -> None:
     reason(data)
 
 
+@pytest.mark.parametrize(
+    ("missing", "behind"),
+    [(12, b""), (11, b""), (8, b""), (4, b""), (1, b""), (12, bytes(40)), (12, b"junk of a disk")],
+)
+def test_a_png_without_its_end(missing: int, behind: bytes) -> None:
+    for data in (png(), png_16_bit(np.arange(24 * 40 * 3, dtype=np.uint16).reshape(24, 40, 3))):
+        cut = data[:-missing] + behind
+        assert (read(cut) == read(data)).all()
+        assert "IEND" in notes(cut)
+
+
+def test_a_png_that_is_cut_off_in_a_checksum_or_before_its_last_rows() -> None:
+    data = encoded(Image.fromarray(photo("coffee", 120)), "PNG")
+    for missing in (13, 16):  # of its last chunk of pixels
+        assert (read(data[:-missing]) == read(data)).all()
+    for missing in (200, 2000, len(data) // 2, len(data) - 70):
+        assert "cannot be decoded" in reason(data[:-missing])
+    reason(damaged(data, b"IDAT", 1)[:-12])
+
+
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("missing", [1, 2])
