@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+AS_UTF_8 = "save it as UTF-8 (iconv -f WINDOWS-1252 -t UTF-8)"
+"""The way out for text in the encoding of older Windows programs, or in Latin-1."""
+
 _URL = re.compile(
     r"""(?P<scheme>\b[a-zA-Z][a-zA-Z0-9+.-]*://)
     (?:(?P<user>[^\s/?#'"<>]*)@)?
@@ -73,4 +76,6 @@ def _shown(url: re.Match[str]) -> str:
 
 def reason_of(error: BaseException) -> str:
     """Return the message of an error on one line, or its class name if it has none."""
+    if isinstance(error, UnicodeDecodeError) and error.encoding == "utf-8":
+        return f"its byte {error.start:,} is not UTF-8: {AS_UTF_8}"
     return " ".join(str(error).split()) or type(error).__name__

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tarfile
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,9 @@ import pytest
 
 from everything.core import rle
 from everything.errors import InputError
+from everything.evaluation.mask_scores import evaluate
 from everything.export.run import export
+from everything.io.datasets.image_masks import images_with_masks
 from everything.io.results.reader import Results
 from everything.jobs.import_labels import Imported, import_labels
 from tests.export.handed import iou, write_handed, written_masks
@@ -142,14 +146,17 @@ def test_other_xml_is_refused(tmp_path: Path, text: str, message: str) -> None:
 def sa1b_folder(home: Path, images: Path) -> Path:
     for name in ("sa_1", "deep/sa_1"):
         save_photo(images / f"{name}.png", size=(40, 50))
-        mask = np.zeros((40, 50), bool)
-        mask[3:9, 4:20] = True
-        image = {"image_id": 1, "width": 50, "height": 40, "file_name": "sa_1.png"}
-        (home / name).parent.mkdir(parents=True, exist_ok=True)
-        document = {"image": image, "annotations": records([mask])}
-        (home / f"{name}.json").write_text(json.dumps(document))
+        sa1b_file(home / f"{name}.json", "sa_1.png")
     (home / "zz.json").write_text("{}")
     return home
+
+
+def sa1b_file(file: Path, name: str) -> None:
+    mask = np.zeros((40, 50), bool)
+    mask[3:9, 4:20] = True
+    image = {"image_id": 1, "width": 50, "height": 40, "file_name": name}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"image": image, "annotations": records([mask])}))
 
 
 @pytest.mark.parametrize("beside", [True, False])
@@ -162,6 +169,65 @@ def test_folders_of_sa1b(tmp_path: Path, beside: bool) -> None:
     results = Results(tmp_path / "out")
     assert sorted(results.files) == ["deep/sa_1.png", "sa_1.png"]
     assert all(results.image(key, key) is not None for key in results.files)
+
+
+IN_PHOTOS = [
+    *("photos/sa_1.png", "/data/sa1b/photos/sa_1.png", "..\\photos\\sa_1.png"),
+    "https://host/photos/sa_1.png?key=secret",
+]
+SPELLINGS = ["sa_1.png", "./sa_1.png", "C:\\data\\sa_1.png", *IN_PHOTOS]
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [*product(["beside", "--photos"], SPELLINGS), *product(["photos"], IN_PHOTOS)],
+)
+def test_sa1b_names_with_folders_in_them(tmp_path: Path, where: str, name: str) -> None:
+    home = tmp_path / "json"
+    images = tmp_path / "elsewhere" if where == "--photos" else home
+    image = images / "photos/sa_1.png" if where == "photos" else images / "sa_1.png"
+    save_photo(image, size=(40, 50))
+    sa1b_file(home / "sa_1.json", name)
+    done = import_labels([home], tmp_path / "out", images if where == "--photos" else None)
+    assert (done.photos, done.masks, done.failed, done.tally.images_not_found) == (1, 1, 0, 0)
+    (key,) = Results(tmp_path / "out").files
+    source = Results(tmp_path / "out").image(key, key)
+    assert source is not None
+    assert source.location == image
+    ((pixels, masks),) = images_with_masks(home, None, 1, images=images)
+    assert (pixels.shape, len(masks)) == ((40, 50, 3), 1)
+    assert "secret" not in "".join(file.read_text() for file in (tmp_path / "out").rglob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("member", "name"),
+    [*product(["sa_1.png"], SPELLINGS), *product(["photos/sa_1.png"], IN_PHOTOS)],
+)
+def test_sa1b_names_with_folders_in_tars(tmp_path: Path, member: str, name: str) -> None:
+    save_photo(tmp_path / member, size=(40, 50))
+    sa1b_file(tmp_path / "sa_1.json", name)
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        tar.add(tmp_path / member, f"sa/{member}")
+        tar.add(tmp_path / "sa_1.json", "sa/sa_1.json")
+    done = import_labels([tmp_path / "x.tar"], tmp_path / "out", tmp_path / "new")
+    assert (done.photos, done.masks, done.failed, done.unpacked) == (1, 1, 0, 1)
+    (key,) = Results(tmp_path / "out").files
+    assert key == f"sa/{member}"
+    assert Results(tmp_path / "out").image(key, key) is not None
+
+
+@pytest.mark.parametrize("annotations", ["null", "[]"])
+def test_one_bad_json_blocks_no_folder(tmp_path: Path, annotations: str) -> None:
+    home = sa1b_folder(tmp_path / "json", tmp_path / "json")
+    (home / "a.json").write_bytes(b'{"image": "\xe9"}')
+    image = '{"width": 9, "height": 9, "file_name": "b.png"}'
+    (home / "b.json").write_text(f'{{"image": {image}, "annotations": {annotations}}}')
+    done = import_labels([home], tmp_path / "out")
+    assert (done.photos, done.masks, done.failed) == (3, 2, 2)
+    assert any("a.json" in line and "save it as UTF-8" in line for line in done.failures)
+    said = {"annotations are null, read as an empty list": 1} if annotations == "null" else {}
+    assert done.tally.mended == said
+    assert evaluate(tmp_path / "out", home, boundaries=False).segments == 2
 
 
 def test_kinds_do_not_mix(tmp_path: Path) -> None:

@@ -100,6 +100,9 @@ def read_document(document: Any, key: str, tally: ReadingTally) -> Result:
     """
     try:
         image, rows = document["image"], document["annotations"]
+        if rows is None:
+            tally.mend("annotations are null, read as an empty list")
+            rows = []
         size, name = size_in(image), str(image.get("file_name") or key)
         if not isinstance(rows, list):
             raise TypeError("annotations must be a list")

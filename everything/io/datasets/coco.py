@@ -27,11 +27,12 @@ from everything.io.datasets.annotations import (
 )
 from everything.io.datasets.coco_images import NO_IMAGE, TABLES, check_images, other_form
 from everything.io.datasets.image_names import ImageFinder, identity_of, image_name, same_name
-from everything.io.datasets.json_stream import has_list, read_items
+from everything.io.datasets.json_stream import kind_of, read_items
 from everything.io.datasets.reading_tally import ReadingTally
 from everything.io.results.categories import Category
 
 _READ = 0.5  # the part of the progress that is reading; the caller's work on the images is the rest
+_NULL = "{} are null, read as an empty list"
 _Tree = dict[str, Any]
 _Progress = Callable[[float], None]
 
@@ -133,11 +134,20 @@ class CocoReader:
             self._annotation_rows(items("annotations", 2), names),
         )
         for table in ("image", "annotation"):
-            is_empty = data.execute(f"select 1 from {table} limit 1").fetchone() is None
-            if is_empty and not has_list(self.file, f"{table}s", with_nan):
-                raise KeyError(f"{table}s")
-            if is_empty and table == "image" and self.tally.bad_images:
-                raise ValueError(self.tally.examples[0])
+            if data.execute(f"select 1 from {table} limit 1").fetchone() is None:
+                self._check_empty(f"{table}s", with_nan)
+        if not self.categories and kind_of(self.file, "categories", with_nan) == "null":
+            self.tally.mend(_NULL.format("categories"))
+
+    def _check_empty(self, name: str, with_nan: bool) -> None:
+        """Check that a list without a usable item is one; null counts as an empty one."""
+        kind = kind_of(self.file, name, with_nan)
+        if kind == "nothing":
+            raise ValueError(f"it has no list of {name}")
+        if kind == "null":
+            self.tally.mend(_NULL.format(name))
+        elif name == "images" and self.tally.bad_images:
+            raise ValueError(self.tally.examples[0])
 
     def _image_rows(self, images: Iterator[Any]) -> Iterator[tuple[str, str, str, str, int, int]]:
         for number, image in enumerate(images):
@@ -190,8 +200,16 @@ def _key(name: object) -> str:
 
 
 def is_coco(file: Path) -> bool:
-    """Tell whether a file is JSON with a list of images and one of annotations."""
-    try:
-        return all(has_list(file, name) for name in ("images", "annotations"))
-    except (ValueError, OSError):
-        return False
+    """Tell whether a file is JSON with a list of images and one of annotations.
+
+    Raises:
+        InputError: Its text or its compressed data cannot be read.
+    """
+    for with_nan in (False, True):  # slower, and seldom needed
+        try:
+            return all(kind_of(file, n, with_nan) != "nothing" for n in ("images", "annotations"))
+        except ValueError:
+            continue
+        except OSError:
+            break
+    return False

@@ -23,6 +23,7 @@ from everything.io.datasets.reading_tally import ReadingTally
 from everything.io.images.sources import SUFFIXES
 from everything.io.results.reader import Results
 
+_LOOKED_AT = 3  # JSON files of a folder that tell its format
 _Tree = dict[str, Any]
 
 
@@ -72,16 +73,29 @@ def read_ground_truth(
 
 
 def is_sa1b(folder: Path) -> bool:
-    """Return whether a folder's first JSON is in SA-1B's format."""
-    first = next(iter(sorted(folder.rglob("*.json"))), None)
-    if first is None:
-        return False
-    try:
-        content = json.loads(first.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        reason = printable(f"not a JSON file ({type(error).__name__}: {reason_of(error)})")
-        raise InputError(f"{printable(first)}: {reason}: get another copy of it") from error
-    return isinstance(content, dict) and {"image", "annotations"} <= content.keys()
+    """Return whether one of a folder's first JSON files is in SA-1B's format.
+
+    Raises:
+        InputError: None of its JSON files can be read.
+    """
+    broken: InputError | None = None
+    looked_at = 0
+    for file in sorted(folder.rglob("*.json")):
+        try:
+            content = json.loads(file.read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            reason = printable(f"not a JSON file ({type(error).__name__}: {reason_of(error)})")
+            message = f"{printable(file)}: {reason}: get another copy of it"
+            broken = broken or InputError(message)
+            continue
+        if isinstance(content, dict) and {"image", "annotations"} <= content.keys():
+            return True
+        looked_at += 1
+        if looked_at == _LOOKED_AT:
+            return False
+    if broken and not looked_at:
+        raise broken
+    return False
 
 
 def _of_coco(file: Path, tally: ReadingTally) -> Iterator[GroundTruth]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from everything.io.datasets.ground_truth import is_sa1b, segments_of
 from everything.io.datasets.image_names import ImageFinder
 from everything.io.datasets.label_maps import read_labelled_images
 from everything.io.datasets.reading_tally import ReadingTally, log_tally
+from everything.io.datasets.sa1b_folder import find_image
 from everything.io.images.decode import read_image
 from everything.io.results.original_image import original_image
 from everything.io.results.reader import Results
@@ -90,6 +92,10 @@ def _of_sa1b(results: Results, tally: ReadingTally) -> Iterator[_Masks]:
     for key in results.files:
         try:
             result = read_document(results.document(key), key, tally)
+            if results.image(key, result.name) is None and (
+                source := find_image(results, key, result.name)
+            ):
+                result = replace(result, name=source.name)
             pixels = original_image(results, key, result)
         except (InputError, ImageError) as error:
             tally.refuse_image(key, str(error))

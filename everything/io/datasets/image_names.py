@@ -83,6 +83,12 @@ def same_name(identity: str) -> str:
     return normalize("NFC", posixpath.normpath(identity.replace("\\", "/")))
 
 
+def last_parts(name: str) -> Iterator[str]:
+    """Yield a name, then without its first part, then without its first two, and so on."""
+    parts = name.split("/")
+    return ("/".join(parts[start:]) for start in range(len(parts)))
+
+
 class ImageFinder:
     """Finds the images of a COCO file in the folders where tools put them.
 

@@ -1,20 +1,26 @@
 """JSON files of any size as a stream of UTF-8, whatever wrote them.
 
-Editors on Windows put a byte order mark in front, or write UTF-16. Python writes NaN and Infinity,
-which are not JSON and become null here, and halves of characters, which become U+FFFD. Whole
-numbers of any length (UUIDs) become text where parsers have no room for them.
+They may be compressed. Editors on Windows put a byte order mark in front, or write UTF-16. Python
+writes NaN and Infinity, which are not JSON and become null here, and halves of characters, which
+become U+FFFD. Whole numbers of any length (UUIDs) become text where parsers have no room for them.
 """
 
 from __future__ import annotations
 
 import codecs
+import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
+
+from everything.core.file_names import printable
+from everything.errors import AS_UTF_8, InputError, reason_of
+from everything.io.datasets.compressed import DAMAGED, decompressed
 
 _BLOCK = 2**16
-_ENCODINGS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_ZIP = b"PK\3\4"
 # A text, or the beginning of one at the end of a block; numbers that are not JSON; numbers that may
 # not fit into 64 bits.
 _TOKEN = re.compile(
@@ -39,11 +45,12 @@ class JsonStream:
 
     def __init__(self, stream: BinaryIO, with_nan: bool = False) -> None:
         stream.seek(0)
-        start = stream.read(3)
-        encoding = _ENCODINGS.get(start[:2])
-        stream.seek(3 if start == codecs.BOM_UTF8 else 0)
-        self._text = codecs.getreader(encoding)(stream) if encoding else None
-        self._stream, self._with_nan = stream, with_nan
+        self._stream, self._with_nan = decompressed(stream), with_nan
+        start = self._stream.read(4)
+        self._stream.seek(3 if start.startswith(codecs.BOM_UTF8) else 0)
+        encoding = json.detect_encoding(start)
+        is_wide = not encoding.startswith("utf-8")
+        self._text = codecs.getreader(encoding)(self._stream) if is_wide else None
         self._held = b""
 
     def read(self, size: int) -> bytes:
@@ -108,33 +115,55 @@ def read_items(
 
     Raises:
         ValueError: Where the file is not JSON.
+        InputError: Where its text or its compressed data cannot be read.
     """
     import ijson
 
     size = max(1, file.stat().st_size)
-    try:
-        with file.open("rb") as stream:
-            for row in ijson.items(JsonStream(stream, with_nan), f"{name}.item", use_float=True):
-                yield row
-                report(min(1.0, stream.tell() / size))
-    except ijson.JSONError as error:
-        raise ValueError(_message(error)) from error
+    with _opened(file, with_nan) as stream:
+        for row in ijson.items(JsonStream(stream, with_nan), f"{name}.item", use_float=True):
+            yield row
+            report(min(1.0, stream.tell() / size))
 
 
-def has_list(file: Path, name: str, with_nan: bool = False) -> bool:
-    """Tell whether a JSON file has a list of this name at its top.
+def kind_of(file: Path, name: str, with_nan: bool = False) -> Literal["list", "null", "nothing"]:
+    """Return what a JSON file has under this name at its top.
 
     Raises:
         ValueError: If the file is not JSON up to there.
+        InputError: If its text or its compressed data cannot be read.
     """
+    import ijson
+
+    kinds: dict[Any, Literal["list", "null"]]
+    kinds = {(name, "start_array"): "list", (name, "null"): "null"}
+    with _opened(file, with_nan) as stream:
+        events = ijson.parse(JsonStream(stream, with_nan))
+        return next((kinds[event[:2]] for event in events if event[:2] in kinds), "nothing")
+
+
+@contextmanager
+def _opened(file: Path, with_nan: bool) -> Iterator[BinaryIO]:
+    """Open a file for a parser, whose errors are passed on as ours."""
     import ijson
 
     try:
         with file.open("rb") as stream:
-            events = ijson.parse(JsonStream(stream, with_nan))
-            return any(event[:2] == (name, "start_array") for event in events)
+            if stream.read(4) == _ZIP:
+                raise InputError(f"{printable(file)}: a zip archive: unpack it, give what is in it")
+            yield stream
     except ijson.JSONError as error:
+        if with_nan and "UTF8" in _message(error):
+            raise InputError(
+                f"{printable(file)}: its text is not UTF-8 but, perhaps, Latin-1 or Windows-1252: "
+                f"{AS_UTF_8}"
+            ) from error
         raise ValueError(_message(error)) from error
+    except DAMAGED as error:
+        raise InputError(
+            f"{printable(file)}: its compressed data are damaged or cut off ({reason_of(error)}): "
+            "get another copy of it"
+        ) from error
 
 
 def _message(error: Exception) -> str:

@@ -97,7 +97,7 @@ def read_labelled_images(path: Path, split: str | None = None) -> Iterator[Label
     files = [(p.with_suffix(".json"), p) for p in _images(path)]
     if pairs := [(file, image) for file, image in files if file.is_file()]:
         return _of_sa1b(path, pairs)
-    found = [file for file in sorted(path.glob("*.json")) if is_coco(file)]
+    found = [file for file in sorted(path.glob("*.json*")) if is_coco(file)]
     if len(found) == 1:
         return _of_coco(found[0])
     raise InputError(

@@ -40,7 +40,7 @@ class ReadingTally:
         self.mention(f"{where}: left out: {detail or reason}")
 
     def mend(self, what: str) -> None:
-        """Count an annotation that was corrected."""
+        """Count an annotation, or a list of them, that was corrected."""
         self.mended[what] += 1
 
     def refuse_image(self, where: str, reason: str) -> None:
@@ -55,7 +55,7 @@ class ReadingTally:
     def lines(self) -> list[str]:
         """Return one line for each reason."""
         lines = [f"{count:,} annotations left out: {why}" for why, count in self.left_out.items()]
-        lines += [f"{count:,} annotations mended: {what}" for what, count in self.mended.items()]
+        lines += [f"{count:,} mended: {what}" for what, count in self.mended.items()]
         counts = {
             "images left out": self.bad_images,
             "images found by the last parts of their names": self.guessed_images,

@@ -8,7 +8,9 @@ from pathlib import Path, PurePosixPath
 
 from everything.errors import InputError
 from everything.io.datasets.annotations import AnnotatedImage, read_document
+from everything.io.datasets.image_names import image_name, last_parts
 from everything.io.datasets.reading_tally import ReadingTally
+from everything.io.images.sources import Source
 from everything.io.results.reader import Results
 
 
@@ -38,11 +40,14 @@ class Sa1bFolder:
             except InputError as error:
                 self.tally.refuse_image(file, str(error))
                 continue
-            name = _name(key, result.name)
-            source = results.image(key, name) or results.image(key, result.name)
+            name = image_name(result.name)
+            if "/" not in name:  # SA-1B's file names have no folders, their JSON files may
+                name = _beside(key, name)
+            source, home = find_image(results, key, result.name), self.images
             self.tally.images_not_found += source is None
-            home = self.images
             if source is not None:
+                whole = {result.name, image_name(result.name), name}
+                self.tally.guessed_images += source.name not in whole
                 name, home = source.name, Path(source.folder)
                 # Beside a JSON file in a folder of this one: the name says which.
                 if home.is_relative_to(self.folder) and home != self.folder:
@@ -52,8 +57,20 @@ class Sa1bFolder:
             self.on_progress(done)
 
 
-def _name(key: str, file_name: str) -> str:
-    """The name of an image: SA-1B's file names have no folders, their JSON files may."""
-    folder = PurePosixPath(key).parent
-    own = PurePosixPath(file_name)
-    return file_name if own.parts[:-1] or not folder.parts else (folder / own).as_posix()
+def find_image(results: Results, key: str, file_name: str) -> Source | None:
+    """Return where the image of an annotation file is: by its whole name, else by its last parts.
+
+    Args:
+        results: The folder of the annotation files.
+        key: The file's key there; the image may be beside it or in a folder of the same name.
+        file_name: What the file calls the image.
+    """
+    for name in dict.fromkeys([file_name, *last_parts(image_name(file_name))]):
+        for place in (_beside(key, name), name):
+            if (source := results.image(key, place)) is not None:
+                return source
+    return None
+
+
+def _beside(key: str, name: str) -> str:
+    return (PurePosixPath(key).parent / name).as_posix()

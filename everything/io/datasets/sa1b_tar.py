@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import json
-import lzma
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO
 
 from everything.core.file_names import is_inside
 from everything.errors import InputError
 from everything.io.datasets.annotations import AnnotatedImage, read_document
+from everything.io.datasets.compressed import decompressed
+from everything.io.datasets.image_names import image_name, last_parts
 from everything.io.datasets.reading_tally import ReadingTally
 from everything.io.datasets.unpacked_images import UnpackedImages
 from everything.io.images.sources import SUFFIXES
+from everything.io.images.tar_end import TarEnd
 
 _MOST = 512 * 2**20  # bytes of one annotation file; SA-1B's largest has some 2 MiB
 _HEAD = 64  # bytes that tell an image by its content
@@ -50,6 +50,7 @@ class Sa1bTar:
     unpacked: int = 0
     not_unpacked: int = 0
     _refused: set[str] = field(default_factory=set, init=False)
+    _images: set[str] = field(default_factory=set, init=False)  # members that are no JSON
 
     def __iter__(self) -> Iterator[AnnotatedImage]:
         """Yield the images, one at a time.
@@ -67,24 +68,34 @@ class Sa1bTar:
 
     def _members(self, home: UnpackedImages | None) -> Iterator[AnnotatedImage]:
         with self.file.open("rb") as raw:
-            stream = _Tail(_decompressed(raw))
-            with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|") as tar:
+            # Not by tarfile, which takes a truncated file for a short one.
+            stream, end = decompressed(raw), TarEnd()
+            with tarfile.open(
+                fileobj=stream, mode="r|", tarinfo=end.header(), ignore_zeros=True
+            ) as tar:
                 for member in tar:
                     self.on_progress(raw.tell())
                     content = tar.extractfile(member) if member.isreg() else None
-                    if content is None:
-                        continue  # folders; links are never followed
-                    name = member.name.removeprefix("./")
-                    if not is_inside(name):
-                        self.tally.refuse_image(
-                            f"{self.file}: {member.name}", "leads out of the folder"
-                        )
-                    elif name.endswith(".json"):
-                        yield from self._annotations(content, name, member.size)
-                    elif home is not None:
-                        self._unpack(content, name, home)
-            if not stream.ends_with_zeros():
-                raise tarfile.ReadError("the tar is truncated")
+                    if content is not None:  # no folder; links are never followed
+                        yield from self._member(member, content, home)
+            end.check()
+            if end.note:
+                self.tally.mend(end.note)
+            while stream.read(2**20):  # checks the sum of what is compressed
+                pass
+
+    def _member(
+        self, member: tarfile.TarInfo, content: IO[bytes], home: UnpackedImages | None
+    ) -> Iterator[AnnotatedImage]:
+        name = member.name.removeprefix("./")
+        if not is_inside(name):
+            self.tally.refuse_image(f"{self.file}: {member.name}", "leads out of the folder")
+        elif name.endswith(".json"):
+            yield from self._annotations(content, name, member.size)
+        else:
+            self._images.add(name)
+            if home is not None:
+                self._unpack(content, name, home)
 
     def _annotations(self, content: IO[bytes], name: str, size: int) -> Iterator[AnnotatedImage]:
         """Yield what one JSON file has, or count why it cannot be read. The image is beside it."""
@@ -99,10 +110,21 @@ class Sa1bTar:
         except InputError as error:
             self.tally.refuse_image(str(self.file), str(error))
         else:
-            beside = name.rpartition("/")[0]
-            image = "/".join(part for part in (beside, result.name) if part)
+            image = self._image(name, result.name)
             folder = None if image in self._refused else self.images
             yield AnnotatedImage(image, result.size, result.annotations, folder)
+
+    def _image(self, name: str, file_name: str) -> str:
+        """The image of the JSON file of this name: the member before it that fits, else a guess."""
+        beside, own = name.rpartition("/")[0], image_name(file_name)
+        prefix = f"{beside}/" if beside else ""
+        for part in last_parts(own):
+            for place in dict.fromkeys((prefix + part, part)):
+                if place in self._images:
+                    self.tally.guessed_images += part != own
+                    return place
+        # SA-1B's file names have no folders; others begin at the top of the archive.
+        return own if "/" in own else prefix + own
 
     def _unpack(self, content: IO[bytes], name: str, home: UnpackedImages) -> None:
         head = content.read(_HEAD)
@@ -116,36 +138,6 @@ class Sa1bTar:
         except InputError as error:
             self._refused.add(name)  # its masks are not those of the file that is there
             self.tally.refuse_image(f"{self.file}: {name}", str(error))
-
-
-def _decompressed(file: IO[bytes]) -> IO[bytes]:
-    start = file.read(6)
-    file.seek(0)
-    # Not by tarfile, which takes a truncated file for a short one.
-    if start.startswith(b"\x1f\x8b"):
-        return cast("IO[bytes]", gzip.GzipFile(fileobj=file))
-    if start.startswith(b"BZh"):
-        return bz2.BZ2File(file)
-    if start.startswith(b"\xfd7zXZ"):
-        return lzma.LZMAFile(file)
-    return file
-
-
-class _Tail:
-    """A stream that remembers its last two blocks, which are zeros in a whole tar."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream, self._last = stream, b""
-
-    def read(self, size: int) -> bytes:
-        data = self._stream.read(size)
-        self._last = (self._last + data)[-2 * tarfile.BLOCKSIZE :]
-        return data
-
-    def ends_with_zeros(self) -> bool:
-        while self.read(2**20):
-            pass
-        return len(self._last) == 2 * tarfile.BLOCKSIZE and not any(self._last)
 
 
 def _is_image(name: str, head: bytes) -> bool:

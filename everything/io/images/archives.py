@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 import tarfile
 import zipfile
@@ -13,9 +14,11 @@ from typing import IO
 from everything.core.file_names import printable
 from everything.errors import InputError
 from everything.io.images.sources import Source, has_image_suffix
+from everything.io.images.tar_end import TarEnd
 from everything.io.storage.locations import Location, opened
 
 ARCHIVES = (".tar", ".zip")
+BROKEN = "the archive is damaged or cut off, images may be missing: get another copy of it"
 # Of these no member can be read by itself.
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".7z", ".rar")
 _BLOCK = 64 * 2**10  # of an archive far away: a header and, seldom, a small image
@@ -25,6 +28,7 @@ _LOCAL_SIGNATURE, _SUM_SIGNATURE = b"PK\3\4", b"PK\7\10"
 _IN_ZIP64 = 2**32 - 1  # a size that stands elsewhere
 _ENCRYPTED, _SUM_FOLLOWS = 1, 8  # flags
 _STORED, _DEFLATED = 0, 8  # methods
+_log = logging.getLogger(__name__)
 _DOS = 0  # a system that an archive was made on
 
 
@@ -35,14 +39,15 @@ def members(folder: str, name: str, place: Location) -> Iterator[Source]:
         folder: Where the archive is.
         name: What the names of its images begin with.
         place: The archive. If it is broken, it is listed itself in place of what else it holds:
-            reading it fails, which is its row.
+            reading it fails with BROKEN, which is its row.
 
     Raises:
         InputError: It cannot be opened.
     """
     with _opened(place) as file:
         try:
-            for inner, size, start in _in_zip(file) if is_zip(place) else _in_tar(file):
+            found = _in_zip(file) if is_zip(place) else _in_tar(file, str(place))
+            for inner, size, start in found:
                 if has_image_suffix(inner.rsplit("/", 1)[-1]):
                     yield Source(folder, f"{name}/{inner}", size, str(place), start)
         # NotImplementedError: a zip in several parts.
@@ -50,14 +55,18 @@ def members(folder: str, name: str, place: Location) -> Iterator[Source]:
             yield Source(folder, name, file=str(place))
 
 
-def _in_tar(file: IO[bytes]) -> Iterator[tuple[str, int, int]]:
-    """Name, size and first byte of each file."""
+def _in_tar(file: IO[bytes], where: str) -> Iterator[tuple[str, int, int]]:
+    """Name, size and first byte of each file. where: the archive, for messages."""
     # Not "r:*": of a compressed archive no member could be read by itself.
-    with tarfile.open(fileobj=file, mode="r:") as archive:
+    end = TarEnd()
+    with tarfile.open(fileobj=file, mode="r:", tarinfo=end.header(), ignore_zeros=True) as archive:
         while (member := archive.next()) is not None:
             archive.members = []  # type: ignore[attr-defined]  # or it keeps them all
             if member.isreg() and not member.issparse():
                 yield member.name.removeprefix("./"), member.size, member.offset_data
+    end.check()
+    if end.note:
+        _log.warning("%s: %s", printable(where), end.note)
 
 
 def _in_zip(file: IO[bytes]) -> Iterator[tuple[str, int, int]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from everything.core.file_names import is_inside, printable
 from everything.errors import ImageError
-from everything.io.images.archives import is_zip, read_zip_member
+from everything.io.images.archives import ARCHIVES, BROKEN, is_zip, read_zip_member
 from everything.io.images.decode import Limits, read_file
 from everything.io.images.sources import Source
 from everything.io.storage.locations import Url, filesystem, with_retries
@@ -23,6 +23,8 @@ def read_source(source: Source, limits: Limits) -> bytes:
             f"{printable(source.name)}: its name leads out of the results folder: rename it"
         )
     place = source.location
+    if source.start is None and place.name.lower().endswith(ARCHIVES):
+        raise ImageError(f"{source.printable}: {BROKEN}")
     if source.start is None and isinstance(place, Path):
         return read_file(place, limits)
     try:

@@ -2,8 +2,8 @@
 
 The column is `uri`, or one of the other names in COLUMNS, or else the first with an image in it. A
 column `name` says what results are called; without one it is the URI without its scheme, query, "."
-and "..". Lists of Excel are read as they are: a byte order mark, UTF-16, semicolons or tabs, and
-`\\` between the parts of paths.
+and "..". Lists of Excel are read as they are: a byte order mark, UTF-16, semicolons, tabs
+or bars, and `\\` between the parts of paths.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ COLUMNS = (
     *("uri", "url", "path", "file", "image", "file_name", "filename"),
     *("image_path", "img_path", "file_path", "filepath", "image_url", "image_uri", "img"),
 )
+_DELIMITERS = ",;\t|"
 _DOTS = re.compile(r"^(?:\./+)+")
 _FILE = re.compile("file:(?://|(?=/))", re.IGNORECASE)
 _SEPARATOR = re.compile("sep=(.)", re.IGNORECASE)
@@ -105,7 +106,7 @@ def _text(file: IO[bytes]) -> Iterator[str]:
     try:
         yield from wrapped
     except UnicodeDecodeError as error:
-        raise ValueError(f"{error}; save it as UTF-8") from error
+        raise ValueError(reason_of(error)) from error
     finally:
         if not wrapped.closed:
             wrapped.detach()
@@ -149,7 +150,7 @@ def _with_uri(
 
 def _delimiter(header: str) -> str:
     """The separator that makes known names of the first line, or else the one it has most often."""
-    if not any(other in header for other in ";\t"):
+    if not any(other in header for other in _DELIMITERS[1:]):
         return ","
     known = {*COLUMNS, "name"}
 
@@ -157,7 +158,7 @@ def _delimiter(header: str) -> str:
         cells = [_column(cell.strip(' \r\n"')) for cell in header.split(delimiter)]
         return len(known.intersection(cells)), len(cells)
 
-    return max(",;\t", key=fits)
+    return max(_DELIMITERS, key=fits)
 
 
 def _column(cell: str) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -195,12 +199,6 @@ def test_escapes_of_urls_in_names_are_read(tmp_path: Path):
     assert done["photos_not_found"] == 1
 
 
-def test_what_a_parser_says_of_bytes_is_readable(tmp_path: Path):
-    (tmp_path / "c.json").write_bytes(b'{"images": [{"file_name": "\xfc.jpg"}]}')
-    with pytest.raises(InputError, match=r"\(ValueError: lexical error: invalid bytes in UTF8"):
-        import_labels([tmp_path / "c.json"], tmp_path / "out")
-
-
 def test_an_annotation_without_its_image_is_counted(tmp_path: Path):
     rows = [*good(), annotation(4, 99, [SQUARE]), annotation(5, None, [SQUARE]), 3, {}]
     file = write(tmp_path / "c.json", rows)
@@ -248,11 +246,47 @@ def test_skipped_means_that_it_was_there_before(tmp_path: Path):
     assert (again.photos, again.skipped, again.failed) == (0, 2, 0)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
 def test_files_of_windows_editors(tmp_path: Path, encoding: str):
     file = write(tmp_path / "c.json", good())
     file.write_text(file.read_text(), encoding=encoding)
     assert imported(file)[0]["masks"] == 3
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_compressed_files(tmp_path: Path, pack: Callable[[bytes], bytes]):
+    file = write(tmp_path / "c.json", good())
+    packed = tmp_path / "packed.json"
+    packed.write_bytes(pack(file.read_bytes()))
+    assert imported(packed)[0]["masks"] == 3
+    assert evaluate(labels(tmp_path), packed).segments == 3
+    packed.write_bytes(packed.read_bytes()[:-12])
+    for read in (lambda: imported(packed), lambda: evaluate(tmp_path / "l", packed)):
+        with pytest.raises(InputError, match=r"damaged or cut off .* another copy"):
+            read()
+
+
+def test_text_that_is_not_utf_8_and_zip_archives_are_one_line(tmp_path: Path):
+    file = write(tmp_path / "c.json", good(), categories=[{"id": 1, "name": "\udce9t\udce9"}])
+    text = file.read_bytes().replace(b"\\udce9", b"\xe9")
+    for content, said in ((text, "is not UTF-8 .* save it as UTF-8"), (b"PK\3\4", "unpack it")):
+        file.write_bytes(content)
+        for read in (lambda: imported(file), lambda: evaluate(labels(tmp_path), file)):
+            with pytest.raises(InputError, match=said):
+                read()
+
+
+@pytest.mark.parametrize(("name", "photos"), [("annotations", 2), ("images", 0), ("categories", 2)])
+def test_a_list_that_is_null_is_empty_which_is_said(tmp_path: Path, name: str, photos: int):
+    file = write(tmp_path / "c.json", good())
+    file.write_text(json.dumps(json.loads(file.read_text()) | {name: None}))
+    done, _ = imported(file)
+    assert done["photos"] == photos
+    assert done["mended"] == {f"{name} are null, read as an empty list": 1}
+    assert done["masks_left_out"] == (3 if name == "images" else 0)
+    if photos:
+        scores = evaluate(labels(tmp_path), file)
+        assert (scores.segments, scores.mended) == (done["masks"], done["mended"])
 
 
 def test_nan_is_unknown(tmp_path: Path):

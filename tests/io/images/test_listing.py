@@ -281,6 +281,7 @@ EXCEL = {
     "bom.csv": b'\xef\xbb\xbfname,uri\r\nx1.jpg,p/b.jpg\r\nx2.jpg,"p/\xc3\xbc 1.jpg"\r\n',
     "semi.csv": b"uri;name\r\np/b.jpg;x1.jpg\r\np/\xc3\xbc 1.jpg;x2.jpg\r\n;\r\n",
     "tab.csv": b"name\turi\nx1.jpg\tp/b.jpg\nx2.jpg\tp/\xc3\xbc 1.jpg\n",
+    "bars.csv": b"note|uri|name\na, b|p/b.jpg|x1.jpg\n|p/\xc3\xbc 1.jpg|x2.jpg\n",
     "both.csv": b"\xef\xbb\xbfURI;Name\r\np\\b.jpg;x1.jpg\r\np\\\xc3\xbc 1.jpg;x2.jpg\r\n",
     "sep.csv": b"sep=;\r\nuri;name\r\np/b.jpg;x1.jpg\r\np/\xc3\xbc 1.jpg;x2.jpg\r\n",
     "comma in it.csv": b"note;uri;name\na,b,c;p/b.jpg;x1.jpg\nd;p/\xc3\xbc 1.jpg;x2.jpg\n",
