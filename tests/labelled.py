@@ -64,8 +64,12 @@ def write_labels(
     sampler: str = "grid-16",
     scores: Sequence[float] | None = None,
     failures: Mapping[str, str] | None = None,
+    hashes: Mapping[str, int] | None = None,
 ) -> Path:
-    """Write a results folder for the images in `photos`; missing images are made, in grey."""
+    """Write a results folder for the images in `photos`; missing images are made, in grey.
+
+    hashes: what the manifest has of images' contents, by name.
+    """
     store, ledger = Store(out, recipe(sampler)), Manifest(Folder(out))
     timing = dict.fromkeys(STAGES, 0.25) | {"total": 1.75} | dict.fromkeys(COUNTS, 4)
     with store.opened():
@@ -75,7 +79,9 @@ def write_labels(
                 (photos / name).parent.mkdir(parents=True, exist_ok=True)
                 Image.new("RGB", size[::-1], (90, 90, 90)).save(photos / name)
             store.put(name, size, records(found, scores), lambda: timing)
-            ledger.append(row_of(store, photos, name))
+            row = row_of(store, photos, name)
+            row.source_hash = (hashes or {}).get(name)
+            ledger.append(row)
         for name, reason in (failures or {}).items():
             row = row_of(store, photos, name)
             row.fail(reason)

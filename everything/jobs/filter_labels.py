@@ -24,6 +24,7 @@ from everything.io.results.mask_filter import MaskFilter
 from everything.io.results.reader import Result, Results
 from everything.io.results.writer import Store
 from everything.io.storage.locations import Location
+from everything.io.storage.ownership import signed
 from everything.jobs.status import JobState, write_state
 from everything.masks.segments import Segments
 
@@ -161,6 +162,7 @@ def _recipe(results: Results, keep: MaskFilter) -> Recipe:
 
 def _written(results: Results, key: str, result: Result, store: Store) -> Row:
     began, source = time.time(), results.image(key, result.name)
+    content = results.source_hash(result.name)
     records = _with_parents(result.annotations)
     if store.recipe.output.label_map:
         segments = Segments.from_sa1b(records, result.size)
@@ -179,6 +181,7 @@ def _written(results: Results, key: str, result: Result, store: Store) -> Row:
         file=source.file if source else None,
         start=source.start if source else None,
         source_bytes=source.size if source else None,
+        source_hash=None if content is None else signed(content),
         width=result.size[1],
         height=result.size[0],
         counts={"masks": len(records)},

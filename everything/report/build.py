@@ -56,7 +56,7 @@ _EARLIER = re.compile(
 )
 # In this order; the last one runs the page.
 _SCRIPTS = (
-    *("photos", "grid", "masks", "panes", "zoom"),
+    *("photos", "grid", "rows", "masks", "panes", "zoom"),
     *("drawing", "list", "viewer", "sliders", "review", "review_file", "save_shown", "timing"),
 )
 Progress = Callable[[int, int], None]
@@ -218,7 +218,8 @@ def _one(results: list[Results], number: int, key: str, level: Level, to: Output
     if classes:
         about["classes"] = sorted(classes)
     recipes = [result.recipe if result else None for result in found]
-    return _Entry(about, [_summary(result) for result in found], recipes, _largest(found))
+    summaries = [_summary(*pair) for pair in zip(results, found, strict=True)]
+    return _Entry(about, summaries, recipes, _largest(found))
 
 
 def _reason(folder: Results, key: str, name: str) -> str:
@@ -272,10 +273,11 @@ def _shrunk(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.array(image)
 
 
-def _summary(result: Result | None) -> dict[str, Any] | None:
+def _summary(folder: Results, result: Result | None) -> dict[str, Any] | None:
     if result is None:
         return None
-    return {
+    source = folder.source_hash(result.name)
+    return ({} if source is None else {"source": source}) | {
         "masks": len(result.annotations),
         "left_out": result.filtered_out,
         "total": round(float(result.timing.get("total", 0.0)), 5),

@@ -12,7 +12,7 @@ from PIL import Image
 
 from everything.io.results.mask_filter import MaskFilter
 from everything.report.build import write_report
-from tests.labelled import disc, records, write_labels
+from tests.labelled import disc, write_labels
 from tests.report.in_browser import (
     AWAY,
     CHROMIUM,
@@ -340,49 +340,3 @@ def test_search_order_and_timing(page, report: Path):
     assert captions[0].startswith("total")
     assert "median 1.75 s" in captions[0]
     assert len(captions) == 8
-
-
-def test_2000_photos_scroll_without_stutter(page, tmp_path: Path):
-    """The last screens of 2,000 photos cost what the first ones cost, whatever the machine."""
-    labels = [records([disc((24, 32), (x, 12), 9)]) for x in range(32)]
-    for i in range(2000):
-        name = f"{i:04d}.jpg"
-        Image.new("RGB", (32, 24), (90, i % 256, 90)).save(tmp_path / name)
-        about = {"image_id": i, "width": 32, "height": 24, "file_name": name}
-        content = {"image": about, "annotations": labels[i % 32]}
-        (tmp_path / name).with_suffix(".json").write_text(json.dumps(content))
-    report = write_report(tmp_path, tmp_path / "page").as_uri()
-    costs = []
-    for _ in range(2):
-        page.goto(report)
-        assert page.locator("#grid a").count() < 500, "thumbnails are added as they are needed"
-        tools = page.context.new_cdp_session(page)
-        tools.send("Performance.enable", {"timeDomain": "threadTicks"})
-        parts = [scrolled(page, tools, start) for start in range(10, 110, 20)]
-        assert page.locator("#grid a").count() == 2000
-        costs.append((parts[0], parts[-1]))
-    first, last = (min(each) for each in zip(*costs, strict=True))
-    assert last < 1.4 * first
-
-
-def scrolled(page, tools, start: int, screens: int = 20) -> float:
-    """Seconds of the page's own thread for so many screens of photos, scrolled through.
-
-    Not wall time, which would measure the machine's other work.
-    """
-    before = spent(tools)
-    page.evaluate(
-        """async ([start, screens]) => {
-            for (let screen = start; screen < start + screens; screen++) {
-                scrollTo(0, screen * innerHeight);
-                await new Promise(requestAnimationFrame);
-            }
-        }""",
-        [start, screens],
-    )
-    return spent(tools) - before
-
-
-def spent(tools) -> float:
-    metrics = tools.send("Performance.getMetrics")["metrics"]
-    return next(metric["value"] for metric in metrics if metric["name"] == "ThreadTime")

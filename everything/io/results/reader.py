@@ -133,12 +133,12 @@ class Results:
         if review is None:
             return None
 
-        def read(key: str) -> tuple[Size, list[Annotation]] | None:
+        def read(key: str) -> tuple[Size, list[Annotation], str | None] | None:
             try:
                 result = self._parse(key)
             except InputError:  # whoever reads it for its masks counts it
                 return None
-            return result.size, result.annotations
+            return result.size, result.annotations, self.source_hash(result.name)
 
         fit = fit_review(review, self._found, read, printable(str(self.root)))
         if message := fit.message(review.name):
@@ -300,6 +300,15 @@ class Results:
         beside = f"{self.root}/{self._found[key]}".rpartition("/")[0]
         homes = (*map(str, self._folders), beside, f"{self.root}/{self._home}".rstrip("/"))
         return next((s for home in homes if _is_there(s := Source(home, name))), None)
+
+    def source_hash(self, name: str) -> str | None:
+        """Return the hash of an image's content when it was labelled, as 16 hexadecimal digits.
+
+        None if it is unknown, as of annotations of other tools.
+        """
+        row = self._rows.get(as_text(name))
+        found = None if row is None else self._manifest["source_hash"][row].as_py()
+        return None if found is None else f"{found % 2**64:016x}"
 
     def _listed(self, name: str) -> Iterator[Source]:
         """Where an image is by the manifest: relative to the results, and as it was."""

@@ -9,6 +9,8 @@
 text "HEIGHT WIDTH COUNTS", the mask's size and COCO run-length code, as 8 hexadecimal digits: a
 verdict belongs to pixels, so that it never falls on another mask of labels that were made again.
 `annotation` is there where several images can have one name: SA-1B's file without `.json`.
+`source_hash` is that of the image's content in the manifest, as 16 hexadecimal digits, where it is
+known: what was said of an image is not said of another one that has its name and size.
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ class ImageReview(_Part):
     annotation: StrictStr | None = None
     width: StrictInt
     height: StrictInt
+    source_hash: StrictStr | None = None
     masks: tuple[MaskReview, ...] = ()
 
     @property
@@ -164,10 +167,10 @@ class ReviewFit:
     """How a review fits a results folder.
 
     Attributes:
-        images: What was said of each image that is in the folder, in the reviewed size, by key.
+        images: What was said of each image that is in the folder, as it was reviewed, by key.
         masks: Number of masks that were found.
-        unknown_images: Number of images of the review that are not in the folder, or are of another
-            size there.
+        unknown_images: Number of images of the review that are not in the folder, or have another
+            size or content there.
         unknown_masks: Number of masks of the review that are not in the folder, those of unknown
             images included.
         left_out: Keys of images that are left out: rejected ones and, if only what was accepted is
@@ -198,7 +201,7 @@ def fingerprint(code: Rle) -> str:
 def fit_review(
     review: Review,
     keys: Collection[str],
-    read: Callable[[str], tuple[Size, list[Annotation]] | None],
+    read: Callable[[str], tuple[Size, list[Annotation], str | None] | None],
     where: str,
 ) -> ReviewFit:
     """Find the images and masks of a review in a results folder.
@@ -206,8 +209,8 @@ def fit_review(
     Args:
         review: The review.
         keys: Keys of the folder's results.
-        read: Returns size (H, W) and all annotations of a result, None if it cannot be read; called
-            for reviewed images only.
+        read: Returns size (H, W), all annotations and the image's `source_hash` (None if unknown)
+            of a result; None if it cannot be read. Called for reviewed images only.
         where: The folder, for messages.
 
     Raises:
@@ -225,8 +228,10 @@ def fit_review(
         if result is None:
             kept.add(key)  # not left out silently
             continue
-        size, annotations = result
+        size, annotations, content = result
         if size != (image.height, image.width):
+            continue
+        if None not in (content, image.source_hash) and content != image.source_hash:
             continue
         images[key] = image
         masks = list(image.matches(annotations).values())

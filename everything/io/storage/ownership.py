@@ -52,7 +52,12 @@ def fingerprint(content: bytes) -> str:
 
 def source_hash(content: bytes) -> int:
     """Return the hash of an image file for the manifest, a signed number of 64 bits."""
-    return int.from_bytes(bytes.fromhex(fingerprint(content)), "big", signed=True)
+    return signed(fingerprint(content))
+
+
+def signed(short_hash: str) -> int:
+    """Return what `fingerprint` returns as a signed number of 64 bits."""
+    return int.from_bytes(bytes.fromhex(short_hash), "big", signed=True)
 
 
 def parsed(line: bytes) -> dict[str, Any]:

@@ -29,7 +29,8 @@ function pane(photo, i, rows, f) {
   const one = make("canvas", { className: "highlight", ...size });
   sheet.append(masks, one);
   const stage = make("div", { className: "stage" }, sheet);
-  if (photo.missing) stage.append(make("span", { className: "missing", textContent: photo.missing }));
+  // Where annotations cannot be read, the caption says why.
+  if (photo.missing && photo.missing !== photo.reasons[f]) stage.append(make("span", { className: "missing", textContent: photo.missing }));
   const caption = make("figcaption");
   const figure = make("figure", { className: "pane" }, caption, stage);
   const self = {

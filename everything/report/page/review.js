@@ -18,6 +18,14 @@ function fingerprint(mask, photo) {
 // By folder: what was said of an image and its masks, by the name of its result.
 const reviews = folders.map(() => new Map());
 const resultOf = (photo) => photo.annotation ?? photo.name;
+// A review is of an image's content: another image that has its name now is not reviewed. Labels of
+// other tools do not say which content they are of.
+const contentOf = (f, photo) => photo.found[f]?.source;
+const isOfContent = (entry, f, photo) => (entry.source_hash ?? contentOf(f, photo)) === (contentOf(f, photo) ?? entry.source_hash);
+function reviewOf(f, photo) {
+  const entry = reviews[f].get(resultOf(photo));
+  return entry && isOfContent(entry, f, photo) ? entry : undefined;
+}
 const itemName = (f, key) => `everything-review ${location.pathname} ${folders[f].label} ${folders[f].digest} ${key}`;
 const isEmpty = (entry) => !entry.verdict && !entry.tag && !entry.masks.length;
 let isKept = true;
@@ -58,13 +66,14 @@ function keep(f, key, entry) {
 function entryOf(f, photo) {
   const about = { file_name: photo.name, width: photo.width, height: photo.height, masks: [] };
   if (photo.annotation !== undefined) about.annotation = photo.annotation;
-  return reviews[f].get(resultOf(photo)) || about;
+  if (contentOf(f, photo)) about.source_hash = contentOf(f, photo);
+  return reviewOf(f, photo) || about;
 }
 
 // Give each mask what was said of it: it has the same pixels and, of several, the same id.
 function attach({ f, photo, masks }) {
   for (const mask of masks) mask.said = undefined;
-  const entry = reviews[f].get(resultOf(photo));
+  const entry = reviewOf(f, photo);
   if (!entry || !entry.masks.length) return;
   const by = Map.groupBy(masks, (mask) => `${fingerprint(mask, photo)} ${mask.area}`);
   let left = entry.masks;
@@ -84,7 +93,7 @@ const strangersIn = ({ f, photo, masks }) => {
 
 // What was said of an image, in any folder, and of how many of its masks.
 function tally(photo) {
-  const entries = reviews.map((review) => review.get(resultOf(photo))).filter(Boolean);
+  const entries = folders.map((_, f) => reviewOf(f, photo)).filter(Boolean);
   const masks = entries.flatMap((entry) => entry.masks);
   const count = (verdict) => masks.filter((mask) => mask.verdict === verdict).length;
   return {
@@ -158,7 +167,8 @@ function showReview() {
   }
   $("review-count").textContent = counts.images ? `(${number(counts.images)} image${counts.images === 1 ? "" : "s"}; masks: ${wording(counts)})` : "";
   if (current < 0) return;
-  const its = tally(photos[current]);
+  const photo = photos[current];
+  const its = tally(photo);
   for (const name of ["accepted", "rejected"]) {
     $(`${name}-image`).ariaPressed = its.verdict === name;
     $(name).ariaPressed = pinned?.said?.verdict === name;
@@ -169,7 +179,9 @@ function showReview() {
   $("tag").readOnly = !pinned;
   const strangers = panes.reduce((sum, p) => sum + strangersIn(p), 0);
   $("reviewed").textContent = `Reviewed masks of this image: ${wording(its)}.` +
-    (strangers ? ` ${number(strangers)} more verdicts are of masks that are not on this page; they are kept in the review.` : "");
+    (strangers ? ` ${number(strangers)} more verdicts are of masks that are not on this page; they are kept in the review.` : "") +
+    (folders.some((_, f) => reviews[f].has(resultOf(photo)) && !reviewOf(f, photo))
+      ? " A review of another image with this name is left out." : "");
 }
 const wording = ({ accepted, rejected, tagged }) =>
   `${number(accepted)} accepted, ${number(rejected)} rejected, ${number(tagged)} tagged`;

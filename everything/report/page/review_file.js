@@ -27,7 +27,7 @@ const isTag = (value) => value === undefined || value === null || (typeof value 
 const isMask = (mask) => mask && Number.isInteger(mask.id) && Number.isInteger(mask.area) &&
   /^[0-9a-f]{8}$/.test(mask.crc32) && isVerdict(mask.verdict) && isTag(mask.tag);
 const isImage = (image) => image && typeof image.file_name === "string" && isVerdict(image.verdict) &&
-  isTag(image.tag) && Array.isArray(image.masks ?? []) && (image.masks ?? []).every(isMask);
+  isTag(image.tag) && isTag(image.source_hash) && Array.isArray(image.masks ?? []) && (image.masks ?? []).every(isMask);
 
 function parsed(text) {
   const file = JSON.parse(text);
@@ -69,7 +69,7 @@ async function loadReview(from) {
   let found = 0, replaced = 0, masks = 0;
   for (const image of file.images) {
     const photo = by.get(image.annotation ?? image.file_name);
-    if (!photo || photo.width !== image.width || photo.height !== image.height) continue;
+    if (!photo || photo.width !== image.width || photo.height !== image.height || !isOfContent(image, f, photo)) continue;
     const entry = entryOf(f, photo);
     replaced += merge(f, image, entry);
     masks += (image.masks ?? []).length;
@@ -83,7 +83,7 @@ async function loadReview(from) {
   reviewChanged();
   announce(`${from.name}: ${counted(found, "image")} and ${counted(masks, "mask")} loaded` +
     (replaced ? `; ${counted(replaced, "verdict or tag")} of before replaced` : "") +
-    (strange ? `; ${counted(strange, "image")} left out, which are not on this page or have another size` : "") +
+    (strange ? `; ${counted(strange, "image")} left out, which are not on this page or are other images now` : "") +
     ". Masks that are not on the page are counted when their image is opened.");
 }
 

@@ -40,17 +40,12 @@ for (const one of levels) {
 // What differs from the page as it opens, by the names of the controls; and back again.
 const FILTERS = { iou: "0", stability: "0", smallest: "0", largest: "100", class: "", verdict: "" };
 function chosen() {
-  const found = settings.level === index.level ? {} : { level: settings.level };
-  for (const [id, usual] of Object.entries(FILTERS)) if ($(id).value !== usual) found[id] = $(id).value;
-  return found;
+  return { ...(settings.level === index.level ? {} : { level: settings.level }), ...differing(FILTERS) };
 }
 function choose(wanted) {
   const level = levels.find((one) => one.value === (wanted.get("level") || index.level));
   if (level) level.checked = true;
-  for (const [id, usual] of Object.entries(FILTERS)) {
-    $(id).value = wanted.get(id) ?? usual;
-    if ($(id).selectedIndex < 0) $(id).value = usual; // a class that is not there
-  }
+  setControls(FILTERS, wanted);
   read();
 }
 for (const id of ["iou", "stability", "smallest", "largest", "opacity", "visible", "contours", "alone", "class", "verdict"]) {

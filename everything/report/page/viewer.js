@@ -62,36 +62,40 @@ function step(by) {
 }
 
 // The open image, the filters and the selected mask are in the address, so that Back works and
-// what is seen can be linked to: #12?level=part&iou=50&mask=3&pane=0.
+// what is seen can be linked to: #12?level=part&iou=50&mask=3&pane=0, and what is listed.
 const address = () => new URLSearchParams(location.hash.split("?")[1] || "");
 const query = (wanted) => (String(wanted) ? `?${wanted}` : "");
 function remember() {
-  if (current < 0) return;
-  const wanted = new URLSearchParams(chosen());
-  panes.forEach((p, f) => {
-    if (p.masks.includes(pinned)) { wanted.set("mask", pinned.id); wanted.set("pane", f); }
-  });
-  history.replaceState(null, "", `#${current}${query(wanted)}`);
+  const wanted = new URLSearchParams({ ...differing(LISTING), ...(current < 0 ? {} : chosen()) });
+  if (current >= 0) {
+    panes.forEach((p, f) => {
+      if (p.masks.includes(pinned)) { wanted.set("mask", pinned.id); wanted.set("pane", f); }
+    });
+  }
+  history.replaceState(null, "", `#${current < 0 ? "" : current}${query(wanted)}`);
 }
 
 function route() {
-  const found = /^#(\d+)(\?|$)/.exec(location.hash);
-  const i = found ? Number(found[1]) : -1;
+  const found = /^#(\d*)(\?|$)/.exec(location.hash);
+  const i = found?.[1] ? Number(found[1]) : -1;
   // Without a query, as from the grid, the filters stay as they are.
-  if (found && found[2]) choose(address());
+  if (found?.[2]) {
+    chooseListed(address());
+    if (photos[i]) choose(address());
+  }
   if (photos[i]) { open(i); if (!found[2]) remember(); }
   else if ($("viewer").open) { current = -1; document.title = title; $("viewer").close(); }
 }
 window.addEventListener("hashchange", route);
 
 function leave() {
-  const link = $("grid").querySelector(`a[href="#${current}"]`);
+  const i = current;
   document.title = title;
-  if ($("only").value || $("with-class").value) list();
   $("viewer").close(); // first, since it gives the focus back to where it was before
   current = -1;
-  location.hash = "";
-  if (link) { link.scrollIntoView({ block: "nearest" }); link.focus(); }
+  if ($("only").value || $("with-class").value) list();
+  history.pushState(null, "", `#${query(new URLSearchParams(differing(LISTING)))}`);
+  focusTile(listed.indexOf(i));
 }
 function back() {
   if (pinned) { pinned = null; remember(); light(null, null); } else leave();

@@ -11,6 +11,7 @@ from everything.errors import InputError
 from everything.io.results.mask_filter import MaskFilter
 from everything.io.results.reader import Results
 from everything.io.results.review import FORMAT, ImageReview, MaskReview, Review, fingerprint
+from everything.jobs.filter_labels import filter_labels
 from tests.labelled import disc, records, write_labels
 
 SIZE = (60, 80)
@@ -175,3 +176,16 @@ def test_damaged_and_missing_files_are_refused(tmp_path: Path) -> None:
     for name in ("r.json", "missing.json", "."):
         with pytest.raises(InputError):
             Review.read(tmp_path / name)
+
+
+def test_a_review_is_of_an_images_content(tmp_path: Path) -> None:
+    masks = {"y.png": [AWAY], "z.png": [PART]}
+    labels = write_labels(tmp_path / "l", tmp_path / "p", masks, hashes={"y.png": 5, "z.png": -1})
+    same, other = ({"source_hash": f"{n:016x}", "verdict": "rejected"} for n in (5, 6))
+    assert kept(labels, image("y.png", **same), image("z.png", **other)) == {"z.png": [0]}
+    with pytest.raises(InputError, match="none of its 1 images"):
+        kept(labels, image("y.png", **other))
+    assert kept(labels, image("y.png", verdict="rejected")) == {"z.png": [0]}, "of before"
+    done = filter_labels(labels, tmp_path / "out", MaskFilter())
+    assert done.photos == 2
+    assert Results(tmp_path / "out").source_hash("z.png") == "f" * 16
