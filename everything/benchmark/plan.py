@@ -68,15 +68,15 @@ class Plan:
     def add(self, named: str, samplers: Sequence[str], against: Sequence[str]) -> None:
         """Add a variant with every sampler, by every program."""
         name, _, path = named.partition("=")
-        checkpoint, sets = (Path(path) if path else None), tuple[str, ...]()
+        checkpoint = Path(path) if path else None
         suited: dict[str, Any] = {}
         if self._seed is not None and checkpoint is None and _needs_weights(name):
-            checkpoint, sets, suited = self._with_random_weights(name, self._seed)
+            checkpoint, suited = self._with_random_weights(name, self._seed)
         for sampler in samplers:
-            recipe = self._settings.recipe(name, checkpoint, sampler, sets)
+            recipe = self._settings.recipe(name, checkpoint, sampler)
             fit = sorted(f"sampler.{k}={v}" for k, v in suited.items() if k in recipe.sampler)
             if fit:
-                recipe = self._settings.recipe(name, checkpoint, sampler, (*sets, *fit))
+                recipe = self._settings.recipe(name, checkpoint, sampler, tuple(fit))
             for key in (Key(name, sampler, by) for by in (OWN_PROGRAM, *against)):
                 if not key.is_own and boxes_asked(sampler):
                     continue
@@ -101,28 +101,24 @@ class Plan:
                 self.notes.append(f"{spec.key}: left out: {error}")
         return runners
 
-    def _with_random_weights(
-        self, variant: str, seed: int
-    ) -> tuple[Path, tuple[str, ...], dict[str, Any]]:
-        """Return a checkpoint, thresholds as settings, and settings of samplers by name."""
+    def _with_random_weights(self, variant: str, seed: int) -> tuple[Path, dict[str, Any]]:
+        """Return a checkpoint, and settings of samplers by name."""
         self._on_message(f"making random weights of {variant}")
         pixels = [read_image(photo.path).pixels for photo in self._photos[:2]]
         made = random_weights.make(variant, seed, pixels, self._folder)
-        filters = self._settings.recipe(variant, made.checkpoint, "grid").filters
-        offset = filters.stability_score_offset
-        thresholds, suited = made.thresholds(offset), made.samplers(offset)
+        filters, suited = made.filters, made.samplers
         self.notes.append(
-            f"{variant}: random weights (seed {seed}), masks are meaningless; heads scaled to "
-            f"SAM's range and thresholds set so that about {random_weights.PASS_IOU:.0%} and, "
-            f"of these, {random_weights.PASS_STABILITY:.0%} pass; masks are large: NMS leaves few: "
-            f"{', '.join(f'{k} {v}' for k, v in thresholds.items())}; hierarchical: "
+            f"{variant}: random weights (seed {seed}), masks are blobs around their prompts, of "
+            f"SAM's sizes, and mean nothing; heads scaled so that about "
+            f"{random_weights.PASS_IOU:.0%} pass this variant's predicted IoU threshold, "
+            f"{filters.pred_iou_thresh:g}, and {random_weights.PASS_STABILITY:.0%} of these its "
+            f"stability threshold, {filters.stability_score_thresh:g}; hierarchical: "
             f"high_score_thresh {suited['high_score_thresh']:.2f}, so that its first round is "
             f"certain of about {random_weights.CERTAIN:.0%} of an image; auto-ppn: "
             f"{', '.join(f'{k} {suited[k]}' for k in random_weights.PROPOSED)}, as many as trained "
             f"heads propose"
         )
-        sets = tuple(f"filters.{k}={v}" for k, v in thresholds.items())
-        return made.checkpoint, sets, suited
+        return made.checkpoint, dict(suited)
 
 
 def _needs_weights(variant: str) -> bool:

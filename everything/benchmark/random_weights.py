@@ -1,10 +1,11 @@
-"""Random weights for timing where trained ones are not available, scaled to behave like SAM's.
+"""Stand-ins for weights that are not available: a random encoder, and a decoder that draws blobs.
 
-A model's time depends on its shapes and on how many masks pass the filters. So the last layers of
-its two heads are scaled until predicted IoUs spread around 0.5 and mask logits around 0 as widely
-as SAM's do, and thresholds are chosen that given shares of the masks pass. The masks themselves
-are meaningless. Samplers that depend on masks get matching settings: a threshold at which a given
-share of an image is certain, a head that proposes as many prompts as trained ones do.
+A model's time depends on its shapes and on how many masks pass the filters, and how large they are.
+The encoder's weights are random. The decoder's are written so that masks lie around their prompts
+(`blobs`), as large as SAM's; its heads are scaled until as many as of SAM's pass the
+variant's thresholds. Masks mean nothing. Samplers that depend on masks get matching settings: a
+threshold at which a given share of an image is certain, a head that proposes as many prompts as
+trained ones do.
 """
 
 from __future__ import annotations
@@ -22,78 +23,40 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Size, Tensor, nn
 
-from everything.benchmark.random_weight_heads import Heads, Model, encoded, mean_features
+from everything.benchmark.blobs import decoder as blob_decoder
+from everything.benchmark.blobs.modules import DecoderModules
+from everything.benchmark.random_weight_heads import Heads, Model
+from everything.config import Filters
+from everything.core import mask_ops
 from everything.core.geometry import Frame, View, whole
 from everything.core.interpolation import crossings
 from everything.core.prompts import Prompts, lattice
-from everything.decoding.reference import PlainCandidates
+from everything.core.protocols import Candidates
 from everything.detectors.prompt_head import PromptHead
 from everything.errors import ConfigError
-from everything.pipeline.mask_stats import measure
 from everything.variants import VARIANTS, VariantRecord
 from everything.variants.checkpoints.key_mapping import Blueprint
 from everything.variants.checkpoints.reader import State
 from everything.variants.checkpoints.weights import PACKAGED
+from everything.variants.networks.hq_sam import HqSamModel
+from everything.variants.networks.repvit import EdgeSamModel
 
-PASS_IOU, PASS_STABILITY = 0.4, 0.6  # shares of the candidates, and of those that remain
+PASS_IOU, PASS_STABILITY = 0.3, 0.5  # shares of the candidates, and of those that remain
 CERTAIN = 0.5  # share of an image that is certain after the hierarchical sampler's first round
 PROPOSED = {"max_points": 72, "max_boxes": 40}  # per image, by auto-ppn's trained heads
-_SCORE_MEAN, _SCORE_SPREAD, _LOGIT_SPREAD = 0.5, 0.1, 8.0
-_POINTS, _PHOTOS, _TOGETHER, _LINES = 8, 2, 32, 64
+_SPREAD, _SIGMOID_SPREAD = 0.1, 0.8  # of predicted IoUs; of their logits
+_POINTS, _COARSE, _IMAGES, _LINES, _HALVINGS = 16, 2, 2, 64, 16
+_GAINS = (-10.0, 20.0)  # powers of 2 between which mask logits are scaled
 _LEARNED = re.compile(r"token|point_embed|_point_|no_mask|pos_embed|rel_pos|gaussian")
 
 
 @dataclass(frozen=True)
 class StandIn:
-    """A checkpoint of random weights, and its predictions for a small grid on some images.
-
-    Args:
-        checkpoint: The file.
-        scores: Predicted IoUs, float32 (N,).
-        logits: Mask logits by frame, float32 (n, hl, wl), N in all.
-        head: Checkpoint of a head for auto-ppn.
-    """
+    """A checkpoint, the thresholds it was made for, and settings of samplers that suit it."""
 
     checkpoint: Path
-    scores: Tensor
-    logits: list[tuple[Frame, Tensor]]
-    head: Path
-
-    def thresholds(self, offset: float) -> dict[str, float]:
-        """Return pred_iou_thresh and stability_score_thresh that PASS_IOU and PASS_STABILITY pass.
-
-        offset: stability_score_offset.
-        """
-        pred_iou = float(self.scores.quantile(1 - PASS_IOU))
-        stability = self._stability(offset)
-        left = stability[(self.scores > pred_iou) & ~stability.isnan()]
-        return {
-            "pred_iou_thresh": _inside(pred_iou),
-            "stability_score_thresh": _inside(float(left.quantile(1 - PASS_STABILITY))),
-        }
-
-    def samplers(self, offset: float) -> dict[str, Any]:
-        """Return settings of samplers, by name; offset: stability_score_offset."""
-        limits = self.thresholds(offset)
-        passes = self.scores > limits["pred_iou_thresh"]
-        passes &= self._stability(offset) >= limits["stability_score_thresh"]
-        parts = torch.split(passes, [len(x) for _, x in self.logits])
-        sure = [
-            _seen(frame, x[some]).amax(0).flatten()
-            for (frame, x), some in zip(self.logits, parts, strict=True)
-            if some.any()
-        ]
-        certain = float(torch.cat(sure).quantile(1 - CERTAIN)) if sure else 0.0
-        return {"high_score_thresh": certain, "head": str(self.head), **PROPOSED}
-
-    def _stability(self, offset: float) -> Tensor:
-        return torch.cat([measure(x, frame, offset).stability for frame, x in self.logits])
-
-
-def _seen(frame: Frame, logits: Tensor) -> Tensor:
-    """Logits (N, hl, wl) at some evenly spread pixels of the view, (N, h, w)."""
-    rows, columns = (torch.arange(0, side, -(-side // _LINES)) for side in frame.view)
-    return crossings(logits, frame, rows, columns)
+    filters: Filters
+    samplers: Mapping[str, Any]
 
 
 def has_own_weights(record: VariantRecord) -> bool:
@@ -101,8 +64,9 @@ def has_own_weights(record: VariantRecord) -> bool:
     return record.weights.source.startswith(PACKAGED)
 
 
+@torch.inference_mode()
 def make(variant: str, seed: int, photos: Sequence[NDArray[np.uint8]], folder: Path) -> StandIn:
-    """Write random weights of a variant into a folder, scaled on the first two images.
+    """Write stand-in weights of a variant into a folder, scaled on the first two images.
 
     Args:
         variant: Name of the variant.
@@ -111,7 +75,7 @@ def make(variant: str, seed: int, photos: Sequence[NDArray[np.uint8]], folder: P
         folder: Where the checkpoint is written.
 
     Returns:
-        The checkpoint and its predictions.
+        The checkpoint, the variant's own thresholds, and settings of samplers.
 
     Raises:
         ConfigError: If the variant is not SAM with another encoder: its shapes or heads are
@@ -120,24 +84,75 @@ def make(variant: str, seed: int, photos: Sequence[NDArray[np.uint8]], folder: P
     plan = _blueprint(variant)
     state = random_state(plan.shapes(), seed)
     model = _model(variant, state)
-    heads = Heads(model)
-    views = [_Seen(model, whole(photo)) for photo in photos[:_PHOTOS]]
-    means = zip(*(view.mean_features() for view in views), strict=True)
-    heads.centre_masks([torch.stack(each).mean(0) for each in means])
-    answers = [view.answers() for view in views]
-    raw = torch.cat([scores for scores, _ in answers])
-    raw = raw.double().logit(eps=1e-9).float() if heads.sigmoid else raw
-    gain = _LOGIT_SPREAD / float(torch.cat([logits.flatten() for _, logits in answers]).std())
-    mean, spread = (0.0, 4 * _SCORE_SPREAD) if heads.sigmoid else (_SCORE_MEAN, _SCORE_SPREAD)
-    scale = spread / float(raw.std())
-    shift = mean - scale * float(raw.mean())
-    heads.scale(scale, shift, gain)
-    scores = raw * scale + shift
+    blob_decoder.write(DecoderModules.of(model.network), seed)
+    heads, filters = Heads(model), Filters(**VARIANTS[variant].preset.get("filters", {}))
+    rebuilt = type(model)(model.network)  # decoders fold weights
+    images = [_Image.of(rebuilt, heads, whole(photo)) for photo in photos[:_IMAGES]]
+    passes = _scale_scores(heads, images, filters, isinstance(model, HqSamModel))
+    share = PASS_STABILITY
+    if isinstance(model, EdgeSamModel):  # its scores are the stability
+        passes, share = torch.ones_like(passes), PASS_IOU * PASS_STABILITY
+    drawn = [image.draw(some) for image, some in _each(images, passes)]
+    gain = _mask_gain(torch.cat([masks.logits for masks in drawn]), share, filters)
+    heads.scale_masks(gain)
     path = folder / f"{variant}-random-{seed}.safetensors"
     save_file(heads.put_into(state, plan), path)
-    logits = [(view.frame, gain * drawn) for view, (_, drawn) in zip(views, answers, strict=True)]
-    head = _make_head(torch.cat([view.features for view in views]), seed, folder)
-    return StandIn(path, scores.sigmoid() if heads.sigmoid else scores, logits, head)
+    certain = _certain(drawn, gain, filters)
+    head = _make_head(torch.cat([image.features for image in images]), seed, folder)
+    return StandIn(path, filters, {"high_score_thresh": certain, "head": str(head), **PROPOSED})
+
+
+def _scale_scores(heads: Heads, images: Sequence[_Image], filters: Filters, merged: bool) -> Tensor:
+    """Scale the head for scores; return which candidates pass the threshold, bool (N,).
+
+    merged: whether a prompt's candidates become one, of the highest score, as in HQ-SAM.
+    """
+    raw = torch.cat([image.raw for image in images])
+    deviation, mean = torch.std_mean(raw, 0)
+    raw = (raw - mean) / deviation
+    threshold, spread = filters.pred_iou_thresh, _SPREAD
+    if heads.sigmoid:
+        threshold, spread = math.log(threshold / (1 - threshold)), _SIGMOID_SPREAD
+    several = raw[:, 1:].amax(1) if merged else raw[:, 1:].flatten()
+    least = float(several.quantile(1 - PASS_IOU))
+    scale = spread / deviation
+    heads.scale_scores(scale, threshold - spread * least - scale * mean)
+    return several > least
+
+
+def _mask_gain(logits: Tensor, share: float, filters: Filters) -> float:
+    """Return by what to multiply logits (N, hl, wl) for a share of them to pass the stability's
+    threshold."""
+    low, high = _GAINS
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        passing = float(_stable(logits, 2**middle, filters).float().mean())
+        low, high = (middle, high) if passing < share else (low, middle)
+    return float(2**high)
+
+
+def _stable(logits: Tensor, gain: float, filters: Filters) -> Tensor:
+    """Which masks pass the stability's threshold once logits (N, hl, wl) are multiplied: (N,)."""
+    offset = filters.stability_score_offset / gain
+    return mask_ops.stability(logits, offset) >= filters.stability_score_thresh
+
+
+def _certain(drawn: Sequence[_Drawn], gain: float, filters: Filters) -> float:
+    """Return the logit, once multiplied, that CERTAIN of the pixels have in some stable mask of a
+    coarse grid."""
+    seen = []
+    for masks in drawn:
+        logits = masks.logits[masks.coarse & _stable(masks.logits, gain, filters)]
+        if len(logits):
+            rows, columns = (torch.arange(0, n, -(-n // _LINES)) for n in masks.frame.view)
+            seen.append(crossings(logits, masks.frame, rows, columns).amax(0).flatten())
+    return gain * float(torch.cat(seen).quantile(1 - CERTAIN)) if seen else 0.0
+
+
+def _each(images: Sequence[_Image], flags: Tensor) -> list[tuple[_Image, Tensor]]:
+    """Each image with its part of flags (N,) of all candidates."""
+    parts = torch.split(flags, [len(image.candidates.scores) for image in images])
+    return list(zip(images, parts, strict=True))
 
 
 def _make_head(features: Tensor, seed: int, folder: Path) -> Path:
@@ -192,35 +207,40 @@ def _model(variant: str, state: State) -> Model:
     return model
 
 
-class _Seen:
-    """A view, encoded once and decoded for a small grid by the plain decoder."""
+@dataclass(frozen=True)
+class _Drawn:
+    """Masks of a grid of clicks: logits (N, hl, wl); coarse: of a click of a coarser grid, (N,)."""
 
-    @torch.inference_mode()
-    def __init__(self, model: Model, view: View) -> None:
-        self._model, self.frame = model, model.frame(view.size)
-        self._image = encoded(model, view)
-        self.features = self._image.embedding
-        height, width = view.size
-        points = lattice(_POINTS) * torch.tensor([width, height], dtype=torch.float64)
-        self._clicks = Prompts.clicks(self.frame.to_canvas(points))
-
-    @torch.inference_mode()
-    def answers(self) -> tuple[Tensor, Tensor]:
-        """Predicted IoUs (N,) and mask logits (N, hl, wl) of all prompts."""
-        starts = range(0, len(self._clicks), _TOGETHER)
-        parts = [self._ask(self._clicks[i : i + _TOGETHER]) for i in starts]
-        return torch.cat([part.scores for part in parts]), torch.cat([p.logits for p in parts])
-
-    @torch.inference_mode()
-    def mean_features(self) -> list[Tensor]:
-        """The means over cells and some prompts of what the mask heads multiply, (C,) each."""
-        some = self._clicks[:_TOGETHER]
-        return mean_features(self._model, self._image, lambda: self._ask(some))
-
-    def _ask(self, clicks: Prompts) -> PlainCandidates:
-        return self._image.propose(clicks.points, clicks.labels, multimask_output=True)
+    frame: Frame
+    logits: Tensor
+    coarse: Tensor
 
 
-def _inside(threshold: float) -> float:
-    """Keep a threshold above 0, which would switch the filter off."""
-    return round(min(max(threshold, 1e-6), 1.0), 6)
+@dataclass(frozen=True)
+class _Image:
+    """An image's answers to a grid of clicks.
+
+    frame: where it lies on the canvas. features: its embedding, (1, C, h, w). raw: what the head
+    for scores returns, (P, 4), before a sigmoid.
+    """
+
+    frame: Frame
+    features: Tensor
+    candidates: Candidates
+    raw: Tensor
+
+    @classmethod
+    def of(cls, model: Model, heads: Heads, view: View) -> _Image:
+        frame, image = model.frame(view.size), model.encode(view)
+        size = torch.tensor(view.size[::-1], dtype=torch.float64)
+        clicks = Prompts.clicks(frame.to_canvas(lattice(_POINTS) * size))
+        with heads.raw_scores() as raw:
+            candidates = model.propose(image, clicks, True)
+        return cls(frame, model.features(image), candidates, torch.cat(raw))
+
+    def draw(self, flags: Tensor) -> _Drawn:
+        """Return the masks of some candidates, flags bool (N,)."""
+        rows = flags.nonzero()[:, 0]
+        y, x = self.candidates.prompt[rows] // _POINTS, self.candidates.prompt[rows] % _POINTS
+        coarse = (y % _COARSE == 0) & (x % _COARSE == 0)
+        return _Drawn(self.frame, self.candidates.draw(rows), coarse)

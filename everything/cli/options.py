@@ -50,7 +50,7 @@ RandomWeights = Annotated[
     typer.Option(
         metavar="SEED",
         help="Use random weights, with this seed, for variants that are not bundled. Speed can be "
-        "measured without a download; masks are meaningless.",
+        "measured without a download; masks are blobs around their prompts, of SAM's sizes.",
         show_default="download the weights",
     ),
 ]
