@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import pyarrow.parquet as pq
 import pytest
 
 from everything.core.stage_timer import COUNTS, STAGES
@@ -15,6 +18,8 @@ from everything.io.results.manifest_rows import Row
 from everything.io.results.prior_results import PriorResult
 from everything.io.storage.hashed_index import hashed
 from everything.io.storage.local import Folder
+from everything.io.storage.locations import Url
+from everything.io.storage.object_store import ObjectStore
 from everything.io.storage.storage import Stamp
 
 
@@ -144,3 +149,51 @@ def test_a_row_of_wrong_types_costs_only_itself(manifest: Manifest, tmp_path: Pa
     manifest.append(*rows)
     manifest.append(row("huge", source_bytes=2**70))
     assert manifest.table()["name"].to_pylist() == ["1", "2", "5", "6"]
+
+
+def test_after_damage_was_set_aside_nothing_is_written_again(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    manifest.append(row())
+    manifest.compact()
+    part = tmp_path / "manifest/part-00000.parquet"
+    part.write_bytes(b"damaged")
+    manifest.append(row("b"))
+    manifest.compact()
+    assert [path.read_bytes() for path in (tmp_path / "set-aside").rglob("part*")] == [b"damaged"]
+    assert manifest.table()["name"].to_pylist() == ["b"]
+    before = part.stat().st_ino
+    manifest.compact()
+    assert part.stat().st_ino == before
+
+
+def test_damage_that_is_mended_meanwhile_is_not_set_aside(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    manifest.append(row())
+    manifest.compact()
+    part = tmp_path / "manifest/part-00000.parquet"
+    whole = part.read_bytes()
+    part.write_bytes(b"damaged")
+    assert manifest.table().num_rows == 0
+    part.write_bytes(whole)
+    manifest.compact()
+    assert manifest.table().num_rows == 1
+    assert not (tmp_path / "set-aside").exists()
+
+
+def test_objects_are_written_after_five_seconds_and_then_less_and_less_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    store = ObjectStore(Url(f"memory://{uuid4().hex}"))
+    manifest, written = Manifest(store), []
+    for now in (4, 6, 10, 12, 1000, 1009, 1011):
+        clock[0] = now
+        before = len(store.list("manifest", ".parquet"))
+        manifest.append(row(str(now)))
+        written.append(len(store.list("manifest", ".parquet")) > before)
+    assert written == [False, True, False, True, True, False, True]
+    shards = [BytesIO(store.read(name) or b"") for name in store.list("manifest", ".parquet")]
+    assert sum(pq.ParquetFile(shard).metadata.num_rows for shard in shards) == 7, "each row once"
