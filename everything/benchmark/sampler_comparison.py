@@ -83,7 +83,9 @@ def compare(
         if out is None:
             out = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="everything-")))
         # Before hours of labelling.
-        OutputFolder(out, "benchmark").claim(*NAMES, *(f"{variant}.jpg" for variant in variants))
+        OutputFolder(out, "benchmark").claim(
+            *NAMES, *(f"{v.partition('=')[0]}.jpg" for v in variants)
+        )
         job = partial(label, threads=thread_count, preview=False, console=console, build=build)
         results, sheets = [], []
         for variant in variants:

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from segment_anything.modeling import Sam
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,7 +21,7 @@ from everything.training.data import complete_images
 from everything.training.loop import Budget, Loop, run
 from everything.training.nano import Task, prompt_losses
 from everything.training.optimizers import Optimisers
-from everything.training.output_folder import check_output, write_card
+from everything.training.output_folder import check_output, write_card, write_weights
 from everything.training.two_way_decoder import assemble, decode_prompts
 from everything.variants.networks.lite_sam import SIDE, LiteVit
 from everything.variants.networks.sam import PIXEL_MEAN, PIXEL_STD, prompt_side
@@ -134,9 +133,8 @@ def train_lite_sam(
         training.resume(out)
     on_message(f"{len(photos)} images")
     run(training, out, on_message)
-    file = out / "lite_sam.safetensors"
     weights = {n: value.contiguous() for n, value in training.mean.state_dict().items()}
-    save_file(weights, file)
+    file = write_weights(out, "lite_sam.safetensors", weights)
     write_card(out, "lite_sam.md", _card(training, seed))
     return file
 

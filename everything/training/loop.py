@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from everything.io.datasets.label_maps import LabelledImage
 from everything.training.optimizers import Optimisers, average
+from everything.training.output_folder import STATE, WEIGHTS, write_files
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -98,14 +100,14 @@ class Loop(ABC, Generic[Net]):
             "steps": self.steps,
             "seconds": self.seconds,
         }
-        folder.mkdir(parents=True, exist_ok=True)
         weights = {n: v.float().contiguous() for n, v in self.mean.state_dict().items()}
-        _replace(folder / "weights.safetensors", lambda path: path.write_bytes(save(weights)))
-        _replace(folder / "state.pt", lambda path: torch.save(state, path))
+        saved = io.BytesIO()
+        torch.save(state, saved)
+        write_files(folder, {WEIGHTS: save(weights), STATE: saved.getvalue()})
 
     def resume(self, folder: Path) -> None:
         """Continue from what `save` wrote. Raises FileNotFoundError if it wrote nothing there."""
-        state: dict[str, Any] = torch.load(folder / "state.pt", "cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(folder / STATE, "cpu", weights_only=True)
         self.net.load_state_dict(state["net"])
         self.mean.load_state_dict(state["mean"])
         for name, optimisers in self.optimisers.items():
@@ -144,10 +146,3 @@ def _line(training: Loop[Any], losses: list[dict[str, float]], seconds: float) -
     return (
         f"step {training.steps}, {min(1.0, training.progress):.1%}: {printable}, {rate:.1f} steps/s"
     )
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file so that it is there whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    write(partial)
-    partial.replace(path)

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,7 +22,7 @@ from everything.training.augment import Crop, RandomCrops
 from everything.training.data import complete_images
 from everything.training.loop import Budget, Loop, run
 from everything.training.optimizers import Optimisers
-from everything.training.output_folder import check_output, write_card
+from everything.training.output_folder import check_output, write_card, write_weights
 from everything.training.pretrained_encoder import folded_state, unfold
 from everything.training.two_way_decoder import assemble, decode_prompts
 from everything.variants.checkpoints.reader import read_state
@@ -138,8 +137,7 @@ def train_nano(
         training.resume(out)
     on_message(f"{len(photos)} images")
     run(training, out, on_message)
-    file = out / "nano.safetensors"
-    save_file(shipped(training.mean), file)
+    file = write_weights(out, "nano.safetensors", shipped(training.mean))
     write_card(out, "nano.md", _card(training, init, seed))
     return file
 

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from everything.bundled.boundary_net import BoundaryNet, BoundaryNetwork
@@ -23,7 +22,7 @@ from everything.training.boundary_targets import dense_loss
 from everything.training.data import read_training_images
 from everything.training.loop import Budget, Loop, run
 from everything.training.optimizers import Optimisers
-from everything.training.output_folder import check_output, write_card
+from everything.training.output_folder import check_output, write_card, write_weights
 from everything.training.pretrained_encoder import folded, load_imagenet
 from everything.training.region_targets import ScoredRegions, score_regions
 from everything.training.scorer import fit_scorer
@@ -177,7 +176,6 @@ def train_scorer(
     state = read_state(weights)
     network = blueprint(architecture(state)).load(state, str(weights)).boundary
     network = network.to(memory_format=torch.channels_last)
-    out.mkdir(parents=True, exist_ok=True)
     card = f"- boundary network: of {weights.name}, kept\n"
     return finish(network, parts, seed, out, on_message, _headed(card + _about_scorer(parts, seed)))
 
@@ -233,8 +231,7 @@ def finish(
     """
     ucm = Ucm(network.eval())
     ucm.scorer = fit_scorer(_scored(network, parts, seed, on_message, deadline), seed)
-    file = out / "ucm.safetensors"
-    save_file(shipped(ucm), file)
+    file = write_weights(out, "ucm.safetensors", shipped(ucm))
     write_card(out, "ucm.md", card)
     on_message(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
     return file

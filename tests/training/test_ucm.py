@@ -18,6 +18,7 @@ from everything.bundled.ucm import Ucm
 from everything.cli.main import app
 from everything.errors import EverythingError
 from everything.io.datasets.label_maps import LabelledImage
+from everything.io.storage.ownership import MARKER
 from everything.training.augment import RandomCrops
 from everything.training.loop import Budget
 from everything.training.ucm import (
@@ -216,7 +217,7 @@ def test_a_training_is_not_replaced_unasked(tmp_path: Path) -> None:
         train(resume=True)
     out.mkdir()
     (out / "ucm.md").write_text("mine")
-    with pytest.raises(EverythingError, match=r"ucm\.md: would be replaced"):
+    with pytest.raises(EverythingError, match=r"ucm\.md: not written by this command"):
         train()
     assert [file.name for file in out.iterdir()] == ["ucm.md"]
     (out / "ucm.md").unlink()
@@ -229,7 +230,11 @@ def test_a_training_is_not_replaced_unasked(tmp_path: Path) -> None:
     train(resume=True)
     assert (out / "ucm.md").read_text() == "my notes"
     assert "boundary network" in (out / "ucm.model-card.md").read_text()
+    (out / "mine.pt").write_text("mine")
+    (out / MARKER).unlink()  # as versions without markers left it
     train(overwrite=True)
+    assert (out / MARKER).is_file()
+    assert (out / "mine.pt").read_text() == "mine"
 
 
 def test_minutes_are_those_of_all_of_it(tmp_path: Path) -> None:

@@ -44,6 +44,10 @@ class OutputFolder:
         self._folder.refuse_links(MARKER)
         return kind_of(self._folder.read(MARKER), self.root) == self.kind
 
+    def listed(self) -> set[str]:
+        """Return the names of the files that this command wrote here, there or not."""
+        return set(self._files()) if self.is_own() else set()
+
     def is_empty(self) -> bool:
         """Tell whether the folder does not exist, or has nothing in it."""
         return not os.path.lexists(self.root) or (
@@ -92,7 +96,7 @@ class OutputFolder:
         Args:
             earlier: Files that a version of the program which kept no list has written.
         """
-        self._folder.remove(name for name in list(self._files()) if self._is_ours(name))
+        self._folder.remove(name for name in list(self._files()) if self.is_unchanged(name))
         self._folder.remove(earlier)
         self._folder.write(MARKER, [header(self.kind)])
         self._listed = {}
@@ -135,7 +139,7 @@ class OutputFolder:
     def _make_room(self, name: str, digest: str) -> None:
         """Set aside what is in the way of a new file; list the file before it is there."""
         with self._lock:
-            if self._folder.holds(name) and not self._is_ours(name):
+            if self._folder.holds(name) and not self.is_unchanged(name):
                 aside = self._folder.set_aside(name)
                 _log.warning(
                     "%s: not as this command wrote it: set aside as %s",
@@ -154,7 +158,8 @@ class OutputFolder:
             }
         return self._listed
 
-    def _is_ours(self, name: str) -> bool:
+    def is_unchanged(self, name: str) -> bool:
+        """Tell whether a file is as this command wrote it."""
         digest = self._files().get(name)
         return digest is not None and _hash_of(self.root / name) == digest
 
