@@ -123,6 +123,17 @@ class Filters(Settings):
     stability_score_offset: float = Field(
         1.0, ge=0, description="shift of the mask threshold for the stability score, logits"
     )
+    mask_threshold: float = Field(
+        0.0,
+        allow_inf_nan=False,
+        description="a pixel is in the mask if its logit is above this; higher: smaller masks",
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out newer settings at their defaults, so that older results can be resumed."""
+        later = {"mask_threshold": 0.0}
+        return {key: value for key, value in write(self).items() if value != later.get(key, ...)}
 
 
 class Nms(Settings):

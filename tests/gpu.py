@@ -105,13 +105,15 @@ def sampler(name: str, smoke: bool) -> dict[str, Any]:
 def measuring() -> dict[str, Any]:
     """Compare the kernel that measures masks with PyTorch's operations, on the card."""
     from everything.core.geometry import padded_frame
+    from everything.core.mask_ops import Cuts
     from everything.pipeline.device_masks import DeviceMasks, Place
 
     size = (480, 640)
     frame, place = padded_frame(size, 1024), Place((0, 0), size)
     logits = torch.randn(64, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     logits = torch.nn.functional.interpolate(logits * 4, (256, 256), mode="bicubic")[:, 0].cuda()
-    plain, fused = (DeviceMasks.of(logits, frame, 1.0, place, 2**30, by) for by in (False, True))
+    cuts = Cuts.of(1.0, 0.3)
+    plain, fused = (DeviceMasks.of(logits, frame, cuts, place, 2**30, by) for by in (False, True))
     return {
         "pixels": int((plain.areas - fused.areas).abs().sum()),
         "boxes": float((plain.boxes - fused.boxes).abs().max()),

@@ -57,11 +57,13 @@ def segment_anything(pipeline: Pipeline) -> Run:
 
     nano, recipe = pipeline.model, pipeline.recipe
     sam = NanoSam(nano.network) if isinstance(nano, NanoModel) else _sam(pipeline)
+    filters = recipe.filters.model_dump()
+    sam.mask_threshold = filters.pop("mask_threshold", 0.0)  # SAM's is the model's
     generator = SamAutomaticMaskGenerator(
         sam,
         points_per_side=_points_per_side(recipe),
         points_per_batch=recipe.decoding.points_per_batch,
-        **recipe.filters.model_dump(),
+        **filters,
         **recipe.crops.model_dump(),
         **recipe.tidy.model_dump(),
         **_box_nms(recipe),
@@ -113,6 +115,7 @@ def ultralytics(pipeline: Pipeline) -> Run:
     model = builders[recipe.variant]()
     model.load_state_dict(_state(recipe), assign=True)
     model.requires_grad_(False)
+    model.mask_threshold = recipe.filters.mask_threshold
     overrides = {"imgsz": 1024, "verbose": False, "save": False, "conf": 0.0}
     predictor: Any = Predictor(overrides=overrides | {"iou": _box_nms(recipe)["box_nms_thresh"]})
     predictor.setup_model(model, verbose=False)

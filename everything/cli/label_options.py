@@ -158,6 +158,9 @@ StabilityScoreOffset = Annotated[
     _Float,
     _sam("Shift of the mask threshold (in logits) when the stability score is computed.", "1.0"),
 ]
+MaskThreshold = Annotated[
+    _Float, _sam("A pixel is in the mask if its logit is above this; higher: smaller masks.", "0.0")
+]
 BoxNmsThresh = Annotated[
     _Float, _sam("Overlap (IoU) above which masks of one crop are duplicates.", "0.7")
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple, Self
+
 import torch
 from torch import Tensor
 
@@ -10,19 +12,37 @@ from everything.core.geometry import Box, Size
 EDGE_TOLERANCE = 20.0  # px; SAM's is_box_near_crop_edge
 
 
+class Cuts(NamedTuple):
+    """The logits that a pixel must exceed: for the larger mask of the stability score, for the
+    mask itself, and for the smaller one."""
+
+    outer: float
+    mask: float
+    inner: float
+
+    @classmethod
+    def of(cls, offset: float, threshold: float = 0.0) -> Self:
+        """Return the cuts of SAM's stability_score_offset and mask_threshold."""
+        return cls(threshold - offset, threshold, threshold + offset)
+
+
 def stability(logits: Tensor, offset: float) -> Tensor:
+    """Return the stability scores of masks at threshold 0: see `stability_at`."""
+    return stability_at(logits, Cuts.of(offset))
+
+
+def stability_at(logits: Tensor, cuts: Cuts) -> Tensor:
     """Return the stability scores of masks, float32 (N,).
 
-    The score is the IoU of the mask thresholded at +offset with that thresholded at -offset (SAM,
-    appendix "Automatic mask generation details"). It is NaN, which fails every threshold, if both
-    are empty.
+    The score is the IoU of the mask at the inner cut with that at the outer one (SAM, appendix
+    "Automatic mask generation details"). It is NaN, which fails every threshold, if both are empty.
 
     Args:
         logits: (N, h, w).
-        offset: The change of the threshold.
+        cuts: Of the masks.
     """
-    inner = (logits > offset).flatten(1).sum(1, dtype=torch.int32)
-    outer = (logits > -offset).flatten(1).sum(1, dtype=torch.int32)
+    inner = (logits > cuts.inner).flatten(1).sum(1, dtype=torch.int32)
+    outer = (logits > cuts.outer).flatten(1).sum(1, dtype=torch.int32)
     return inner / outer
 
 

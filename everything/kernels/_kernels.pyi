@@ -5,6 +5,7 @@ from typing import Any
 
 INSTRUCTIONS: tuple[str, ...]
 TILE: int
+INTERFACE: int
 
 Arrays = Sequence[Any]
 Shape = tuple[int, ...]
@@ -20,7 +21,7 @@ def look(
     rows: Shape,
     columns: Shape,
     place: Shape,
-    offset: float,
+    cuts: tuple[float, float, float],
     convex: bool,
     arrays: Arrays,
 ) -> list[bytes]: ...

@@ -57,7 +57,7 @@ struct Measuring {
     Axis rows, columns;
     // Offset of the view in the image, and the height of the image, px.
     long x, y, height;
-    float offset;
+    float outer, threshold, inner;  // the cuts of the stability, and between them the mask's
     bool convex;  // bilinear: an interpolated logit lies between its cells
 };
 

@@ -7,6 +7,7 @@ numpy compute the same more slowly.
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,9 +15,24 @@ from typing import Any
 
 import torch
 
+INTERFACE = 2  # module.cpp's
+
+_log = logging.getLogger(__name__)
+
+
+def usable(built: Any) -> Any:
+    """Return the compiled module, or None if it was built from other sources than these."""
+    if getattr(built, "INTERFACE", 1) == INTERFACE:
+        return built
+    _log.warning("the compiled kernels are of another version, and not used: install again")
+    return None
+
+
 kernels: Any
 try:
-    from everything.kernels import _kernels as kernels
+    from everything.kernels import _kernels
+
+    kernels = usable(_kernels)
 except ImportError:  # no compiler when this was installed
     kernels = None
 

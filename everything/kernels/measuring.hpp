@@ -77,8 +77,8 @@ inline bool changes(const unsigned char *flags, long rows, long at, Edges &edges
     return !flags[rows - 1] || edges.add(at + rows);
 }
 
-// Measure one mask from its logits (rows.cells, columns.cells): pixel counts above -offset, 0 and
-// offset, box, and edges. False if memory is not enough.
+// Measure one mask from its logits (rows.cells, columns.cells): pixel counts above the outer, the mask's
+// and the inner cut, box, and edges. False if memory is not enough.
 inline bool look(const Measuring &p, const float *logits, long *counts, Edges &edges) {
     long x0 = p.columns.cells, x1 = -1, y0 = p.rows.cells, y1 = -1;
     float greatest = 0;
@@ -86,7 +86,7 @@ inline bool look(const Measuring &p, const float *logits, long *counts, Edges &e
         for (long x = 0; x < p.columns.cells; x++) {
             const float value = logits[y * p.columns.cells + x];
             greatest = value > greatest ? value : -value > greatest ? -value : greatest;
-            if (value > -p.offset) {
+            if (value > p.outer) {
                 x0 = x < x0 ? x : x0, x1 = x > x1 ? x : x1;
                 y0 = y < y0 ? y : y0, y1 = y;
             }
@@ -127,11 +127,11 @@ inline bool look(const Measuring &p, const float *logits, long *counts, Edges &e
             }
             unsigned char *flag = flags + chunk * CHUNK;
             const long valid = smallest(CHUNK, bottom - top - chunk * CHUNK);
-            if (most + doubt <= -p.offset) {
+            if (most + doubt <= p.outer) {
                 __builtin_memset(flag, 0, CHUNK);
                 continue;
             }
-            if (least - doubt > p.offset) {
+            if (least - doubt > p.inner) {
                 __builtin_memset(flag, 1, CHUNK);
                 __builtin_memset(any + chunk * CHUNK, 1, valid);
                 outer += valid, area += valid, inner += valid;
@@ -144,9 +144,9 @@ inline bool look(const Measuring &p, const float *logits, long *counts, Edges &e
                 const float *cells = u.V + from * pitch + chunk * CHUNK + y;
                 for (long k = 0; k < p.columns.count; k++) sum += weights[k] * load(cells + k * pitch);
                 if (y + LANES > valid)
-                    for (int i = 0; i < LANES; i++) sum[i] = y + i < valid ? sum[i] : -1e30f;
-                ivec mask = sum > 0.0f;
-                outers -= sum > -p.offset, areas -= mask, inners -= sum > p.offset;
+                    for (int i = 0; i < LANES; i++) sum[i] = y + i < valid ? sum[i] : -__builtin_inff();
+                ivec mask = sum > p.threshold;
+                outers -= sum > p.outer, areas -= mask, inners -= sum > p.inner;
                 bytes marks = __builtin_convertvector(mask & 1, bytes);
                 __builtin_memcpy(flag + y, &marks, LANES);
                 bytes before;

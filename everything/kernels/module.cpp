@@ -253,9 +253,9 @@ PyObject *look(PyObject *, PyObject *args) {
     int convex;
     PyObject *sequence;
     Measuring p;
-    if (!PyArg_ParseTuple(args, "l(lll)(lll)(lll)fpO", &masks, &p.rows.pixels, &p.rows.cells,
+    if (!PyArg_ParseTuple(args, "l(lll)(lll)(lll)(fff)pO", &masks, &p.rows.pixels, &p.rows.cells,
                           &p.rows.count, &p.columns.pixels, &p.columns.cells, &p.columns.count, &p.x,
-                          &p.y, &p.height, &p.offset, &convex, &sequence))
+                          &p.y, &p.height, &p.outer, &p.threshold, &p.inner, &convex, &sequence))
         return nullptr;
     p.convex = convex != 0;
     Arrays of(sequence);
@@ -359,6 +359,7 @@ PyMODINIT_FUNC PyInit__kernels(void) {
         Py_DECREF(name);
     }
     PyModule_AddIntConstant(module, "TILE", TILE);
+    PyModule_AddIntConstant(module, "INTERFACE", 2);  // loader.py: raised when a function's arguments change
     PyObject *tuple = PyList_AsTuple(names);
     PyModule_AddObjectRef(module, "INSTRUCTIONS", tuple);
     Py_DECREF(tuple);

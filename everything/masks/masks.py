@@ -19,7 +19,8 @@ class Decoded(InstanceData):
     """N masks of one view as logits.
 
     Attributes:
-        logits: float32 (N, hl, wl) over the frame's canvas; a pixel > 0 is in the mask.
+        logits: float32 (N, hl, wl) over the frame's canvas; a pixel above the mask threshold (0 if
+            nothing else is asked for) is in the mask.
         scores: float32 (N,), predicted IoU.
         levels: int64 (N,), which of its prompt's masks each one is.
         prompts: N rows, view px.

@@ -22,11 +22,13 @@ from torch import Tensor
 from everything.core import mask_ops
 from everything.core.geometry import Frame, Size
 from everything.core.interpolation import Interpolation
+from everything.core.mask_ops import Cuts
 from everything.core.rle import Outline
 
 SIDE = 16  # px
 TOGETHER = 2048  # blocks that are interpolated together
 PAYING = 64  # cells of a block, at most
+MASK = 1  # which of the cuts is that of the mask
 ROUNDING = 4e-6  # of the largest logit: generous for a float32 interpolation
 
 
@@ -90,14 +92,13 @@ class Blocks:
         """Whether blocks have many more pixels than cells, without which they gain nothing."""
         return self.rows.count * self.columns.count <= PAYING
 
-    def look(self, logits: Tensor, offset: float) -> BlockMask:
+    def look(self, logits: Tensor, cuts: Cuts) -> BlockMask:
         """Return what there is to see of a mask given as logits float32 (hl, wl)."""
         low, high = (
             self.columns.gathered(self.rows.gathered(logits, 0, better), 1, better)
             for better in (torch.minimum, torch.maximum)
         )
         doubt = ROUNDING * float(logits.abs().max())
-        cuts = (-offset, 0.0, offset)
         mixed = torch.zeros_like(low, dtype=torch.bool)
         for cut in cuts:
             mixed |= (low <= cut + doubt) & (high >= cut - doubt)
@@ -109,10 +110,10 @@ class Blocks:
             some = slice(start, start + TOGETHER)
             values = self._interpolated(logits, r[some], c[some])
             for k, cut in enumerate(cuts):
-                above = np.greater(values, cut, out=pixels[some] if cut == 0.0 else None)
+                above = np.greater(values, cut, out=pixels[some] if k == MASK else None)
                 ends = int(np.count_nonzero(above[:, [0, -1]]))
                 counts[k] += int(np.count_nonzero(above)) - ends
-        full = (decided > 0).numpy()
+        full = (decided > cuts.mask).numpy()
         return BlockMask(self, full, mixed.numpy(), (r.numpy(), c.numpy()), pixels, counts)
 
     def _area(self, blocks: Tensor) -> int:
@@ -146,7 +147,7 @@ class BlockMask:
 
     full, mixed: bool (n, m), blocks wholly in the mask, and those that had to be interpolated.
     where: row and column of the B mixed ones, in order. pixels: bool (B, SIDE + 2, SIDE), theirs
-    with one row above and below. counts: px above -offset, 0, offset.
+    with one row above and below. counts: px above each of the cuts.
     """
 
     blocks: Blocks
@@ -158,7 +159,7 @@ class BlockMask:
 
     def box(self) -> list[int]:
         """Return the box x0, y0, x1, y1 inclusive, view px; zeros for an empty mask."""
-        if not self.counts[1]:
+        if not self.counts[MASK]:
             return [0, 0, 0, 0]
         pixels = self.pixels[:, 1:-1]
         some = np.flatnonzero(pixels.view(np.uint64).any((1, 2)))  # eight flags at a time

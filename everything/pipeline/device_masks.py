@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from everything.core.device import fetched, sent
 from everything.core.geometry import Frame, Size
+from everything.core.mask_ops import Cuts
 from everything.core.out_of_memory import Lots
 from everything.core.rle import Rle
 from everything.kernels import run_lengths
@@ -183,18 +184,18 @@ class DeviceMasks:
         cls,
         logits: Tensor,
         frame: Frame,
-        offset: float,
+        cuts: Cuts,
         place: Place,
         memory: int,
         fused: bool = False,
     ) -> Self:
         """Return masks given as logits float32 (N, hl, wl) over the frame's canvas; one wait.
 
-        offset: see `Filters.stability_score_offset`. memory: bytes of intermediate results. fused:
-        by one kernel, which has none.
+        cuts: see `Cuts`. memory: bytes of intermediate results. fused: by one kernel, which has
+        none.
         """
         if fused:
-            measures, packed_bits = fused_measuring.measured(logits, frame, offset)
+            measures, packed_bits = fused_measuring.measured(logits, frame, cuts)
             found = fetched(measures)
             boxes = fused_measuring.boxes_of(found, frame.view)
             kept = Bits(packed_bits, found[:, 7].long(), frame.view, place, memory)
@@ -204,7 +205,7 @@ class DeviceMasks:
         lots = torch.split(logits, max(1, memory // each)) if len(logits) else ()
         numbers, bits = [], []
         for lot in lots:
-            measures, packed = measured(lot, frame, offset)
+            measures, packed = measured(lot, frame, cuts)
             numbers.append(measures)
             bits.append(packed)
         if not lots:
@@ -225,17 +226,17 @@ def _joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def measured(logits: Tensor, frame: Frame, offset: float) -> tuple[Tensor, Tensor]:
+def measured(logits: Tensor, frame: Frame, cuts: Cuts) -> tuple[Tensor, Tensor]:
     """Return measures and bits of masks given as logits float32 (N, hl, wl) over the canvas.
 
     Returns:
-        int64 (N, 8): px above -offset, 0 and offset; x0, y0, x1, y1 of the box, inclusive view px,
-        anything for an empty mask; run edges. And the bits: see `Bits`.
+        int64 (N, 8): px above the outer, the mask's and the inner cut; x0, y0, x1, y1 of the box,
+        inclusive view px, anything for an empty mask; run edges. And the bits: see `Bits`.
     """
     full = frame.to_view(logits)
-    masks = full > 0
+    masks = full > cuts.mask
     columns = masks.transpose(1, 2)
-    above = [x.flatten(1).sum(1) for x in (full > -offset, masks, full > offset)]
+    above = [x.flatten(1).sum(1) for x in (full > cuts.outer, masks, full > cuts.inner)]
     box = [*_extent(masks.any(1)), *_extent(masks.any(2))]
     padded = F.pad(columns, (1, 1))
     edges = (padded[..., 1:] != padded[..., :-1]).flatten(1).sum(1)

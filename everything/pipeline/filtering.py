@@ -43,7 +43,13 @@ def accept(
     x, y = view.box[:2]
     place = Place((x, y), view.image_size)
     measured = measure(
-        decoded.logits, decoded.frame, filters.stability_score_offset, arithmetic, place, memory
+        decoded.logits,
+        decoded.frame,
+        filters.stability_score_offset,
+        arithmetic,
+        place,
+        memory,
+        filters.mask_threshold,
     )
     boxes = measured.boxes + torch.tensor([x, y, x, y])
     passes = (measured.areas > 0) & ~mask_ops.cut_off(boxes, view.box, view.image_size)

@@ -12,6 +12,7 @@ from torch import Tensor
 from everything.core.device import sent
 from everything.core.geometry import Frame, Size
 from everything.core.interpolation import Band, Interpolation
+from everything.core.mask_ops import Cuts
 
 WORD = 32  # rows whose bits are stored together
 COLUMNS, ROWS = 32, 32  # of a tile
@@ -23,12 +24,12 @@ def serves(logits: Tensor) -> bool:
     return is_there and find_spec("triton") is not None
 
 
-def measured(logits: Tensor, frame: Frame, offset: float) -> tuple[Tensor, Tensor]:
+def measured(logits: Tensor, frame: Frame, cuts: Cuts) -> tuple[Tensor, Tensor]:
     """Return measures and bits of masks given as logits float32 (N, hl, wl) over the canvas.
 
     Returns:
-        int32 (N, 8): px above -offset, 0 and offset; for the box, w - x0, h - y0, x1 + 1, y1 + 1,
-        0 for an empty mask; run edges. And the bits: see `device_masks.Bits`.
+        int32 (N, 8): px above the outer, the mask's and the inner cut; for the box, w - x0, h - y0,
+        x1 + 1, y1 + 1, 0 for an empty mask; run edges. And the bits: see `device_masks.Bits`.
     """
     down, across = Interpolation.of(frame, (logits.shape[1], logits.shape[2])).bands
     both = torch.cat([_flat(down), _flat(across)])
@@ -37,7 +38,7 @@ def measured(logits: Tensor, frame: Frame, offset: float) -> tuple[Tensor, Tenso
     size = (len(logits), width, -(-height // WORD) * WORD // 8)
     bits = torch.empty(size, dtype=torch.uint8, device=logits.device)
     sizes = [height, width, down.sizes[2], across.sizes[2]]
-    _measure(logits.contiguous(), sent(both, logits.device), numbers, bits, sizes, offset)
+    _measure(logits.contiguous(), sent(both, logits.device), numbers, bits, sizes, list(cuts))
     return numbers, bits
 
 
@@ -65,7 +66,12 @@ def _kernels() -> Any:
 
 @torch.library.custom_op("everything::measure", mutates_args=("numbers", "bits"))
 def _measure(
-    logits: Tensor, bands: Tensor, numbers: Tensor, bits: Tensor, sizes: list[int], offset: float
+    logits: Tensor,
+    bands: Tensor,
+    numbers: Tensor,
+    bits: Tensor,
+    sizes: list[int],
+    cuts: list[float],
 ) -> None:
     height, width, down, across = sizes
     if not bits.numel():
@@ -74,5 +80,5 @@ def _measure(
     _, low_height, low_width = logits.shape
     _kernels().measure[(len(logits), -(-width // COLUMNS))](
         logits, rows, bands[len(rows) :], numbers, bits, height, width, low_width,
-        low_height * low_width, bits.shape[2], offset, down, across, COLUMNS, ROWS,
+        low_height * low_width, bits.shape[2], *cuts, down, across, COLUMNS, ROWS,
     )  # fmt: skip

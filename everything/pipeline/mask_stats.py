@@ -2,8 +2,8 @@
 
 On a CPU the compiled kernels interpolate a mask column by column and keep only counts and the
 places where it begins and ends. Without them a mask is brought to full resolution only where it
-matters: inside its region of interest, the cells whose logit exceeds -offset and those that
-interpolation mixes with them, since all else is at most -offset; on large photos only along its
+matters: inside its region of interest, the cells whose logit exceeds the lowest threshold and those
+that interpolation mixes with them, since all else is at most that; on large photos only along its
 outline (block_interpolation.py). Where SAM's own arithmetic is asked for, and for bicubic frames,
 whose interpolation overshoots the logits, whole masks are interpolated. So they are on
 accelerators (device_masks.py), where a Triton kernel does it without keeping what it interpolates.
@@ -24,6 +24,7 @@ from torch import Tensor
 from everything.core import mask_ops, rle
 from everything.core.geometry import Frame
 from everything.core.interpolation import Interpolation
+from everything.core.mask_ops import Cuts
 from everything.core.rle import Outline, Rle
 from everything.kernels import loader, run_lengths
 from everything.pipeline import fused_measuring
@@ -61,20 +62,21 @@ def measure(
     arithmetic: Arithmetic = "auto",
     place: Place | None = None,
     memory: int = DEVICE_MEMORY,
+    threshold: float = 0.0,
 ) -> Measured:
     """Return the measures of masks given as logits float32 (N, hl, wl) over the frame's canvas.
 
-    offset: how far the cut is moved for the stability (SAM's stability_score_offset). place: of
-    the view in its image; None: it is the image.
+    offset: how far the threshold is moved for the stability (SAM's stability_score_offset). place:
+    of the view in its image; None: it is the image. threshold: SAM's mask_threshold.
     """
-    place = place or Place((0, 0), frame.view)
+    place, cuts = place or Place((0, 0), frame.view), Cuts.of(offset, threshold)
     if arithmetic == "auto" and loader.kernels is not None and logits.device.type == "cpu":
-        return _by_kernels(logits, frame, offset, place)
+        return _by_kernels(logits, frame, cuts, place)
     if logits.device.type != "cpu":
         fused = arithmetic == "auto" and fused_measuring.serves(logits)
-        masks = DeviceMasks.of(logits, frame, offset, place, memory, fused)
+        masks = DeviceMasks.of(logits, frame, cuts, place, memory, fused)
         return Measured(masks.stability, masks.areas, masks.boxes, masks.rles)
-    parts = list(_parts(logits, frame, offset, arithmetic == "exact"))
+    parts = list(_parts(logits, frame, cuts, arithmetic == "exact"))
     none = _Part(torch.zeros(0), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4), [])
     return Measured(
         torch.cat([none.stability, *(part.stability for part in parts)]),
@@ -84,7 +86,7 @@ def measure(
     )
 
 
-def _by_kernels(logits: Tensor, frame: Frame, offset: float, place: Place) -> Measured:
+def _by_kernels(logits: Tensor, frame: Frame, cuts: Cuts, place: Place) -> Measured:
     """What the kernels make of masks."""
     rows, columns = Interpolation.of(frame, (logits.shape[1], logits.shape[2])).bands
     counts = np.zeros((len(logits), 7), np.int64)
@@ -98,7 +100,7 @@ def _by_kernels(logits: Tensor, frame: Frame, offset: float, place: Place) -> Me
             rows.sizes,
             columns.sizes,
             (*place.origin, place.size[0]),
-            offset,
+            cuts,
             frame.interpolation == "bilinear",
             [*arrays, counts[some]],
         )
@@ -137,35 +139,35 @@ class _Part:
     outlines: Sequence[Callable[[], Outline]]
 
 
-def _parts(logits: Tensor, frame: Frame, offset: float, exact: bool) -> Iterator[_Part]:
+def _parts(logits: Tensor, frame: Frame, cuts: Cuts, exact: bool) -> Iterator[_Part]:
     low = (logits.shape[1], logits.shape[2])
     if not len(logits):
         return
     if frame.is_identity(logits):
-        yield from (_region(mask.numpy(), offset) for mask in logits)
+        yield from (_region(mask.numpy(), cuts) for mask in logits)
     elif frame.interpolation != "bilinear" or exact:
         height, width = frame.view
         together = max(1, WORKING_SET // (4 * height * width))
-        yield from (_whole(some, frame, offset) for some in torch.split(logits, together))
+        yield from (_whole(some, frame, cuts) for some in torch.split(logits, together))
     else:
         interpolation, blocks = Interpolation.of(frame, low), Blocks.of(frame, low)
-        yield from (_enlarged(mask, interpolation, blocks, offset) for mask in logits)
+        yield from (_enlarged(mask, interpolation, blocks, cuts) for mask in logits)
 
 
-def _enlarged(logits: Tensor, interpolation: Interpolation, blocks: Blocks, offset: float) -> _Part:
+def _enlarged(logits: Tensor, interpolation: Interpolation, blocks: Blocks, cuts: Cuts) -> _Part:
     """A mask given as logits (hl, wl)."""
-    near = logits.numpy() > -offset
+    near = logits.numpy() > cuts.outer
     if not near.any():
-        return _region(near[:0, :0].astype(np.float32), offset)
+        return _region(near[:0, :0].astype(np.float32), cuts)
     box = _box(near)
     if blocks.pay and interpolation.area(box) > LARGE:
-        return _by_block(logits, blocks, offset)
+        return _by_block(logits, blocks, cuts)
     part, origin = interpolation.region(logits, box)
-    return _region(part.numpy(), offset, origin)
+    return _region(part.numpy(), cuts, origin)
 
 
-def _by_block(logits: Tensor, blocks: Blocks, offset: float) -> _Part:
-    looked = blocks.look(logits, offset)
+def _by_block(logits: Tensor, blocks: Blocks, cuts: Cuts) -> _Part:
+    looked = blocks.look(logits, cuts)
     outer, area, inner = looked.counts
     return _Part(
         torch.tensor([inner], dtype=torch.int32) / outer,
@@ -175,13 +177,13 @@ def _by_block(logits: Tensor, blocks: Blocks, offset: float) -> _Part:
     )
 
 
-def _region(logits: NDArray[np.float32], offset: float, origin: tuple[int, int] = (0, 0)) -> _Part:
-    """A mask of which logits (h, w), at `origin` (x, y) of the view, hold all above -offset.
+def _region(logits: NDArray[np.float32], cuts: Cuts, origin: tuple[int, int] = (0, 0)) -> _Part:
+    """A mask of which logits (h, w), at `origin` (x, y) of the view, hold all above the outer cut.
 
     Counts whole-array comparisons, which is what a large mask costs: numpy's are fast.
     """
-    outer, inner = (int(np.count_nonzero(logits > cut)) for cut in (-offset, offset))
-    mask = logits > 0
+    outer, inner = (int(np.count_nonzero(logits > cut)) for cut in (cuts.outer, cuts.inner))
+    mask = logits > cuts.mask
     area = np.count_nonzero(mask)
     box = torch.zeros(4)
     if area:
@@ -200,9 +202,9 @@ def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
 
 
-def _whole(logits: Tensor, frame: Frame, offset: float) -> _Part:
+def _whole(logits: Tensor, frame: Frame, cuts: Cuts) -> _Part:
     full = frame.to_view(logits)
-    masks = full > 0
+    masks = full > cuts.mask
     areas, boxes = masks.flatten(1).sum(1), mask_ops.mask_to_box(masks).float()
     outlines = [partial(Outline.of, mask) for mask in masks.numpy()]
-    return _Part(mask_ops.stability(full, offset), areas, boxes, outlines)
+    return _Part(mask_ops.stability_at(full, cuts), areas, boxes, outlines)

@@ -42,14 +42,15 @@ def _interpolated(
 
 @triton.jit
 def measure(
-    logits, down, across, numbers, bits, height, width, low_width, low_area, column_bytes, offset,
+    logits, down, across, numbers, bits, height, width, low_width, low_area, column_bytes,
+    lowest, threshold, highest,
     DOWN: tl.constexpr, ACROSS: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """Measure COLUMNS columns of a mask, ROWS rows at a time.
 
-    numbers (N, 8) of zeros gets, added up: px above -offset, 0 and offset, and run edges; and as
-    maxima, from 1 on, the places of the box, the first ones counted from the other end: see
-    `fused.measured`. bits: see `device_masks.Bits`.
+    numbers (N, 8) of zeros gets, added up: px above each cut, and run edges; and as maxima, from 1
+    on, the places of the box, the first ones counted from the other end: see
+    `fused_measuring.measured`. bits: see `device_masks.Bits`.
     """
     mask = tl.program_id(0).to(tl.int64)
     logits += mask * low_area
@@ -69,11 +70,12 @@ def measure(
         before = _interpolated(
             logits, down, across, x, y - 1, height, width, low_width, DOWN, ACROSS
         )  # fmt: skip
-        on = ((full > 0) & inside).to(tl.int32)
-        outer += tl.sum(((full > -offset) & inside).to(tl.int32), 1)
+        on = ((full > threshold) & inside).to(tl.int32)
+        outer += tl.sum(((full > lowest) & inside).to(tl.int32), 1)
         area += tl.sum(on, 1)
-        inner += tl.sum(((full > offset) & inside).to(tl.int32), 1)
-        begun += tl.sum(on * (1 - (before > 0).to(tl.int32)), 1)
+        inner += tl.sum(((full > highest) & inside).to(tl.int32), 1)
+        goes_on = ((before > threshold) & (y > 0)[None, :]).to(tl.int32)
+        begun += tl.sum(on * (1 - goes_on), 1)
         row = tl.max(on, 0)
         upper = tl.maximum(upper, row * (height - y))
         lower = tl.maximum(lower, row * (y + 1))

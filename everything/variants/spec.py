@@ -93,6 +93,7 @@ class VariantRecord:
             "status": self.status,
             "pred_iou_thresh": self.threshold("pred_iou_thresh"),
             "stability_score_thresh": self.threshold("stability_score_thresh"),
+            "mask_threshold": self.threshold("mask_threshold"),
         }
 
     def threshold(self, name: str) -> float:
@@ -130,4 +131,5 @@ class Unavailable:
             "status": self.status,
             "pred_iou_thresh": None,
             "stability_score_thresh": None,
+            "mask_threshold": None,
         }

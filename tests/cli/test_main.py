@@ -16,8 +16,9 @@ from tests.fakes import build, build_nothing, save_photo
 
 SAM_FLAGS = [
     "--points-per-side", "--points-per-batch", "--pred-iou-thresh", "--stability-score-thresh",
-    "--stability-score-offset", "--box-nms-thresh", "--crop-n-layers", "--crop-nms-thresh",
-    "--crop-overlap-ratio", "--crop-n-points-downscale-factor", "--min-mask-region-area",
+    "--stability-score-offset", "--mask-threshold", "--box-nms-thresh", "--crop-n-layers",
+    "--crop-nms-thresh", "--crop-overlap-ratio", "--crop-n-points-downscale-factor",
+    "--min-mask-region-area",
 ]  # fmt: skip
 
 

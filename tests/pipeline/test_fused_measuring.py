@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from everything.core.geometry import Frame, Size, padded_frame, stretched_frame
+from everything.core.mask_ops import Cuts
 from everything.pipeline.device_masks import DeviceMasks, Place
 from everything.pipeline.fused_measuring import serves
 
 pytest.importorskip("triton", reason="torch's wheel for this system comes without Triton")
-OFFSET, MEMORY = 0.7, 2**30
-SIZES = [(40, 61), (70, 33), (32, 32), (1, 40)]
+MEMORY = 2**30
+CASES = [((40, 61), 0.0), ((70, 33), -0.4), ((32, 32), 0.9), ((1, 40), -0.4)]
 
 
 def frames(size: Size) -> dict[str, Frame]:
@@ -23,14 +24,15 @@ def frames(size: Size) -> dict[str, Frame]:
 
 
 @pytest.mark.parametrize("kind", ["padded", "stretched", "bicubic"])
-@pytest.mark.parametrize("size", SIZES)
-def test_it_measures_what_pytorch_does(size: Size, kind: str) -> None:
+@pytest.mark.parametrize(("size", "threshold"), CASES)
+def test_it_measures_what_pytorch_does(size: Size, kind: str, threshold: float) -> None:
     generator = torch.Generator().manual_seed(5)
     logits = torch.randn(4, 16, 16, generator=generator)
     logits[1], logits[2] = -9.0, 9.0  # empty, and full
     frame, place = frames(size)[kind], Place((0, 0), size)
     expected, found = (
-        DeviceMasks.of(logits, frame, OFFSET, place, MEMORY, fused) for fused in (False, True)
+        DeviceMasks.of(logits, frame, Cuts.of(0.7, threshold), place, MEMORY, fused)
+        for fused in (False, True)
     )
     for name in ("stability", "areas", "boxes"):
         one, other = getattr(expected, name), getattr(found, name)
@@ -43,7 +45,8 @@ def test_it_measures_what_pytorch_does(size: Size, kind: str) -> None:
 
 def test_no_masks() -> None:
     place = Place((0, 0), (40, 61))
-    found = DeviceMasks.of(torch.zeros(0, 16, 16), frames((40, 61))["padded"], 1, place, 1, True)
+    cuts = Cuts.of(1.0)
+    found = DeviceMasks.of(torch.zeros(0, 16, 16), frames((40, 61))["padded"], cuts, place, 1, True)
     assert found.boxes.shape == (0, 4)
     assert found.bits.codes() == []
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from segment_anything.utils.amg import calculate_stability_score
 
 from everything.core import mask_ops, rle
 from everything.core.geometry import Frame, padded_frame, stretched_frame
@@ -31,6 +32,14 @@ frames = st.one_of(
 )
 
 
+thresholds = st.one_of(st.just(0.0), st.floats(-6, 6, width=16))
+
+
+def sam_stability(full: torch.Tensor, offset: float, threshold: float) -> torch.Tensor:
+    """As segment_anything has it; NaN where there is nothing."""
+    return calculate_stability_score(full, threshold, offset)
+
+
 def logits_over(frame: Frame, seed: int) -> torch.Tensor:
     if frame.canvas == (64, 64):
         return smooth(8, 16, seed)
@@ -42,16 +51,17 @@ def drawn(code: Rle, size: tuple[int, int]) -> torch.Tensor:
     return torch.from_numpy(rle.decode([code], size)[0])
 
 
-def check(measured: Measured, full: torch.Tensor, offset: float) -> None:
+def check(measured: Measured, full: torch.Tensor, offset: float, threshold: float = 0.0) -> None:
     """As `full` (N, h, w) has it, but for pixels that lie on a cut."""
     margin = 4e-6 * full.abs().amax((1, 2))
     in_doubt = [
-        ((full - cut).abs().flatten(1) <= margin[:, None]).sum(1) for cut in (-offset, 0.0, offset)
+        ((full - cut).abs().flatten(1) <= margin[:, None]).sum(1)
+        for cut in (threshold - offset, threshold, threshold + offset)
     ]
-    masks = full > 0
+    masks = full > threshold
     assert ((measured.areas - masks.flatten(1).sum(1)).abs() <= in_doubt[1]).all()
     sure = sum(in_doubt) == 0
-    expected = mask_ops.stability(full, offset).nan_to_num(7)
+    expected = sam_stability(full, offset, threshold).nan_to_num(7)
     assert torch.equal(measured.stability.nan_to_num(7)[sure], expected[sure])
     assert torch.equal(measured.boxes[sure], mask_ops.mask_to_box(masks).float()[sure])
     codes = measured.codes(range(len(full)))
@@ -70,10 +80,13 @@ def instructions(request: pytest.FixtureRequest) -> Iterator[str]:
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(frames, st.integers(0, 2**31), st.floats(0, 2))
-def test_kernels_give_what_whole_masks_give(frame: Frame, seed: int, offset: float):
+@given(frames, st.integers(0, 2**31), st.floats(0, 2), thresholds)
+def test_kernels_give_what_whole_masks_give(
+    frame: Frame, seed: int, offset: float, threshold: float
+):
     logits = logits_over(frame, seed)
-    check(measure(logits, frame, offset), frame.to_view(logits), offset)
+    found = measure(logits, frame, offset, threshold=threshold)
+    check(found, frame.to_view(logits), offset, threshold)
 
 
 @pytest.mark.usefixtures("instructions")
@@ -115,30 +128,31 @@ WAYS = {"regions": (2**40, 64), "blocks": (-1, 2**40)}
 
 @pytest.mark.parametrize("way", WAYS)
 @settings(max_examples=60, deadline=None)
-@given(frames, st.integers(0, 2**31), st.floats(0, 2))
+@given(frames, st.integers(0, 2**31), st.floats(0, 2), thresholds)
 def test_parts_of_masks_give_what_whole_masks_give(
-    way: str, frame: Frame, seed: int, offset: float
+    way: str, frame: Frame, seed: int, offset: float, threshold: float
 ):
     logits = logits_over(frame, seed)
     with pytest.MonkeyPatch.context() as patch:
         large, paying = WAYS[way]
         patch.setattr("everything.pipeline.mask_stats.LARGE", large)
         patch.setattr("everything.pipeline.block_interpolation.PAYING", paying)
-        measured = measure(logits, frame, offset, "torch")
-        check(measured, frame.to_view(logits), offset)
+        measured = measure(logits, frame, offset, "torch", threshold=threshold)
+        check(measured, frame.to_view(logits), offset, threshold)
 
 
 @settings(max_examples=30, deadline=None)
-@given(frames, st.integers(0, 2**31), st.floats(0, 2))
-def test_exactly_means_to_the_last_pixel(frame: Frame, seed: int, offset: float):
+@given(frames, st.integers(0, 2**31), st.floats(0, 2), thresholds)
+def test_exactly_means_to_the_last_pixel(frame: Frame, seed: int, offset: float, threshold: float):
     logits = logits_over(frame, seed)
     full = frame.to_view(logits)
-    measured = measure(logits, frame, offset, "exact")
-    expected = mask_ops.stability(full, offset)
+    masks = full > threshold
+    measured = measure(logits, frame, offset, "exact", threshold=threshold)
+    expected = sam_stability(full, offset, threshold)
     assert torch.equal(measured.stability.nan_to_num(7), expected.nan_to_num(7))
-    assert torch.equal(measured.areas, (full > 0).flatten(1).sum(1))
-    assert torch.equal(measured.boxes, mask_ops.mask_to_box(full > 0).float())
-    for code, mask in zip(measured.codes(range(len(full))), full > 0, strict=True):
+    assert torch.equal(measured.areas, masks.flatten(1).sum(1))
+    assert torch.equal(measured.boxes, mask_ops.mask_to_box(masks).float())
+    for code, mask in zip(measured.codes(range(len(full))), masks, strict=True):
         assert torch.equal(drawn(code, frame.view), mask)
 
 
@@ -159,7 +173,7 @@ def test_bicubic_frames_are_measured_whole():
     frame, logits = stretched_frame((40, 50), 64, "bicubic"), smooth(8, 16, 3)
     full = frame.to_view(logits)
     measured = measure(logits, frame, 1.0, "torch")
-    expected = mask_ops.stability(full, 1.0)
+    expected = sam_stability(full, 1.0, 0.0)
     assert torch.equal(measured.stability.nan_to_num(7), expected.nan_to_num(7))
     assert torch.equal(measured.boxes, mask_ops.mask_to_box(full > 0).float())
 

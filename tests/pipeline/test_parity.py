@@ -68,7 +68,10 @@ def ours(
 
 
 def theirs(sam: Sam, image: np.ndarray, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    generator = SamAutomaticMaskGenerator(sam, output_mode="coco_rle", **settings)
+    settings = dict(settings)
+    own = copy.copy(sam)  # SAM's mask threshold is the model's, SAM 2's its generator's
+    own.mask_threshold = settings.pop("mask_threshold", 0.0)
+    generator = SamAutomaticMaskGenerator(own, output_mode="coco_rle", **settings)
     return generator.generate(image)
 
 
@@ -97,6 +100,8 @@ SETTINGS = [
     pytest.param({"min_mask_region_area": 60}, id="clean-up"),
     pytest.param({"crop_n_layers": 1, "crop_n_points_downscale_factor": 2}, id="crops"),
     pytest.param({"crop_n_layers": 1, "min_mask_region_area": 60}, id="crops and clean-up"),
+    pytest.param({"mask_threshold": 1.5}, id="smaller masks"),
+    pytest.param({"mask_threshold": -2.0}, id="larger masks"),
 ]
 
 

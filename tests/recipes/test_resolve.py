@@ -209,6 +209,16 @@ def test_a_group_is_checked_together_with_the_presets(monkeypatch: pytest.Monkey
         composed("sam-vit-b", None, None, None, ["output.label_map_full=true"], None)
 
 
+def test_a_mask_threshold_counts_only_where_it_is_given() -> None:
+    before = resolve("ucm")
+    assert "mask_threshold" not in before.model_dump()["filters"]
+    assert resolve("ucm", flags={"mask_threshold": 0.0}).digest == before.digest
+    higher = resolve("ucm", sets=["filters.mask_threshold=0.5"])
+    assert (higher.filters.mask_threshold, higher.digest == before.digest) == (0.5, False)
+    with pytest.raises(ConfigError, match=r"filters\.mask_threshold = nan"):
+        resolve("ucm", sets=["filters.mask_threshold=.nan"])
+
+
 def test_settings_of_some_decoders_are_refused_by_others() -> None:
     asked = ["decoding.hq_token_only=true"]
     with pytest.raises(
