@@ -18,6 +18,7 @@ from everything.io.images.sources import list_inputs
 from everything.io.results import manifest as manifests
 from everything.io.results.manifest import Manifest
 from everything.io.results.writer import Store, folder_at
+from everything.io.storage import object_store
 from everything.io.storage.locations import Location, Url, filesystem, located
 from everything.io.storage.object_store import ObjectStore
 from everything.io.storage.storage import Stamp
@@ -72,6 +73,64 @@ def test_stock_is_what_was_there(root: Url) -> None:
     bucket.cache_listing("a")
     bucket.write("a/c", [b"2"])
     assert (bucket.stamp("a/b"), bucket.stamp("a/c")) == (Stamp(1, 0), None)
+
+
+def memory() -> ObjectStore:
+    return ObjectStore(Url(f"memory://{uuid4().hex}"))
+
+
+def test_what_is_there_is_told_and_can_be_set_aside() -> None:
+    bucket = memory()
+    assert not bucket.holds("a")
+    bucket.write("a/b", [b"1\n2"])
+    assert [bucket.holds(name) for name in ("a", "a/b", "a/c")] == [True, True, False]
+    assert [list(bucket.lines(name)) for name in ("a/b", "a/c")] == [[b"1\n", b"2"], []]
+    first = bucket.set_aside("a/b")
+    assert not bucket.holds("a")
+    bucket.write("a/b", [b"3"])
+    second = bucket.set_aside("a/b")
+    assert (bucket.read(first), bucket.read(second)) == (b"1\n2", b"3")
+    assert not bucket.holds(bucket.set_aside("a/c"))
+    with pytest.raises(StoreError, match="cannot be appended to"):
+        bucket.append("a/b", b"4")
+
+
+def test_a_lock_of_others_is_refused() -> None:
+    bucket = memory()
+    bucket.refuse_foreign_locks()
+    bucket.write(".lock", [b'{"job": "x"}'])
+    bucket.refuse_foreign_locks()
+    bucket.write("a", [b"1"])
+    assert list(bucket.names()) == ["a"], "the lease is none of the results"
+    bucket.write(".lock", [b"theirs"])
+    with pytest.raises(StoreError, match="did not write"):
+        bucket.refuse_foreign_locks()
+
+
+def test_objects_are_deleted_some_in_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_store, "_DELETED_AT_ONCE", 2)
+    bucket, names = memory(), [f"{n}" for n in range(7)]
+    for name in names:
+        bucket.write(name, [b"1"])
+    sent: list[int] = []
+    rm = type(bucket._files).rm
+
+    def counted(files: object, paths: list[str]) -> None:
+        sent.append(len(paths))
+        rm(files, paths)
+
+    monkeypatch.setattr(type(bucket._files), "rm", counted)
+    bucket.remove(names[:5])
+    assert (sent, list(bucket.names())) == ([2, 2, 1], ["5", "6"])
+
+
+def test_a_listing_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object) -> Iterator[tuple[str, int]]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(object_store, "walk", denied)
+    with pytest.raises(StoreError, match=r"cannot be used \(Permission denied\)"):
+        memory().list("a", ".json")
 
 
 @pytest.mark.parametrize("name", ["../a", "/a", "", "a//b", "a/./b"])
