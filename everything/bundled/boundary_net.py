@@ -176,9 +176,12 @@ class BoundaryNetwork(nn.Module, ABC):
 
     Attributes:
         scales: Those that it runs at by default.
+        power: Of a boundary's probability, which makes its strength. Below 1, faint contours,
+            which a sure network gives hundredths, still part regions.
     """
 
     scales: ClassVar[Scales]
+    power: ClassVar[float] = 1.0
     up2: Lateral
     affinity: nn.Conv2d
     boundary: nn.Conv2d

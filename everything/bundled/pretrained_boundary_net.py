@@ -31,6 +31,7 @@ class PretrainedBoundaryNet(BoundaryNetwork):
     """
 
     scales = SINGLE_SCALE
+    power = 0.3
     unit: Tensor
 
     def __init__(self, widths: tuple[int, int, int, int, int] = (24, 40, 72, 128, 192)) -> None:

@@ -48,7 +48,7 @@ class RegionEmbedding:
 class Contours:
     """What a boundary network finds in a canvas (h, w) px.
 
-    boundary: float64 (h, w), the probability of a contour in every pixel. colours: float64
+    boundary: float64 (h, w), the strength of a contour in every pixel, in [0, 1]. colours: float64
     (h, w, 3), opponent colours in about [-1, 1]. maps: float32 (1, 72, h', w') on the network's
     device, its features over the canvas.
     """
@@ -110,7 +110,7 @@ def boundary_map(
     precision: torch.dtype | None = None,
     scales: Scales | None = None,
 ) -> tuple[Floats, Tensor]:
-    """Return the probability of a contour in every pixel, float64 (h, w), the mean over scales,
+    """Return the strength of a contour in every pixel, float64 (h, w), the mean over scales,
     and the first scale's features of stride 8, float32 (1, 72, h', w'), on the network's device.
 
     rgb: float32 (1, 3, h, w) in [0, 1], on the CPU. precision: of most of the network; None:
@@ -135,7 +135,7 @@ def boundary_map(
             maps = pyramid.x8.float()
         seen_by.append(F.interpolate(logits, (height, width), mode="bilinear", align_corners=False))
     found: Floats = fetched(torch.sigmoid(torch.cat(seen_by)).mean(0)[0]).double().numpy()
-    return found, maps
+    return found**network.power, maps
 
 
 def fast_bfloat16(device: torch.device) -> bool:

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from everything.bundled.boundary_net import SINGLE_SCALE
 from everything.bundled.region_masks import draw
 from everything.bundled.region_tree import Ints, Regions
 from everything.bundled.ucm import RegionEmbedding
@@ -53,8 +52,8 @@ class RegionDetections:
 def detect(scene: Scene, *, conf: float, iou: float, max_det: int) -> RegionDetections:
     """Return the best regions of a scene's view.
 
-    If the scene's variant is ucm, its own regions are used; otherwise the bundled ucm encodes the
-    view at a single scale, on the variant's device.
+    If the scene's variant is ucm, its own regions are used; otherwise the bundled
+    ucm-lite0 encodes the view, on the variant's device.
 
     Args:
         scene: The scene.
@@ -72,10 +71,10 @@ def detect(scene: Scene, *, conf: float, iou: float, max_det: int) -> RegionDete
 
 @cache
 def _bundled_ucm(device: str) -> UcmModel:
-    path = VARIANTS["ucm"].weights.path()
+    path = VARIANTS["ucm-lite0"].weights.path()
     state = read_state(path)
     network = blueprint(architecture(state)).load(state, str(path))
-    return UcmModel(network, Compute(device=device), SINGLE_SCALE)
+    return UcmModel(network, Compute(device=device))
 
 
 def _distinct(regions: Regions, best: Ints, iou: float, count: int) -> Ints:

@@ -27,12 +27,14 @@ class Crop(NamedTuple):
 @dataclass(frozen=True)
 class RandomCrops:
     """How random crops are drawn. sides: long and short side of a crop, px; scale: of the image,
-    log-uniform; turn: standard deviation of a turn, radians, given to two crops in five."""
+    log-uniform; turn: standard deviation of a turn, radians, given to two crops in five;
+    recoloured: whether colours change too."""
 
     sides: tuple[int, int] = (448, 320)
     scale: tuple[float, float] = (0.75, 1.8)
     turn: float = 0.12
     whole: float = 0.3  # share of crops at natural scale
+    recoloured: bool = True
 
     def __call__(self, truth: LabelledImage, random: torch.Generator) -> Crop:
         """Return a random crop of an image."""
@@ -42,7 +44,8 @@ class RandomCrops:
         grid = self._grid((height, width), (h, w), random)
         photo = torch.from_numpy(truth.pixels).permute(2, 0, 1)[None].float() / 255
         rgb = F.grid_sample(photo, grid, padding_mode="reflection", align_corners=False)
-        rgb = _recoloured(rgb, random)
+        if self.recoloured:
+            rgb = _recoloured(rgb, random)
         return Crop(rgb, _labels_at(truth, F.avg_pool2d(grid.permute(0, 3, 1, 2), 2)[0]))
 
     def _grid(

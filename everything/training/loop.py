@@ -72,6 +72,11 @@ class Loop(ABC, Generic[Net]):
     def losses(self, truth: LabelledImage) -> dict[str, Tensor]:
         """Return the losses, scalars by name, of one random crop of an image."""
 
+    def check(self) -> dict[str, float]:
+        """Return losses, by name, of the running average on images that it does not learn from;
+        nothing if there are none."""
+        return {}
+
     @property
     def progress(self) -> float:
         """The part of the budget that is spent."""
@@ -134,15 +139,25 @@ def run(
             on_message(_line(training, losses, now - said))
             said, losses = now, []
         if now - saved >= save_every:
-            training.save(folder)
+            _save(training, folder, on_message)
             saved = now
+    _save(training, folder, on_message)
+
+
+def _save(training: Loop[Any], folder: Path, on_message: Callable[[str], None]) -> None:
     training.save(folder)
+    if losses := training.check():
+        on_message(f"images held out: {_printable(losses)}")
 
 
 def _line(training: Loop[Any], losses: list[dict[str, float]], seconds: float) -> str:
     means = {name: sum(step[name] for step in losses) / len(losses) for name in losses[0]}
-    printable = ", ".join(f"{name} {mean:.4f}" for name, mean in means.items())
     rate = len(losses) / max(seconds, 1e-9)
     return (
-        f"step {training.steps}, {min(1.0, training.progress):.1%}: {printable}, {rate:.1f} steps/s"
+        f"step {training.steps}, {min(1.0, training.progress):.1%}: {_printable(means)}, "
+        f"{rate:.1f} steps/s"
     )
+
+
+def _printable(losses: dict[str, float]) -> str:
+    return ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items())

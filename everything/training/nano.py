@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from everything.bundled.nano import GRID, Nano
 from everything.bundled.pretrained_boundary_net import PretrainedBoundaryNet
+from everything.bundled.ucm import fast_bfloat16
 from everything.core.prompts import BOTTOM_RIGHT, INSIDE, TOP_LEFT
 from everything.errors import WeightsError
 from everything.io.datasets.label_maps import LabelledImage
@@ -85,7 +86,7 @@ class NanoTraining(Loop[Nano]):
         """Return the losses of masks, of the single mask and of the predicted IoU."""
         chosen = int(torch.randint(len(self.crops), (), generator=self.random))
         crop = self.crops[chosen](truth, self.random)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, fast_bfloat16(torch.device("cpu"))):
             return prompt_losses(
                 self.net.mask_decoder, crop, self.random, partial(predict, self.net)
             )

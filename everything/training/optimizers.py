@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from timm.optim.muon import Muon
 from torch import Tensor, nn
+
+from everything.training.muon import Muon
 
 MUON_RATE = 4e-3
 ADAM_RATE = 2e-3
@@ -21,11 +22,15 @@ class Optimisers:
 
     outside: parts of names of parameters that are matrices but not hidden ones. rate: what all
     rates are multiplied with, for parts that know something already. muon: False leaves it all to
-    AdamW: Muon multiplies wide matrices in bfloat16, which CPUs without AVX-512 are slow at.
+    AdamW.
     """
 
     def __init__(
-        self, net: nn.Module, outside: tuple[str, ...], rate: float = 1.0, muon: bool = True
+        self,
+        net: nn.Module,
+        outside: tuple[str, ...],
+        rate: float = 1.0,
+        muon: bool = True,
     ) -> None:
         self.rate = rate
         hidden: list[Tensor] = []
@@ -37,17 +42,7 @@ class Optimisers:
         adam = torch.optim.AdamW(rest, lr=ADAM_RATE, betas=(0.9, 0.99), weight_decay=0.0)
         self.parts: dict[str, tuple[Any, float]] = {"adam": (adam, ADAM_RATE)}
         if hidden:
-            # Three steps of the best polynomials (Amsel et al., 2025) flatten singular values as
-            # well as five of the usual ones; the other two would cost a sixth of a CPU's training.
-            made = Muon(
-                hidden,
-                lr=MUON_RATE,
-                momentum=0.9,
-                nesterov=True,
-                ns_steps=3,
-                ns_coefficients="polar_express",
-            )
-            self.parts["muon"] = (made, MUON_RATE)
+            self.parts["muon"] = (Muon(hidden, MUON_RATE), MUON_RATE)
 
     def step(self, progress: float) -> None:
         """Take one step at the rate due after `progress` (0 to 1) of the training, and forget the

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,10 +15,10 @@ from torch import Tensor, nn
 
 from everything.bundled.boundary_net import BoundaryNet, BoundaryNetwork
 from everything.bundled.pretrained_boundary_net import PretrainedBoundaryNet
-from everything.bundled.ucm import Ucm
+from everything.bundled.ucm import Ucm, fast_bfloat16
 from everything.errors import EverythingError
 from everything.io.datasets.label_maps import LabelledImage, mirrored
-from everything.training.augment import RandomCrops
+from everything.training.augment import Crop, RandomCrops
 from everything.training.boundary_targets import dense_loss
 from everything.training.data import read_training_images
 from everything.training.loop import Budget, Loop, run
@@ -33,6 +34,7 @@ OUTSIDE = ("stem", "prior", "place", "affinity", "boundary")  # not hidden matri
 AFFINITY_WEIGHT = 0.7
 ENCODERS = ("lite0", "lite0-random", "none")
 ENCODER_RATE = 0.1  # of the decoder's: the encoder knows ImageNet
+CHECKED = RandomCrops(scale=(1.0, 1.25), turn=0.0, whole=0.0, recoloured=False)
 MEASURED = 16  # images that its feature maps' deviation is taken from
 RESULTS = ("ucm.safetensors", "ucm.md")
 SCORER_SHARE = 0.12  # of the minutes, that the scorer gets at most
@@ -59,17 +61,35 @@ class BoundaryTraining(Loop[BoundaryNetwork]):
         crops: RandomCrops | None = None,
         encoder: str = "lite0",
         device: str = "cpu",
+        held_out: Sequence[LabelledImage] = (),
     ) -> None:
         torch.manual_seed(seed)
-        self.crops, self.device = crops or RandomCrops(), torch.device(device)
+        self.crops, self.device, self.held_out = (
+            crops or RandomCrops(),
+            torch.device(device),
+            held_out,
+        )
         net, optimisers = self._made(truths, encoder)
         super().__init__(net, optimisers, truths, budget, seed)
 
     def losses(self, truth: LabelledImage) -> dict[str, Tensor]:
         """Return the losses of boundaries and of affinities for one crop."""
-        crop = self.crops(truth, self.random)
-        with torch.autocast(self.device.type, torch.bfloat16):
-            dense = self.net(crop.rgb.to(self.device))
+        return self._losses(self.net, self.crops(truth, self.random))
+
+    @torch.no_grad()
+    def check(self) -> dict[str, float]:
+        """Return the losses of the running average on crops of the images that are held out."""
+        random = torch.Generator().manual_seed(0)
+        crops = replace(CHECKED, sides=self.crops.sides)
+        found = [self._losses(self.mean, crops(truth, random)) for truth in self.held_out]
+        return {
+            name: sum(float(losses[name]) for losses in found) / len(found)
+            for name in (found[0] if found else ())
+        }
+
+    def _losses(self, net: BoundaryNetwork, crop: Crop) -> dict[str, Tensor]:
+        with torch.autocast(self.device.type, torch.bfloat16, fast_bfloat16(self.device)):
+            dense = net(crop.rgb.to(self.device))
         boundary, affinity = dense_loss(dense, crop.labels.to(self.device))
         return {"boundary": boundary, "affinity": AFFINITY_WEIGHT * affinity}
 
@@ -135,7 +155,7 @@ def train_ucm(
     parts = divided(
         [list(read_training_images(path, split, images)) for path in truth], seed, on_message
     )
-    training = BoundaryTraining(parts.learned, budget, seed, crops, encoder, device)
+    training = BoundaryTraining(parts.learned, budget, seed, crops, encoder, device, parts.held_out)
     if resume:
         training.resume(out)
     on_message(f"{len(parts.learned)} images for boundaries, {len(parts.held_out)} held out")

@@ -13,7 +13,6 @@ from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from everything.bundled.boundary_net import SCALES, SINGLE_SCALE
 from everything.bundled.ucm import Ucm
 from everything.cli.main import app
 from everything.errors import EverythingError
@@ -75,6 +74,16 @@ def test_a_stopped_training_goes_on_where_it_was(tmp_path: Path) -> None:
         resumed.step()
     for a, b in zip(straight.mean.parameters(), resumed.mean.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_images_held_out_are_looked_at_and_not_learned() -> None:
+    training = BoundaryTraining([rooms(0)], Budget(steps=20), 0, SMALL, held_out=[rooms(1)])
+    before = training.check()
+    assert training.check() == before, "neither random nor trained by it"
+    for _ in range(20):
+        training.step()
+    after = training.check()
+    assert sum(after.values()) < sum(before.values())
 
 
 def test_losses_fall() -> None:
@@ -160,7 +169,7 @@ def test_the_encoder_can_be_chosen(tmp_path: Path, encoder: str, architecture: s
     state = load_file(file)
     assert networks.architecture(state) == architecture
     network = build(state, str(file)).network.boundary
-    assert network.scales == (SINGLE_SCALE if architecture == "lite0" else SCALES)
+    assert len(network.scales) == (1 if architecture == "lite0" else 2)
 
 
 def test_only_known_encoders_are_trained(tmp_path: Path) -> None:
