@@ -64,11 +64,8 @@ class BoundaryTraining(Loop[BoundaryNetwork]):
         held_out: Sequence[LabelledImage] = (),
     ) -> None:
         torch.manual_seed(seed)
-        self.crops, self.device, self.held_out = (
-            crops or RandomCrops(),
-            torch.device(device),
-            held_out,
-        )
+        self.crops, self.device = crops or RandomCrops(), torch.device(device)
+        self.held_out = held_out
         net, optimisers = self._made(truths, encoder)
         super().__init__(net, optimisers, truths, budget, seed)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from everything.bundled.boundary_net import SINGLE_SCALE
 from everything.core.geometry import whole
 from everything.core.stage_timer import StageTimer
 from everything.detectors import region_detector
@@ -16,7 +15,6 @@ from everything.pipeline.scene import Scene
 from everything.recipes.build import load
 from everything.recipes.resolve import resolve
 from everything.variants.networks.sam import SamModel
-from everything.variants.networks.ucm import UcmModel
 from tests.blob_sam import blob_sam
 from tests.photos import photo
 
@@ -61,16 +59,12 @@ def test_boxes_and_masks_of_regions_agree():
     assert torch.equal(decoded.scores, found.scores[2:6])
 
 
-def test_another_variant_gets_the_regions_that_the_embedded_one_sees_at_a_glance():
+def test_another_variant_gets_the_regions_of_the_bundled_default():
     image = photo("chelsea", 120)
-    model = load("ucm").model
-    assert isinstance(model, UcmModel)
-    glancing = Scene(
-        UcmModel(model.network, scales=SINGLE_SCALE), whole(image), resolve("ucm"), StageTimer()
-    )
+    bundled = Scene(load("ucm-lite0").model, whole(image), resolve("ucm-lite0"), StageTimer())
     scene = Scene(SamModel(blob_sam()), whole(image), resolve("sam-vit-b"), StageTimer())
     own, other = (
-        region_detector.detect(s, conf=0.1, iou=0.9, max_det=300) for s in (glancing, scene)
+        region_detector.detect(s, conf=0.1, iou=0.9, max_det=300) for s in (bundled, scene)
     )
     assert torch.equal(own.boxes, other.boxes)
     assert len(other.scores) > 10
