@@ -50,8 +50,8 @@ class Heads:
     def scale_masks(self, gain: float) -> None:
         """Multiply mask logits by `gain`."""
         for layer in self._masks:
-            layer.weight *= gain
-            layer.bias *= gain
+            layer.weight.mul_(gain)
+            layer.bias.mul_(gain)
 
     def put_into(self, state: State, plan: Blueprint[nn.Module]) -> State:
         """Return the state with the values of the prompt encoder and the mask decoder.
