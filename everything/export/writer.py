@@ -139,14 +139,17 @@ class ExportJob:
 
     def place_original(self, original: Original, name: str, copy: bool = False) -> bool:
         """Link or copy an image file to a file of the export; tell whether that was possible."""
-        if self.images == "link" and original.path is not None and not copy:
-            self.file(name).symlink_to(original.path.resolve())
-            return True
         try:
-            self.file(name).write_bytes(original.content)
-        except ImageError as error:
+            if self.images == "link" and original.path is not None and not copy:
+                self.file(name).symlink_to(original.path.resolve())
+            else:
+                content = original.content
+                with self.file(name).open("xb") as file:
+                    file.write(content)
+        except (ImageError, FileExistsError) as error:
+            exists = "another image has this name here: rename one"
             self.fidelity.images_not_found += 1
-            self.fidelity.mention(name, str(error))
+            self.fidelity.mention(name, exists if isinstance(error, OSError) else str(error))
             return False
         return True
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import tracemalloc
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -16,12 +17,15 @@ from everything.cli.main import app
 from everything.config import Level
 from everything.errors import ConfigError, InputError, StoreError
 from everything.export import ALIASES, EXPORTERS, format_named
+from everything.export.originals import Original
 from everything.export.run import export
 from everything.export.voc_png import MOST
 from everything.export.writer import ExportJob, LabelledImage
+from everything.io.images.sources import Source
 from everything.io.results.mask_filter import MaskFilter
 from everything.io.results.reader import Results
 from tests.export.handed import write_handed
+from tests.fakes import save_photo
 from tests.labelled import disc, records, write_labels
 
 FORMATS = sorted(EXPORTERS)
@@ -321,3 +325,19 @@ def test_thresholds_apply_to_exports_and_are_counted(tmp_path: Path):
     assert (fidelity.masks, fidelity.left_out) == (1, 2)
     fidelity = export(labels, "coco", tmp_path / "whole", level="whole", keep=keep)
     assert (fidelity.masks, fidelity.left_out) == (1, 2)
+
+
+@pytest.mark.parametrize("images", ["link", "copy"])
+def test_an_image_does_not_replace_another_one_of_its_name(
+    tmp_path: Path, images: Literal["link", "copy"]
+) -> None:
+    job = ExportJob(tmp_path / "out", images)  # where a.png and A.png are one name
+    save_photo(tmp_path / "a.png", size=(40, 50))
+    save_photo(tmp_path / "b.png", size=(50, 40))
+    placed = [
+        job.place_original(Original(Source(str(tmp_path), name)), "x.png")
+        for name in ("a.png", "b.png")
+    ]
+    assert placed == [True, False]
+    assert job.fidelity.images_not_found == 1
+    assert (tmp_path / "out/x.png").read_bytes() == (tmp_path / "a.png").read_bytes()

@@ -196,7 +196,7 @@ class Store:
     def get(self, name: str) -> _Document | None:
         """Return the result of an image if it is complete and of this recipe, else None."""
         document = read_document(self.folder.read(_annotations(name)) or b"")
-        if document is None or not self._accepts(document):
+        if document is None or not self._accepts(document) or _is_of_another(document, name):
             return None
         return document if self._has_label_map(name) else None
 
@@ -224,6 +224,8 @@ class Store:
         """
         file = _annotations(name)
         document = None if written else read_document(self.folder.read(file) or b"")
+        if document is not None and _is_of_another(document, name):
+            return  # writing this one's will fail with the reason
         if self.folder.stamp(file) == written or (document and "digest" in document["recipe"]):
             self.folder.delete(file)
         elif self.folder.stamp(file) is not None:
@@ -268,6 +270,15 @@ class Store:
         self._is_mixed = True
         differences = _differences(written, self.recipe, most=100)
         _log.warning("%s: goes on with results of two recipes (%s)", where, differences)
+
+
+def _is_of_another(document: _Document, name: str) -> bool:
+    """Tell whether a result is of an image whose name differs in upper and lower case only.
+
+    File systems that take both for one name return it for this name.
+    """
+    own = str(document["image"]["file_name"])
+    return own != name and own.casefold() == name.casefold()
 
 
 def _annotations(name: str) -> str:

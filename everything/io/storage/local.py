@@ -15,11 +15,13 @@ import re
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from everything.core.file_names import is_inside, printable
 from everything.errors import ImageError, StoreError
+from everything.io.storage import exact_names
 from everything.io.storage.no_links import open_regular, opened_folder, opened_parent
 from everything.io.storage.storage import Stamp, free_names
 
@@ -178,11 +180,18 @@ class Folder:
         for attempt in range(_ATTEMPTS):
             try:
                 with opened_parent(self.root, name, create=attempt > 0) as (at, last):
-                    os.replace(temporary, last, src_dir_fd=partial, dst_dir_fd=at)
+                    if self._ignores_case:
+                        exact_names.place(temporary, name, self.root, (partial, at))
+                    else:
+                        os.replace(temporary, last, src_dir_fd=partial, dst_dir_fd=at)
                 return
             except FileNotFoundError:
                 if attempt == _ATTEMPTS - 1 or not (self.root / UNFINISHED / temporary).exists():
                     raise
+
+    @cached_property
+    def _ignores_case(self) -> bool:
+        return exact_names.ignores_case(self.root, UNFINISHED)
 
     def append(self, name: str, lines: bytes) -> None:
         """Append lines to a file; only a kill can leave a part of them."""
