@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -173,7 +173,7 @@ def load(model: str) -> ConceptNetwork:
         ConfigError: transformers is not installed.
     """
     is_hub = model.startswith(PREFIX)
-    folder = hub_weights(model.removeprefix(PREFIX)).path() if is_hub else Path(model)
+    folder = _downloaded(model.removeprefix(PREFIX)) if is_hub else Path(model)
     kind = config_of(folder).get("model_type")
     if kind not in KINDS:
         raise WeightsError(
@@ -187,6 +187,10 @@ def load(model: str) -> ConceptNetwork:
         )
     with building(folder):
         return _built(folder, KINDS[kind])
+
+
+def _downloaded(name: str) -> Path:
+    return replace(hub_weights(name), own_copy="--set sampler.model=FOLDER").path()
 
 
 def _built(folder: Path, kind: str) -> ConceptNetwork:

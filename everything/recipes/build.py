@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from everything.config import Recipe
+from everything.core.file_names import printable
 from everything.core.stage_timer import StageTimer
 from everything.errors import WeightsError
 from everything.io.images.inputs import ImageInput
@@ -19,7 +20,7 @@ from everything.recipes.resolve import resolve, sampler_record, variant_record
 from everything.variants.checkpoints.cache import staged
 from everything.variants.checkpoints.key_mapping import UnfitWeights
 from everything.variants.checkpoints.reader import read_state
-from everything.variants.checkpoints.recognition import fitting_variants
+from everything.variants.checkpoints.recognition import fitting_names
 from everything.variants.checkpoints.shared_weights import completed
 
 
@@ -71,7 +72,7 @@ def build(recipe: Recipe) -> Pipeline:
             state, str(path), recipe.compute, recipe.decoding, **record.options
         )
     except UnfitWeights as error:
-        fitting = " or ".join(fitting_variants(state))
+        fitting = " or ".join(map(printable, fitting_names(state, path)))
         if not fitting:
             raise
         raise WeightsError(

@@ -33,11 +33,13 @@ class HubWeights(Weights):
         repo: ORG/NAME.
         revision: A branch, tag or commit.
         terms: What must be done before it can be downloaded; "" if nothing.
+        own_copy: How a downloaded copy is given instead.
     """
 
     repo: str = ""
     revision: str = "main"
     terms: str = ""
+    own_copy: str = "--variant hf:/FOLDER"
 
     @property
     def status(self) -> str:
@@ -59,7 +61,7 @@ class HubWeights(Weights):
         """
         from huggingface_hub import hf_hub_download
 
-        with _one_line(self.repo, self.revision):
+        with _one_line(self):
             return Path(hf_hub_download(self.repo, CONFIG, revision=self.revision))
 
     def path(self) -> Path:
@@ -70,7 +72,7 @@ class HubWeights(Weights):
         """
         from huggingface_hub import snapshot_download
 
-        with _one_line(self.repo, self.revision):
+        with _one_line(self):
             found = snapshot_download(
                 self.repo, revision=self.revision, allow_patterns=list(_FILES)
             )
@@ -90,17 +92,17 @@ def hub_weights(name: str) -> HubWeights:
 
 
 @contextmanager
-def _one_line(repo: str, revision: str) -> Iterator[None]:
+def _one_line(weights: HubWeights) -> Iterator[None]:
     """Turn the Hub's errors into one line that says what to do."""
     from huggingface_hub import errors
 
-    page = f"{SITE}/{repo}"
+    page, revision = f"{SITE}/{weights.repo}", weights.revision
     try:
         yield
     except errors.GatedRepoError as error:
         raise WeightsError(
             f"{page}: gated: accept its licence on that page, then run `hf auth login`, or give a "
-            f"downloaded copy as hf:/FOLDER"
+            f"downloaded copy: {weights.own_copy}"
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise WeightsError(
@@ -116,7 +118,7 @@ def _one_line(repo: str, revision: str) -> Iterator[None]:
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
         raise WeightsError(
             f"{page}: revision {revision} is not in the cache, and cannot be fetched: check the "
-            f"network and HF_HUB_OFFLINE, or give a downloaded copy as hf:/FOLDER"
+            f"network and HF_HUB_OFFLINE, or give a downloaded copy: {weights.own_copy}"
         ) from error
     except (OSError, ValueError) as error:
         raise WeightsError(f"{page}: cannot be fetched ({reason_of(error)[:200]})") from error

@@ -1,12 +1,16 @@
-"""Which variants a checkpoint is of, told by the names and shapes of its tensors."""
+"""Which variants a checkpoint is of: by the names and shapes of its tensors, or by its settings."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from everything.errors import ConfigError
 from everything.variants import VARIANTS
 from everything.variants.checkpoints.key_mapping import Blueprint
+from everything.variants.checkpoints.model_folder import CONFIG, config_of
 from everything.variants.checkpoints.reader import State
 from everything.variants.checkpoints.shared_weights import needs_base
+from everything.variants.records import hub
 from everything.variants.spec import VariantRecord
 
 
@@ -16,6 +20,21 @@ def fitting_variants(state: State) -> list[str]:
     It takes seconds: every network is built, without values.
     """
     return [name for name, record in VARIANTS.items() if _fits(state, record)]
+
+
+def fitting_names(state: State, path: Path) -> list[str]:
+    """Return what --variant can be for a checkpoint: variants, or the names of a folder's model.
+
+    Args:
+        state: Its tensors.
+        path: The file, or a folder in transformers' layout.
+    """
+    found = fitting_variants(state)
+    if found or not (path / CONFIG).is_file():
+        return found
+    kind = config_of(path).get("model_type")
+    named = [name for name, record in hub.NAMED.items() if kind in record.options["kinds"]]
+    return named or ([f"{hub.PREFIX}{path}"] if kind in hub.MASK_GENERATION else [])
 
 
 def _fits(state: State, record: VariantRecord) -> bool:

@@ -27,6 +27,7 @@ from everything.core.protocols import Candidates
 from everything.decoding import Limits, PlainCandidates, PreparedImage, SharedSam2Decoder, UnlikeSAM
 from everything.decoding.reference import numbered
 from everything.errors import ConfigError, WeightsError
+from everything.variants.checkpoints.key_mapping import UnfitWeights
 from everything.variants.checkpoints.model_folder import CONFIG, config_of
 from everything.variants.checkpoints.reader import State
 from everything.variants.networks.sam2 import boxes_first
@@ -211,6 +212,8 @@ def build(
             installed.
     """
     folder = Path(path)
+    if not folder.is_dir():
+        raise UnfitWeights(path, f"a file, where a folder with {CONFIG} and safetensors is needed")
     config = config_of(folder)
     if kinds and config.get("model_type") not in kinds:
         raise WeightsError(

@@ -24,6 +24,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "sam3_tracker": _LIKE_SAM2,
     "sam3_video": _LIKE_SAM2,
 }
+MASK_GENERATION = frozenset({*PRESETS, "sam", "sam_hq"})  # the model_types that are taken
 _RECORD = VariantRecord(
     module="everything.variants.networks.transformers_model",
     family="transformers",
@@ -49,6 +50,7 @@ NAMED: Mapping[str, VariantRecord] = {
             repo="facebook/sam3",
             revision=SAM3_COMMIT,
             terms=f"once its licence is accepted at {_SAM3}; or --checkpoint FOLDER",
+            own_copy="--checkpoint FOLDER",
         ),
         options={"kinds": ("sam3_tracker", "sam3_tracker_video", "sam3_video")},
         # SAM 3 has no mask generator of its own; its scores are made as SAM 2's.

@@ -12,7 +12,7 @@ import pytest
 from huggingface_hub import constants
 
 from everything.errors import ConfigError, WeightsError
-from everything.recipes.build import build
+from everything.recipes.build import build, load
 from everything.recipes.resolve import resolve, variant_record
 from tests.variants.tiny_transformers import save
 
@@ -83,7 +83,10 @@ class Hub(BaseHTTPRequestHandler):
     """Answers as the Hub does for models that cannot be had."""
 
     def do_HEAD(self) -> None:
-        code, reason, _ = ANSWERS[self.path.split("/")[2]]
+        if self.path.startswith("/api/"):  # a gated model's list of files is public
+            self._listed()
+            return
+        code, reason, _ = ANSWERS.get(self.path.split("/")[2], ANSWERS["gated"])
         self.send_response(code)
         self.send_header("X-Error-Code", reason)
         self.send_header("X-Repo-Commit", COMMIT)
@@ -91,6 +94,16 @@ class Hub(BaseHTTPRequestHandler):
         self.end_headers()
 
     do_GET = do_HEAD
+
+    def _listed(self) -> None:
+        tree = [{"type": "file", "path": "config.json", "oid": "1", "size": 1}]
+        about = {"id": "facebook/sam3", "sha": COMMIT, "siblings": [{"rfilename": "config.json"}]}
+        content = json.dumps(tree if "/tree/" in self.path else about).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
 
     def log_message(self, *_: object) -> None: ...
 
@@ -118,6 +131,18 @@ def test_what_the_hub_refuses_says_what_to_do(hub: None, name: str) -> None:
         resolve(f"hf:someone/{name}")
     assert str(raised.value).startswith(f"https://huggingface.co/someone/{name}: ")
     assert "\n" not in str(raised.value)
+
+
+GATED = (
+    r"^https://huggingface\.co/facebook/sam3: gated: accept its licence on that page, then run `hf "
+)
+
+
+def test_sam3_says_where_to_accept_its_licence(hub: None) -> None:
+    with pytest.raises(WeightsError, match=f"{GATED}.*copy: --checkpoint FOLDER$"):
+        resolve("sam3")
+    with pytest.raises(WeightsError, match=f"{GATED}.*copy: --set sampler.model=FOLDER$"):
+        load("ucm", "concepts", concepts="dog")
 
 
 def test_the_list_names_them() -> None:

@@ -12,6 +12,7 @@ from everything import load
 from everything.errors import WeightsError
 from everything.variants.checkpoints.recognition import fitting_variants
 from tests.variants.synthetic import blueprint
+from tests.variants.tiny_transformers import save
 
 BUNDLED = Path(str(files("everything.bundled") / "weights"))
 
@@ -43,6 +44,24 @@ def test_half_a_checkpoint_is_told_by_its_half() -> None:
 
 def test_what_is_left_over_fits_nothing() -> None:
     assert fitting_variants(state_of("sam-hq-vit-b") | {"extra": torch.empty(1)}) == []
+
+
+def test_folders_are_told_by_their_settings(tmp_path: Path) -> None:
+    for kind, name in (("Sam3TrackerModel", "sam3"), ("SamModel", f"hf:{tmp_path}")):
+        save(kind, tmp_path)
+        with pytest.raises(WeightsError, match=f"not weights of mobilesam .*: they fit {name}: gi"):
+            load("mobilesam", checkpoint=tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(WeightsError, match="not weights of this variant"):
+        load("mobilesam", checkpoint=tmp_path)
+
+
+def test_a_file_is_told_where_a_folder_is_needed() -> None:
+    error = (
+        r"nano\.safetensors: not weights of sam3 \(a file, .*\): they fit nano: give it with --v"
+    )
+    with pytest.raises(WeightsError, match=error):
+        load("sam3", checkpoint=BUNDLED / "nano.safetensors")
 
 
 def test_the_error_names_it() -> None:
