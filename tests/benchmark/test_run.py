@@ -18,6 +18,7 @@ from everything.errors import ConfigError, InputError
 from everything.io.images.sources import Source
 from tests.benchmark.cases import build_blobs, build_faulty, build_hungry
 from tests.photos import photo
+from tests.variants.tiny_transformers import save
 
 FILTERS = ("filters.pred_iou_thresh=0.91", "filters.stability_score_thresh=0.905")
 SETS = ("sampler.points_per_side=5", "nms.box_nms_thresh=0.4", *FILTERS)
@@ -175,6 +176,18 @@ def test_what_was_found_is_kept_when_an_error_ends_it(
 def test_wrong_words_are_one_line(photos: list[Source], arguments: dict, words: str):
     with pytest.raises(ConfigError, match=words):
         bench(photos, **({"variants": ["sam-vit-b"], "build": build_blobs} | arguments))
+
+
+def test_sam3_from_a_folder_is_a_case_like_any_other(photos: list[Source], tmp_path: Path):
+    save("Sam3TrackerModel", tmp_path)
+    sets = ("sampler.points_per_side=2", "filters.pred_iou_thresh=0")
+    report = bench(
+        photos[:1], [f"sam3={tmp_path}"], ["grid", "boxes-3"], repeats=1, warmup=0, apart=False,
+        memory=False, sets=sets,
+    )  # fmt: skip
+    assert [row.key for row in report.rows()] == [Key("sam3", "grid"), Key("sam3", "boxes-3")]
+    assert [row.counts["candidates"] for row in report.rows()] == [12, 3]
+    assert not any(row.failure for row in report.rows())
 
 
 def test_no_photos_is_one_line():

@@ -29,12 +29,10 @@ def fitting_names(state: State, path: Path) -> list[str]:
         state: Its tensors.
         path: The file, or a folder in transformers' layout.
     """
-    found = fitting_variants(state)
-    if found or not (path / CONFIG).is_file():
-        return found
-    kind = config_of(path).get("model_type")
+    kind = config_of(path).get("model_type") if (path / CONFIG).is_file() else None
     named = [name for name, record in hub.NAMED.items() if kind in record.options["kinds"]]
-    return named or ([f"{hub.PREFIX}{path}"] if kind in hub.MASK_GENERATION else [])
+    found = named or fitting_variants(state)
+    return found or ([f"{hub.PREFIX}{path}"] if kind in hub.MASK_GENERATION else [])
 
 
 def _fits(state: State, record: VariantRecord) -> bool:
