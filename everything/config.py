@@ -86,6 +86,11 @@ class Compute(Settings):
         False,
         description="compile the image encoder with torch.compile, and on GPUs the mask decoder",
     )
+    cuda_graphs: bool = Field(
+        False,
+        description="record the image encoder's kernels as a CUDA graph for each shape of input, "
+        "and launch them as one; not measured yet",
+    )
     images_per_batch: int = Field(1, ge=1, description="images and crops per image encoder batch")
     kernels: Literal["auto", "fused", "torch"] = Field(
         "auto",
@@ -108,6 +113,7 @@ class Compute(Settings):
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out newer settings at their defaults, so that older results can be resumed."""
         later = {"kernels": "auto", "images_per_batch": 1, "device_memory": 2.0}
+        later["cuda_graphs"] = False
         return {key: value for key, value in write(self).items() if value != later.get(key, ...)}
 
 
@@ -310,7 +316,7 @@ class Recipe(Settings):
         """
         left_out: Any = {
             "checkpoint": True,
-            "compute": {"device", "device_memory"},
+            "compute": {"device", "device_memory", "cuda_graphs"},
             "reading": {"max_pixels"},
         }
         content = self.model_dump(mode="json", exclude=left_out)

@@ -5,7 +5,8 @@ Correctness first, then figures, one JSON line each, so that what a time limit c
 1. every family's candidates against the CPU's; every sampler's masks with `nano`;
 2. the fused kernels against PyTorch's operations, on the card;
 3. kernel launches (by the profiler), waits, peak memory and milliseconds of an image;
-4. the same image by segment_anything's SamAutomaticMaskGenerator, in turns.
+4. the image encoder as CUDA graphs, against itself;
+5. the same image by segment_anything's SamAutomaticMaskGenerator, in turns.
 
 `--smoke` runs the same on the pretended GPU of tests/pretended.py, small, to see that it runs.
 """
@@ -153,6 +154,31 @@ def figures(variant: str, side: int, smoke: bool) -> dict[str, Any]:
     return found
 
 
+def graphs(variant: str, smoke: bool) -> dict[str, Any]:
+    """Compare an image encoder as CUDA graphs with the same without, and time both."""
+    from everything.core.geometry import whole
+    from everything.recipes.build import load
+    from tests.photos import photo
+
+    if smoke:
+        return {"left_out": "a pretended GPU has no graphs"}
+    view, found, embeddings = whole(photo("chelsea", 451)), dict[str, Any](), []
+    for on in (False, True):
+        model = load(variant, device="cuda:0", cuda_graphs=on).model
+        with torch.inference_mode():
+            first = model.features(model.encode(view)).clone()
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            for _ in range(10):
+                again = model.encode(view)
+            torch.cuda.synchronize()
+            found[f"ms_{'graph' if on else 'plain'}"] = 100 * (time.perf_counter() - start)
+            embeddings += [first, model.features(again)]
+            found |= profiled(lambda model=model: model.encode(view)) if on else {}
+    found["differ"] = max(float((e - embeddings[0]).abs().max()) for e in embeddings)
+    return found
+
+
 def profiled(run: Callable[[], Any]) -> dict[str, Any]:
     """Count launches, and waits, of a run by the profiler."""
     from torch.profiler import ProfilerActivity, profile
@@ -228,6 +254,7 @@ def main() -> None:
         attempt(
             f"nano grid-{side}", lambda side=side: figures("nano", side, smoke), options.seconds
         )
+    attempt("CUDA graphs", lambda: graphs("nano", smoke), options.seconds)
     attempt("segment_anything", lambda: against_amg(smoke), options.seconds)
 
 

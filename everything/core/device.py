@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from everything.config import Compute, Decoding
+from everything.core.cuda_graphs import Replayed
 from everything.errors import ConfigError
 
 ON_CPU, DEFAULT_DECODING = Compute(device="cpu"), Decoding()
@@ -67,12 +68,18 @@ def fetched(x: Tensor) -> Tensor:
 
 
 def settle(encoder: nn.Module, compute: Compute) -> None:
-    """Apply the settings' precision and compilation to an image encoder, in place.
+    """Apply the settings' precision, compilation and CUDA graphs to an image encoder, in place.
 
     It still returns float32 tensors. Lower precisions use torch's autocast, which keeps norms and
     softmax in float32. For the decoder see everything/decoding/gpu_batched.py.
+
+    Raises:
+        ConfigError: CUDA graphs are asked for without CUDA, or with compilation.
     """
     device = device_of(compute).type
+    if compute.cuda_graphs and (device != "cuda" or compute.compile):
+        reason = "it needs a CUDA GPU" if device != "cuda" else "compute.compile is on"
+        raise ConfigError(f"compute.cuda_graphs = true: {reason}: leave it out")
     precision = PRECISIONS.get(compute.precision, torch.float32)
     if precision != torch.float32:
         forward = encoder.forward
@@ -86,6 +93,8 @@ def settle(encoder: nn.Module, compute: Compute) -> None:
         encoder.forward = reduced
     if compute.compile:
         encoder.compile()
+    if compute.cuda_graphs:
+        encoder.forward = Replayed(encoder.forward)
 
 
 def _float32(value: Any) -> Any:
