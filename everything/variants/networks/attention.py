@@ -8,7 +8,8 @@ from segment_anything.modeling.image_encoder import Attention, get_rel_pos
 from torch import Tensor
 from torch.nn import functional as F
 
-BIAS_BYTES = 16 * 2**20  # of relative positions that exist at a time
+# Of relative positions that exist at a time: what caches hold, and few launches on accelerators.
+BIAS_BYTES, BIAS_BYTES_THERE = 2**24, 2**28
 
 
 class FusedAttention(Attention):  # type: ignore[misc]  # segment_anything has no types
@@ -16,7 +17,8 @@ class FusedAttention(Attention):  # type: ignore[misc]  # segment_anything has n
 
     SAM's own writes h N^2 logits for each of several steps, 0.8 GB for a global layer of ViT-B,
     which is most of that layer's time and of the encoder's memory. Here the relative positions of
-    some queries become the mask of a fused attention, so that no more than BIAS_BYTES exist.
+    some queries become the mask of a fused attention, so that no more than BIAS_BYTES exist
+    (BIAS_BYTES_THERE on an accelerator).
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -25,12 +27,14 @@ class FusedAttention(Attention):  # type: ignore[misc]  # segment_anything has n
         qkv = self.qkv(x).view(B, H * W, 3, self.num_heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind()
         down, across = self._positions(q.unflatten(2, (H, W)))
-        count = max(1, BIAS_BYTES // (q.shape[0] * q.shape[1] * H * W * q.element_size()))
+        limit = BIAS_BYTES if q.device.type == "cpu" else BIAS_BYTES_THERE
+        count = max(1, limit // (q.shape[0] * q.shape[1] * H * W * q.element_size()))
         parts = [
             F.scaled_dot_product_attention(some, k, v, attn_mask=(d + a).flatten(-2))
             for some, d, a in zip(*(t.split(count, 2) for t in (q, down, across)), strict=True)
         ]
-        read = torch.cat(parts, 2).transpose(1, 2).reshape(B, H, W, -1)
+        whole = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+        read = whole.transpose(1, 2).reshape(B, H, W, -1)
         projected: Tensor = self.proj(read)
         return projected
 
@@ -51,9 +55,8 @@ def _steps(n: int, positions: Tensor) -> Tensor:
     if len(positions) != 2 * n - 1:
         found: Tensor = get_rel_pos(n, n, positions)  # stretches them
         return found
-    # As get_rel_pos does, but counted where the positions are: a GPU is not waited for.
-    at = torch.arange(n, device=positions.device)
-    return positions[at[:, None] - at + (n - 1)]
+    # positions[i - j + n - 1] for query i and key j, in one launch and without an index.
+    return positions.unfold(0, n, 1).flip(2).transpose(1, 2)
 
 
 def fuse(encoder: ImageEncoderViT) -> None:

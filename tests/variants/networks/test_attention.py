@@ -10,6 +10,7 @@ from torch import nn
 
 from everything.variants.networks import attention
 from everything.variants.networks.attention import FusedAttention, fuse, unfuse
+from tests.pretended import GPU, switched_on
 
 
 def lively(module: nn.Module) -> nn.Module:
@@ -34,6 +35,27 @@ def test_it_is_segment_anythings_attention(
     ours.load_state_dict(theirs.state_dict())
     x = torch.randn(batch, height, width, 24, dtype=torch.float64)
     assert torch.allclose(ours(x), theirs(x), atol=1e-12)
+
+
+@torch.inference_mode()
+def test_a_gpu_gets_few_launches():
+    make = {"dim": 24, "num_heads": 3, "use_rel_pos": True, "input_size": (40, 40)}
+    ours = lively(FusedAttention(**make))
+    x = torch.randn(1, 40, 40, 24)
+    expected = ours(x)
+    assert attention.BIAS_BYTES < 3 * 40**4 * 4
+    with switched_on() as gpu:
+        there = ours.to(GPU)
+        x = x.to(GPU)
+        gpu.launches.clear()
+        with gpu.counting() as waits:
+            found = there(x)
+    assert not waits
+    assert gpu.launches["aten.scaled_dot_product_attention"] == 1  # of two parts here
+    assert gpu.launches["aten.flip"] == 2
+    # Before: 4 for each of the two, and 3 for each part.
+    assert gpu.launches.total() == 12
+    torch.testing.assert_close(found.numbers, expected)
 
 
 def test_positions_are_interpolated_where_the_map_has_another_size():
