@@ -123,6 +123,9 @@ def test_masks_lie_around_their_prompts(
         [[20.0, 20.0, 80.0, 80.0], [70.0, 10.0, 150.0, 100.0], [90.0, 30.0, 110.0, 60.0]],
         dtype=torch.float64,
     )
+    tiny = torch.cat([clicks - 1, clicks + 1], 1)
+    assert 0 < masks(tiny, Prompts.boxes).float().mean((2, 3)).max() < 0.01
+    assert masks(tiny, Prompts.boxes).flatten(1).any(1).all()
     for box, mask in zip(boxes, masks(boxes, Prompts.boxes)[:, 0], strict=True):
         y, x = mask.nonzero().double().mean(0)
         middle, (width, height) = (box[:2] + box[2:]) / 2, (box[2:] - box[:2])

@@ -10,7 +10,7 @@ positive in a disc around c, whose size is the level's, swells with c, and whose
 uneven by waves of more directions. All of it is linear in p(x) and in p(c):
 
 1. Tokens: the first self-attention copies p(c), and the corners of a box, into the output tokens.
-2. Image: the first layer leaves of the embedding a hundredth. In the second, the image attends to
+2. Image: the first layer leaves of the embedding a thousandth. In the second, the image attends to
    the four mask tokens, by so small scores that the weights are linear in p(x).
 3. Upscaling moves each wave to the middle of each of the four cells that a cell becomes. Every
    number is there twice, with both signs, as GELU(u) - GELU(-u) = u and ReLU alike; this also
@@ -35,7 +35,8 @@ from everything.benchmark.blobs.modules import DecoderModules
 WIDTH, HEADS = 256, 8
 DEPTHS = (0.08, 0.015, 0.08, 0.36)  # of the discs of mask tokens 0 to 3: w² radius² / 2
 SWELL, RIPPLE = 0.4, 0.12  # of the depth: of its spread over clicks, of each wave's height
-IMAGE = 0.004  # share of the image's embedding that is left
+SMALLEST = 0.002  # depth that is added to a box's disc
+IMAGE = 0.001  # share of the image's embedding that is left
 _AXES, _RIPPLES, _PLACE, _HASH = range(2), range(2, 6), range(6, 8), range(8, 24)  # waves
 _CYCLES, _PLACE_CYCLES = 0.2, 0.1 / (2 * math.pi)  # per half of the canvas
 _RIPPLE_CYCLES = (0.5, 0.6, 1.3, 1.5)
@@ -214,7 +215,7 @@ def _weigh_waves(network: Sequence[Any], depth: float, swell: Tensor, phases: Te
         known[i, click[-1]] = ripple * phase
     known[-1, click[-1]] = depth - 2
     known[-1, hash_] = SWELL * depth * swell
-    known[-1, [corner[-1] for corner in corners]] = -1.0
+    known[-1, [corner[-1] for corner in corners]] = SMALLEST / 2 - 1
     first.weight[: 2 * _COUNT] = _from_pairs(known).repeat_interleave(2, 0)
     first.weight[1 : 2 * _COUNT : 2] *= -1
     second.weight[: 2 * _COUNT, : 2 * _COUNT] = 2 * _signed(torch.eye(_COUNT))
@@ -237,7 +238,7 @@ def _size_boxes(first: Any, second: Any, corners: Sequence[Sequence[int]]) -> No
     of (c + c²) / 2, summed over both directions, the disc reaches the box's sides where it is a
     square. Here this is piecewise linear in half.
     """
-    steep, start, w = 100.0, 2 * _COUNT, 2 * math.pi * _CYCLES
+    steep, start, w = 3000.0, 2 * _COUNT, 2 * math.pi * _CYCLES
     values = [1 - (math.cos(w * h) + math.cos(w * h) ** 2) / 2 for h in _KNOTS]
     slopes = [
         (b - a) / (v - u)
