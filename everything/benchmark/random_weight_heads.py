@@ -44,7 +44,7 @@ class Heads:
 
     def scale_scores(self, scale: Tensor, shift: Tensor) -> None:
         """Multiply the scores of the mask tokens by `scale` (4,), then add `shift` (4,)."""
-        self._scores.weight *= scale[:, None]
+        self._scores.weight.mul_(scale[:, None])
         self._scores.bias.mul_(scale).add_(shift)
 
     def scale_masks(self, gain: float) -> None:

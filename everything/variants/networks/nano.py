@@ -15,13 +15,14 @@ from torch.nn import functional as F
 from everything.bundled.boundary_net import STRIDE
 from everything.bundled.nano import SIDE, Nano, NanoFeatures
 from everything.config import Compute, Decoding
-from everything.core.device import DEFAULT_DECODING, ON_CPU, device_of, sent, settle
+from everything.core.device import DEFAULT_DECODING, ON_CPU, device_of, sent
 from everything.core.geometry import Frame, Size, View, padded_frame
 from everything.core.prompts import Prompts
 from everything.core.protocols import Candidates
 from everything.decoding import Limits, SharedImage, SharedImageDecoder
 from everything.variants.checkpoints.key_mapping import Blueprint
 from everything.variants.checkpoints.reader import State
+from everything.variants.networks.encoder_settings import settle
 from everything.variants.spec import check_supported
 
 

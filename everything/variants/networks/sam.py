@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from everything.config import Compute, Decoding
-from everything.core.device import DEFAULT_DECODING, ON_CPU, device_of, sent, settle
+from everything.core.device import DEFAULT_DECODING, ON_CPU, device_of, sent
 from everything.core.geometry import Frame, Size, View, padded_frame
 from everything.core.prompts import Prompts
 from everything.core.protocols import Candidates
@@ -30,6 +30,7 @@ from everything.variants.checkpoints.hf_keys import HUGGING_FACE
 from everything.variants.checkpoints.key_mapping import Blueprint
 from everything.variants.checkpoints.reader import State
 from everything.variants.networks.attention import fuse, unfuse
+from everything.variants.networks.encoder_settings import settle
 
 CANVAS = 1024  # px, of SAM and nearly all that came after it
 PIXEL_MEAN = (123.675, 116.28, 103.53)  # ImageNet's, of bytes

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from everything.config import Compute, Decoding
-from everything.core.device import DEFAULT_DECODING, ON_CPU, device_of, sent, settle
+from everything.core.device import DEFAULT_DECODING, ON_CPU, device_of, sent
 from everything.core.geometry import Frame, Size, View, stretched_frame
 from everything.core.prompts import BOTTOM_RIGHT, TOP_LEFT, Prompts
 from everything.core.protocols import Candidates
@@ -30,6 +30,7 @@ from everything.decoding import (
 from everything.errors import ConfigError
 from everything.variants.checkpoints.key_mapping import Blueprint, Dialect
 from everything.variants.checkpoints.reader import State
+from everything.variants.networks.encoder_settings import settle
 
 CANVAS = 1024  # px
 PIXEL_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, of [0, 1]

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from everything.config import Compute, Decoding
-from everything.core.device import DEFAULT_DECODING, ON_CPU, device_of, sent, settle
+from everything.core.device import DEFAULT_DECODING, ON_CPU, device_of, sent
 from everything.core.file_names import printable
 from everything.core.geometry import Frame, Size, View, padded_frame, stretched_frame
 from everything.core.prompts import BOTTOM_RIGHT, PADDING, TOP_LEFT, Prompts
@@ -30,6 +30,7 @@ from everything.errors import ConfigError, WeightsError
 from everything.variants.checkpoints.key_mapping import UnfitWeights
 from everything.variants.checkpoints.model_folder import CONFIG, config_of
 from everything.variants.checkpoints.reader import State
+from everything.variants.networks.encoder_settings import settle
 from everything.variants.networks.sam2 import boxes_first
 from everything.variants.networks.transformers_folder import (
     building,

@@ -68,8 +68,8 @@ class UcmModel:
         scales: See everything/bundled/boundary_net.py; None for the network's own.
 
     Raises:
-        ConfigError: The device is not available, or torch.compile is asked for: views have many
-            sizes, and each would be compiled.
+        ConfigError: The device is not available, or torch.compile or CUDA graphs are asked for:
+            views have many sizes, and each would be compiled or recorded.
     """
 
     def __init__(
@@ -79,6 +79,8 @@ class UcmModel:
             raise ConfigError(
                 "compute.compile: the bundled model ucm is not compiled: drop --compile"
             )
+        if compute.cuda_graphs:
+            raise ConfigError("compute.cuda_graphs: not for the bundled model ucm: leave it out")
         self.scales = scales
         self.network = network.eval().requires_grad_(False)
         self.network.boundary.to(device_of(compute))

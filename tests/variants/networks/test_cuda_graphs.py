@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from everything.config import Compute
-from everything.core.cuda_graphs import MOST, Replay, Replayed
-from everything.core.device import settle
 from everything.errors import ConfigError
+from everything.variants.networks.cuda_graphs import MOST, Replay, Replayed
+from everything.variants.networks.encoder_settings import settle
 
 
 class Recorder:

@@ -60,7 +60,7 @@ class Replayed:
 def recorded(run: Replay, x: Tensor) -> Replay:
     """Record a function's kernels for inputs like x, and return what replays them."""
     given, here = x.clone(), torch.cuda.current_stream(x.device)
-    aside = torch.cuda.Stream(x.device)
+    aside = torch.cuda.Stream(x.device)  # type: ignore[no-untyped-call]
     aside.wait_stream(here)
     with torch.cuda.stream(aside):
         for _ in range(_WARM_UP):
