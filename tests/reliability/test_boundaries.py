@@ -109,6 +109,7 @@ GUARDED = {
         "variants/checkpoints/reader.py",
         "detectors/safe_unpickle.py",
         "training/loop.py",
+        "training/output_folder.py",
     },
     "yaml.load": {"core/safe_yaml.py"},
     "np.load": {"io/datasets/label_maps.py"},
