@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -149,6 +150,36 @@ def test_a_lease_that_is_renewed_is_not(root: Url) -> None:
     with pytest.raises(StoreError, match="process 7 on far"), ObjectStore(root).locked():
         pass
     assert bucket.read(".lock") is not None
+
+
+@pytest.mark.parametrize("is_reused", [False, True])
+def test_the_lease_of_a_dead_process_is_taken_over_at_once(
+    is_reused: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its number may be that of another process meanwhile, which began at another time."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    bucket = ObjectStore(Url(f"memory://{uuid4().hex}"))
+    pid = os.getpid() if is_reused else ended.pid
+    leave(bucket, machine=lease._machine(), pid=pid, birth="1")
+    with bucket.locked():
+        assert f"process {pid} on far, which has died" in caplog.text
+        assert "waiting" not in caplog.text
+
+
+@pytest.mark.parametrize("of_this_machine", [False, True])
+def test_what_may_live_has_its_time(
+    of_this_machine: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lease, "STALE", 0.5)
+    bucket, pid = ObjectStore(Url(f"memory://{uuid4().hex}")), os.getpid()
+    if of_this_machine:
+        leave(bucket, machine=lease._machine(), pid=pid, birth=lease._birth(pid))
+    else:  # where the number says nothing
+        leave(bucket, pid=2**22 + 1)
+    with bucket.locked():
+        assert "may be writing here: waiting" in caplog.text
+        assert "has died" not in caplog.text
 
 
 def test_a_job_that_ends_meanwhile_lets_the_next_one_in(root: Url) -> None:
