@@ -237,3 +237,14 @@ def test_kinds_do_not_mix(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="nothing to import: give SA-1B tars"):
         import_labels([tmp_path / "empty"], tmp_path / "out")
+
+
+def test_numbers_larger_than_any_float_cost_nothing(tmp_path: Path) -> None:
+    sa1b_file(tmp_path / "json/sa_1.json", "sa_1.png")
+    document = json.loads((tmp_path / "json/sa_1.json").read_text())
+    document["annotations"][0] |= {"id": 10**400, "area": -(10**400), "predicted_iou": 10**400}
+    (tmp_path / "json/sa_1.json").write_text(json.dumps(document))
+    done = import_labels([tmp_path / "json"], tmp_path / "out")
+    assert (done.photos, done.masks, done.failed) == (1, 1, 0)
+    (found,) = Results(tmp_path / "out").read("sa_1.png").annotations
+    assert (found["id"], found["predicted_iou"]) == (0, 1.0)

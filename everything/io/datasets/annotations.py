@@ -25,6 +25,8 @@ NO_MASK = "no mask (a box only, or nothing)"
 TOO_FEW = "a polygon of fewer than three points"
 OTHER_SIZE = "run lengths of another size than the image"
 NOT_A_MASK = "not a mask in one of COCO's forms"
+NORMALISED = "coordinates from 0 to 1, not in px"
+EMPTY = "a mask without a pixel in the image, kept"
 NOT_A_RECORD = "not a record"
 _SCORES = ("score", "predicted_iou", "stability_score")
 
@@ -127,8 +129,10 @@ def _read(row: Any, size: Size, tally: ReadingTally) -> Annotation:
         raise UnusableAnnotation(NOT_A_RECORD)
     code = read_mask(row.get("segmentation"), size, tally)
     record: Annotation = {"segmentation": code}
-    area = _number_or_none(row.get("area"))
-    record["area"] = int(rle.areas([code]).item()) if area is None else area
+    pixels, area = int(rle.areas([code]).item()), _number_or_none(row.get("area"))
+    if not pixels:
+        tally.mend(EMPTY)
+    record["area"] = pixels if area is None else area
     bbox = _numbers(row.get("bbox"), 4)
     record["bbox"] = rle.boxes([code])[0].tolist() if bbox is None else bbox
     for name in ("iscrowd", "ignore"):
@@ -218,9 +222,19 @@ def _polygons(segmentation: list[Any], tally: ReadingTally) -> list[list[float]]
     usable = [polygon for polygon in polygons if len(polygon) >= 6]
     if not usable:
         raise UnusableAnnotation(TOO_FEW)
+    if all(map(_is_normalised, usable)):
+        raise UnusableAnnotation(NORMALISED)
     if len(usable) < len(polygons):
         tally.mend("parts of fewer than three points dropped")
     return usable
+
+
+def _is_normalised(polygon: list[Any]) -> bool:
+    """Tell whether all coordinates are shares of the image's sides; as px they would be one."""
+    numbers = [_number_or_none(value) for value in polygon]
+    if any(number is None or not 0 <= number <= 1 for number in numbers):
+        return False
+    return any(number not in (0, 1) for number in numbers)
 
 
 def _is_points(part: Any) -> bool:
@@ -263,6 +277,7 @@ def _number_or_none(value: Any) -> float | None:
             return None
     if isinstance(value, bool):
         return int(value)
-    if not isinstance(value, int | float) or not math.isfinite(value) or abs(value) > LARGEST:
+    # In this order: whole numbers may be too large for isfinite.
+    if not isinstance(value, int | float) or abs(value) > LARGEST or not math.isfinite(value):
         return None
     return value

@@ -32,6 +32,7 @@ from everything.io.datasets.reading_tally import ReadingTally
 from everything.io.results.categories import Category
 
 _READ = 0.5  # the part of the progress that is reading; the caller's work on the images is the rest
+NO_CLASS = "a class that the file does not name is called by its id"
 _NULL = "{} are null, read as an empty list"
 _Tree = dict[str, Any]
 _Progress = Callable[[float], None]
@@ -126,7 +127,7 @@ class CocoReader:
             f"insert into image ({columns}) values (?, ?, ?, ?, ?, ?)",
             self._image_rows(items("images", 0)),
         )
-        classes = _categories(items("categories", 1))
+        classes = _categories(items("categories", 1), self.tally)
         self.categories = list(classes.values())
         names = {key: row.name for key, row in classes.items()}
         data.executemany(
@@ -175,17 +176,22 @@ class CocoReader:
                 row.pop("category", None)
                 if (key := row.get("category_id")) is not None:
                     own = _key(key)
-                    row["category"] = names.get(own) or names.get(other_form(own)) or str(key)
+                    name = names.get(own) or names.get(other_form(own))
+                    if name is None:
+                        self.tally.mend(NO_CLASS)
+                    row["category"] = name or str(key)
                 yield _key(row["image_id"]), json.dumps(row, separators=(",", ":"))
 
 
-def _categories(rows: Iterator[Any]) -> dict[str, Category]:
+def _categories(rows: Iterator[Any], tally: ReadingTally) -> dict[str, Category]:
     """The classes by their keys; one without a name is called by its id, equal names differ."""
     found: dict[str, Category] = {}
     names: set[str] = set()
     for row in rows:
-        if isinstance(row, dict) and _key(row.get("id")) not in found:
-            key = row.get("id")
+        key = row.get("id") if isinstance(row, dict) else None
+        if _key(key) in found:
+            tally.mend("a category whose id another one has: the first one's name is used")
+        elif isinstance(row, dict):
             name = printable(str(row.get("name") or key))
             name = f"{name} ({key})" if name in names else name
             names.add(name)

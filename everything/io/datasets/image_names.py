@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 from unicodedata import normalize
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from everything.io.images.sources import has_image_suffix
+
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|file:/")
 _DRIVE = re.compile(r"[A-Za-z]:(?=[\\/])")
 _COCO = "images.cocodataset.org"
@@ -50,13 +52,14 @@ def identity_of(image: Mapping[str, Any]) -> str:
 
 def _without_query(name: str) -> str:
     """Keep what names the image; a query may hold secrets."""
+    path, _, query = name.partition("?")
+    # Label Studio's local files: /data/local-files/?d=folder/x.jpg
+    if path.endswith("/") and (local := parse_qs(query).get("d", [""])[0]):
+        return local
     if _SCHEME.match(name):
         parts = urlsplit(name)
         return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
-    path, mark, query = name.partition("?")
-    # Label Studio's local files: /data/local-files/?d=folder/x.jpg
-    local = parse_qs(query).get("d", [""])[0] if mark and path.endswith("/") else ""
-    return local or name
+    return path if "=" in query and has_image_suffix(path.rpartition("/")[2]) else name
 
 
 def image_name(identity: str) -> str:
@@ -138,6 +141,8 @@ def _exact(identity: str) -> Iterator[str]:
 
 def _forms(name: str) -> Iterator[str]:
     yield name
+    if name.strip() != name:
+        yield name.strip()
     if "%" in name:
         yield image_name(unquote(name))
     if not name.isascii():

@@ -19,7 +19,8 @@ from everything.core import rle
 from everything.errors import InputError
 from everything.evaluation.mask_scores import evaluate
 from everything.io.datasets import json_stream
-from everything.io.datasets.coco import CocoReader
+from everything.io.datasets.annotations import EMPTY
+from everything.io.datasets.coco import NO_CLASS, CocoReader
 from everything.io.datasets.image_names import ImageFinder, image_name
 from everything.io.datasets.json_stream import read_items
 from everything.io.datasets.reading_tally import ReadingTally
@@ -68,6 +69,8 @@ def imported(file: Path, photos: Path | None = None) -> tuple[dict[str, Any], Re
     return done.to_json(), results
 
 
+# Its last length but one is -1.
+NEGATIVE = "Z31d06K4M2OO0O2O000O20N10001N101N3L5JQ8"
 LEFT_OUT: dict[str, Any] = {
     "a box only": [],
     "null": None,
@@ -82,6 +85,8 @@ LEFT_OUT: dict[str, Any] = {
     "text": [["a", "b", "c", "d", "e", "f"]],
     "an odd number": [[*SQUARE, 4]],
     "a number": 7,
+    "shares of the sides": [[0.1, 0.1, 0.5, 0.1, 0.5, 0.5]],
+    "a negative length in a text, too short": {"size": [40, 60], "counts": NEGATIVE},
 }
 MENDED: dict[str, Any] = {
     "a flat polygon": SQUARE,
@@ -102,6 +107,22 @@ def test_an_annotation_without_a_usable_mask_costs_only_itself(tmp_path: Path, c
     assert [len(result.annotations) for result in results] == [2, 1]
     scores = evaluate(labels(tmp_path), file)
     assert (scores.photos, scores.segments, scores.left_out) == (2, 3, done["left_out"])
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [[[100, 100, 120, 100, 120, 120]], [[2, 2, 12, 2, 22, 2]], {"size": [40, 60], "counts": "PR2"}],
+)
+def test_a_mask_without_a_pixel_is_said(tmp_path: Path, mask: Any):
+    file = write(tmp_path / "c.json", [*good(), annotation(4, 1, mask)])
+    done, _ = imported(file)
+    assert (done["masks"], done["mended"]) == (4, {EMPTY: 1})
+    assert evaluate(labels(tmp_path), file).mended == {EMPTY: 1}
+
+
+def test_a_square_of_one_pixel_is_one(tmp_path: Path):
+    done, _ = imported(write(tmp_path / "c.json", [annotation(1, 1, [[0, 0, 1, 0, 1, 1, 0, 1]])]))
+    assert (done["masks"], done["masks_left_out"], done["mended"]) == (1, 0, {})
 
 
 def test_run_lengths_of_another_size_name_both(tmp_path: Path):
@@ -199,6 +220,20 @@ def test_escapes_of_urls_in_names_are_read(tmp_path: Path):
     assert done["photos_not_found"] == 1
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(" x.jpg", "x.jpg\n", "x.jpg?raw=1", "/up/x.jpg?token=secret"),
+        *("/data/local-files/?d=up/x.jpg", "https://host:8080/data/local-files/?d=up%2Fx.jpg"),
+    ],
+)
+def test_spaces_and_queries_are_no_part_of_a_name(tmp_path: Path, name: str):
+    Image.new("RGB", SIZE[::-1]).save(tmp_path / "x.jpg")
+    done, results = imported(write(tmp_path / "c.json", [], [image(1, name)]))
+    assert list(results.files) == ["x.jpg"]
+    assert done["photos_not_found"] == 0
+
+
 def test_an_annotation_without_its_image_is_counted(tmp_path: Path):
     rows = [*good(), annotation(4, 99, [SQUARE]), annotation(5, None, [SQUARE]), 3, {}]
     file = write(tmp_path / "c.json", rows)
@@ -282,7 +317,8 @@ def test_a_list_that_is_null_is_empty_which_is_said(tmp_path: Path, name: str, p
     file.write_text(json.dumps(json.loads(file.read_text()) | {name: None}))
     done, _ = imported(file)
     assert done["photos"] == photos
-    assert done["mended"] == {f"{name} are null, read as an empty list": 1}
+    nameless = {NO_CLASS: 3} if name == "categories" else {}
+    assert done["mended"] == {f"{name} are null, read as an empty list": 1} | nameless
     assert done["masks_left_out"] == (3 if name == "images" else 0)
     if photos:
         scores = evaluate(labels(tmp_path), file)
@@ -327,6 +363,13 @@ def test_categories_without_names_are_called_by_their_ids(tmp_path: Path):
     classes = [{"id": 1}, {"id": 2, "name": "cat"}, {"id": 3, "name": "cat"}, None]
     (found,) = CocoReader(write(tmp_path / "c.json", rows, [image(1, "x.jpg")], categories=classes))
     assert [row["category"] for row in found.annotations] == ["1", "cat", "cat (3)", "9"]
+
+
+def test_two_categories_of_one_id_are_said(tmp_path: Path):
+    classes = [{"id": 1, "name": "cat"}, {"id": 1, "name": "dog"}]
+    done, results = imported(write(tmp_path / "c.json", good(), categories=classes))
+    assert {row["category"] for row in results.read("x.jpg").annotations} == {"cat"}
+    assert [what for what in done["mended"] if "whose id another one has" in what]
 
 
 NAMES = {
