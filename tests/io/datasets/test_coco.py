@@ -111,7 +111,7 @@ def test_an_annotation_without_a_usable_mask_costs_only_itself(tmp_path: Path, c
 
 @pytest.mark.parametrize(
     "mask",
-    [[[100, 100, 120, 100, 120, 120]], [[2, 2, 12, 2, 22, 2]], {"size": [40, 60], "counts": "PR2"}],
+    [[[100, 100, 120, 100, 120, 120]], [[2, 2, 12, 2, 22, 2]], {"size": [40, 60], "counts": "P[2"}],
 )
 def test_a_mask_without_a_pixel_is_said(tmp_path: Path, mask: Any):
     file = write(tmp_path / "c.json", [*good(), annotation(4, 1, mask)])
