@@ -1,10 +1,10 @@
-"""Masks at full resolution without most of their pixels.
+"""Measure masks at full resolution by interpolating only the blocks along their outline.
 
-A photo of 12 megapixels has 200 pixels for every cell of a mask's logits, and nearly all of them
-lie where the mask is surely there or surely not. The view is cut into blocks. Interpolated logits
-lie between the least and the greatest of the cells that a block draws on, so that most blocks are
-decided by those; only the others, along the outline, are interpolated. Results are those of
-interpolating everything, up to the rounding of pixels that lie on the cut.
+An image of 12 megapixels has 200 pixels for every cell of a mask's logits, nearly all of them
+clearly inside or clearly outside the mask. The view is divided into blocks. Bilinear interpolation
+stays between the smallest and the largest of the cells that a block reads, which decides most
+blocks; only the others are interpolated. Results equal those of interpolating the whole mask, up to
+rounding at pixels on the threshold.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from everything.core.mask_ops import Cuts
 from everything.core.rle import Outline
 
 SIDE = 16  # px
-TOGETHER = 2048  # blocks that are interpolated together
-PAYING = 64  # cells of a block, at most
-MASK = 1  # which of the cuts is that of the mask
+BATCH = 2048  # blocks interpolated at a time
+MOST_CELLS = 64  # that a block reads: with more, blocks save nothing
+MASK = 1  # index of the mask's own threshold among the cuts
 ROUNDING = 4e-6  # of the largest logit: generous for a float32 interpolation
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of a view of `length` px, cut into n blocks.
+    """One axis of a view of `length` px, divided into n blocks.
 
-    first: int64 (n,), the first of the s cells that a block draws on. weights: float32
-    (n, SIDE + 2, s), those of its pixels and of one before and behind. inside: bool
-    (n, SIDE + 2), which of these are in the view. sizes: int64 (n,) px.
+    first: int64 (n,), the first of the s cells that a block reads. weights: float32
+    (n, SIDE + 2, s), interpolation weights of its pixels and of one more at either end. inside:
+    bool (n, SIDE + 2), which of these pixels are in the view. sizes: int64 (n,) px.
     """
 
     length: int
@@ -64,11 +64,12 @@ class Axis:
 
     @property
     def count(self) -> int:
-        """How many cells a block draws on."""
+        """How many cells a block reads."""
         return self.weights.shape[2]
 
     def gathered(self, cells: Tensor, dim: int, better: Callable[..., Tensor]) -> Tensor:
-        """Return the best of each block's cells along `dim`; better: torch.minimum or maximum."""
+        """Return the minimum or maximum of each block's cells along `dim`; better: torch.minimum
+        or torch.maximum."""
         best = cells.index_select(dim, self.first)
         for k in range(1, self.count):
             best = better(best, cells.index_select(dim, self.first + k))
@@ -77,7 +78,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Blocks:
-    """A view cut into blocks, for logits of one size."""
+    """A view divided into blocks, for logits of one size."""
 
     rows: Axis
     columns: Axis
@@ -88,12 +89,12 @@ class Blocks:
         return _blocks(frame, low)
 
     @property
-    def pay(self) -> bool:
-        """Whether blocks have many more pixels than cells, without which they gain nothing."""
-        return self.rows.count * self.columns.count <= PAYING
+    def is_faster(self) -> bool:
+        """Whether blocks read so few cells that they are faster than interpolating everything."""
+        return self.rows.count * self.columns.count <= MOST_CELLS
 
-    def look(self, logits: Tensor, cuts: Cuts) -> BlockMask:
-        """Return what there is to see of a mask given as logits float32 (hl, wl)."""
+    def measure(self, logits: Tensor, cuts: Cuts) -> BlockMask:
+        """Measure a mask given as logits float32 (hl, wl)."""
         low, high = (
             self.columns.gathered(self.rows.gathered(logits, 0, better), 1, better)
             for better in (torch.minimum, torch.maximum)
@@ -106,8 +107,8 @@ class Blocks:
         counts = [self._area(decided > cut) for cut in cuts]
         r, c = mixed.nonzero(as_tuple=True)
         pixels = np.empty((len(r), SIDE + 2, SIDE), np.bool_)
-        for start in range(0, len(r), TOGETHER):
-            some = slice(start, start + TOGETHER)
+        for start in range(0, len(r), BATCH):
+            some = slice(start, start + BATCH)
             values = self._interpolated(logits, r[some], c[some])
             for k, cut in enumerate(cuts):
                 above = np.greater(values, cut, out=pixels[some] if k == MASK else None)
@@ -117,13 +118,13 @@ class Blocks:
         return BlockMask(self, full, mixed.numpy(), (r.numpy(), c.numpy()), pixels, counts)
 
     def _area(self, blocks: Tensor) -> int:
-        """Area of whole blocks, bool (n, m), px."""
+        """Area, px, of the blocks that are set in bool (n, m)."""
         across = blocks.double() @ self.columns.sizes.double()
         return int(self.rows.sizes.double() @ across)
 
     def _interpolated(self, logits: Tensor, r: Tensor, c: Tensor) -> NDArray[np.float32]:
-        """Logits (B, SIDE + 2, SIDE) of blocks with one row above and below; pixels that are not
-        in the view are surely no mask."""
+        """Logits (B, SIDE + 2, SIDE) of blocks with one row above and below; -inf outside the
+        view."""
         down = self.rows.first[r][:, None] + torch.arange(self.rows.count)
         across = self.columns.first[c][:, None] + torch.arange(self.columns.count)
         cells = logits[down[:, :, None], across[:, None]]
@@ -143,11 +144,11 @@ class Blocks:
 
 @dataclass(frozen=True)
 class BlockMask:
-    """A mask seen through blocks.
+    """A mask at full resolution, by blocks.
 
-    full, mixed: bool (n, m), blocks wholly in the mask, and those that had to be interpolated.
-    where: row and column of the B mixed ones, in order. pixels: bool (B, SIDE + 2, SIDE), theirs
-    with one row above and below. counts: px above each of the cuts.
+    full, mixed: bool (n, m), blocks entirely inside the mask, and interpolated ones. where: row and
+    column of the B mixed blocks, in order. pixels: bool (B, SIDE + 2, SIDE), the mask in these and
+    in one row above and below. counts: number of px above each of the cuts.
     """
 
     blocks: Blocks
@@ -185,7 +186,7 @@ class BlockMask:
         return Outline(y[within], x[within], top, bottom, height)
 
     def _set(self, edge: int, at: int) -> NDArray[np.int64]:
-        """Columns that are set in one row: the pixels' row `at` of the blocks in row `edge`."""
+        """Columns of the mask in one row of px: row `at` within the blocks of row `edge`."""
         here = self.where[0] == edge
         block, column = self.pixels[here, at].nonzero()
         whole = np.flatnonzero(self.full[edge])[:, None] * SIDE + np.arange(SIDE)
@@ -208,8 +209,11 @@ def _extent(
     some: NDArray[np.int64],
     axis: Axis,
 ) -> tuple[int, int]:
-    """First and last px of a mask along axis `dim`: of whole blocks `full` (n, m), and of those
-    `some` of the pixels (B, SIDE, SIDE) that have any, which lie in rows or columns `block`."""
+    """Return the first and last px of a mask along axis `dim`.
+
+    full: bool (n, m), blocks entirely inside the mask. pixels: bool (B, SIDE, SIDE) of the
+    interpolated blocks, of which `some` are not empty. block: their row or column.
+    """
     whole = np.flatnonzero(full.any(1 - dim))
     ends = whole[-1:] * SIDE + axis.sizes.numpy()[whole[-1:]] - 1
     found: list[int] = [*(whole[:1] * SIDE).tolist(), *ends.tolist()]

@@ -160,20 +160,20 @@ def _enlarged(logits: Tensor, interpolation: Interpolation, blocks: Blocks, cuts
     if not near.any():
         return _region(near[:0, :0].astype(np.float32), cuts)
     box = _box(near)
-    if blocks.pay and interpolation.area(box) > LARGE:
+    if blocks.is_faster and interpolation.area(box) > LARGE:
         return _by_block(logits, blocks, cuts)
     part, origin = interpolation.region(logits, box)
     return _region(part.numpy(), cuts, origin)
 
 
 def _by_block(logits: Tensor, blocks: Blocks, cuts: Cuts) -> _Part:
-    looked = blocks.look(logits, cuts)
-    outer, area, inner = looked.counts
+    found = blocks.measure(logits, cuts)
+    outer, area, inner = found.counts
     return _Part(
         torch.tensor([inner], dtype=torch.int32) / outer,
         torch.tensor([area]),
-        torch.tensor([looked.box()], dtype=torch.float32),
-        [looked.outline],
+        torch.tensor([found.box()], dtype=torch.float32),
+        [found.outline],
     )
 
 

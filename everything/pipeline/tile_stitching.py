@@ -1,11 +1,10 @@
-"""Masks of overlapping tiles joined into masks of the image.
+"""Merge the masks of overlapping tiles into masks of the image.
 
-Where two tiles overlap, both have seen the same pixels. A mask of one and a mask of the other that
-agree there are one object: of all pairs the best by IoU within the overlap are joined, each mask
-with one mask of a neighbour at most. What a tile's border cuts into pieces (the legs of a U, the
-arcs of a ring) agrees with what the neighbour sees whole only if it is taken together: so pieces
-that end at the border are joined with it, too, where their union agrees. Whoever is joined with a
-common third becomes one.
+Where two tiles overlap, each has a mask of the same object. Masks are matched one to one by their
+IoU within the overlap, best pair first, and matched masks are merged. A tile's border may cut an
+object into several pieces (the legs of a U, the arcs of a ring) that only together match the
+neighbour's mask: pieces that reach the border are merged with it where their union matches. Links
+are transitive: masks linked with the same mask are merged with each other.
 """
 
 from __future__ import annotations
@@ -24,24 +23,24 @@ from everything.core.matching import one_to_one
 from everything.core.rle import Rle
 from everything.masks.segments import Segments
 
-INSIDE = 0.9  # of a piece's area, by which it is part of what the neighbour sees whole
-TOGETHER = (
-    0.8  # IoU of all the pieces with it: more than for one, as chance has more to choose from
-)
+INSIDE = 0.9  # share of a piece's area inside the neighbour's mask, at least
+# Smallest IoU of the union of pieces with the neighbour's mask. Higher than for a pair: the more
+# pieces to choose from, the more often some match by chance.
+UNION_IOU = 0.8
 
 
 @dataclass(frozen=True)
 class Edge:
-    """What a tile's masks are within its overlap with a neighbour.
+    """A tile's masks within its overlap with a neighbour.
 
-    rows: of the masks that are there, in the list of all. codes: over the overlap alone. ends:
-    whether a mask reaches the tile's border with the neighbour, and is perhaps cut off there.
+    rows: their rows among the masks of all tiles. codes: run lengths over the overlap alone.
+    at_border: whether a mask reaches the tile's border inside the overlap, where it may be cut off.
     categories: each mask's class.
     """
 
     rows: list[int]
     codes: list[Rle]
-    ends: list[bool]
+    at_border: list[bool]
     categories: list[str]
 
 
@@ -51,15 +50,16 @@ def overlap(a: Box, b: Box) -> Box | None:
     return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 
-def edge(segments: Segments, first: int, tile: Box, shared: Box) -> Edge:
-    """Return a tile's masks, of which `first` is the row of the first one, within an overlap.
+def edge_of(segments: Segments, first: int, tile: Box, shared: Box) -> Edge:
+    """Return a tile's masks within an overlap.
 
-    segments: in the tile's own px. tile, shared: in px of the image.
+    segments: in the tile's own px. first: row of the first of them among the masks of all tiles.
+    tile, shared: the tile and the overlap, px of the image.
     """
     x0, y0, x1, y1 = (shared[0] - tile[0], shared[1] - tile[1], shared[2] - tile[0],
                       shared[3] - tile[1])  # fmt: skip
     size = (y1 - y0, x1 - x0)
-    rows, codes, ends, categories = [], [], [], []
+    rows, codes, at_border, categories = [], [], [], []
     b = segments.boxes
     near = (b[:, 0] < x1) & (b[:, 2] >= x0) & (b[:, 1] < y1) & (b[:, 3] >= y0)
     for row in near.nonzero()[:, 0].tolist():
@@ -70,14 +70,13 @@ def edge(segments: Segments, first: int, tile: Box, shared: Box) -> Edge:
             corner = (x + left - x0, y + top - y0)
             rows.append(first + row)
             codes.append(rle.encode(part, corner, size))
-            ends.append(_reaches(part, corner, tile, shared))
+            at_border.append(_reaches(part, corner, tile, shared))
             categories.append(segments.categories[row])
-    return Edge(rows, codes, ends, categories)
+    return Edge(rows, codes, at_border, categories)
 
 
 def _reaches(part: NDArray[np.bool_], corner: tuple[int, int], tile: Box, shared: Box) -> bool:
-    """Whether a mask bool (h, w) at `corner` of an overlap touches the tile's border in it: the
-    side of the overlap that is the tile's and not the neighbour's."""
+    """Whether a mask bool (h, w) at `corner` of an overlap touches the tile's border there."""
     (x, y), (h, w) = corner, part.shape
     width, height = shared[2] - shared[0], shared[3] - shared[1]
     sides = [
@@ -89,30 +88,33 @@ def _reaches(part: NDArray[np.bool_], corner: tuple[int, int], tile: Box, shared
     return any(is_there and bool(line.any()) for is_there, line in sides)
 
 
-def links(a: Edge, b: Edge, least: float) -> list[tuple[int, int]]:
-    """Return the rows of masks that are one object: those of one class that agree within an overlap
-    by an IoU of at least `least`, and pieces of one that together agree with it."""
+def find_links(a: Edge, b: Edge, least: float) -> list[tuple[int, int]]:
+    """Return the rows of masks that show the same object: pairs of one class whose IoU within the
+    overlap is at least `least`, and pieces whose union matches a mask of the neighbour."""
     if not a.rows or not b.rows:
         return []
-    agreement = rle.iou(a.codes, b.codes).numpy() * _of_one_class(a, b)
-    found = one_to_one(agreement, least)
+    ious = rle.iou(a.codes, b.codes).numpy() * _of_one_class(a, b)
+    found = one_to_one(ious, least)
     found += _pieces(a, b, found)
     found += [(i, j) for j, i in _pieces(b, a, [(j, i) for i, j in found])]
     return [(a.rows[i], b.rows[j]) for i, j in found]
 
 
 def _of_one_class(a: Edge, b: Edge) -> NDArray[np.bool_]:
-    """Which masks of a and of b have the same class, bool (A, B)."""
+    """Whether masks of a and of b have the same class, bool (A, B)."""
     same: NDArray[np.bool_] = np.equal.outer(np.array(a.categories), np.array(b.categories))
     return same
 
 
 def _pieces(a: Edge, b: Edge, pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Pieces in a, still without a pair, of masks in b. A part of a whole is none: it has its own
-    pair in b, or does not end at the border, or is not all that there is of the whole."""
+    """Link pieces in a, not yet matched, with masks in b.
+
+    A part of an object is not a piece: it has its own match in b, does not reach the border, or is
+    less than all that a has of the object.
+    """
     partner = {j: i for i, j in pairs}
-    has_pair = {i for i, _ in pairs}
-    free = [i for i in compress(range(len(a.rows)), a.ends) if i not in has_pair]
+    matched = {i for i, _ in pairs}
+    free = [i for i in compress(range(len(a.rows)), a.at_border) if i not in matched]
     if not free:
         return []
     inside = rle.iou([a.codes[i] for i in free], b.codes, within=True).numpy() >= INSIDE
@@ -120,11 +122,11 @@ def _pieces(a: Edge, b: Edge, pairs: Sequence[tuple[int, int]]) -> list[tuple[in
     offers = []
     for j in np.flatnonzero(inside.any(0)).tolist():
         first = [partner[j]] if j in partner else []
-        pieces, agreement = _together(
+        pieces, union_iou = _largest_union(
             a, first, [free[row] for row in np.flatnonzero(inside[:, j])], b.codes[j]
         )
-        if agreement >= TOGETHER and len(pieces) > 1:
-            offers.append((agreement, j, [i for i in pieces if i not in first]))
+        if union_iou >= UNION_IOU and len(pieces) > 1:
+            offers.append((union_iou, j, [i for i in pieces if i not in first]))
     found: list[tuple[int, int]] = []
     taken: set[int] = set()
     for _, j, pieces in sorted(offers, key=lambda offer: -offer[0]):
@@ -134,9 +136,11 @@ def _pieces(a: Edge, b: Edge, pairs: Sequence[tuple[int, int]]) -> list[tuple[in
     return found
 
 
-def _together(a: Edge, first: list[int], others: list[int], whole: Rle) -> tuple[list[int], float]:
-    """Of pieces in one mask those that lie beside each other, the largest first, and the IoU of
-    their union with it. first: those that belong to it in any case."""
+def _largest_union(
+    a: Edge, first: list[int], others: list[int], whole: Rle
+) -> tuple[list[int], float]:
+    """Return pieces that do not overlap, added largest first, and the IoU of their union with
+    `whole`. first: pieces already matched with it."""
     areas = rle.areas([a.codes[i] for i in others]).tolist()
     pieces = list(first)
     for _, i in sorted(zip(areas, others, strict=True), key=lambda item: -item[0]):
@@ -146,8 +150,8 @@ def _together(a: Edge, first: list[int], others: list[int], whole: Rle) -> tuple
     return pieces, rle.iou([rle.union([a.codes[i] for i in pieces])], [whole]).item()
 
 
-def placed(segments: Segments, tile: Box, size: Size) -> Segments:
-    """Return the segments of a tile in px of its image of (H, W) px; the tile is their crop."""
+def in_image(segments: Segments, tile: Box, size: Size) -> Segments:
+    """Return a tile's segments in px of the image of (H, W) px, with the tile as their crop."""
     x, y = tile[:2]
     codes = []
     for code in segments.rles:
@@ -166,16 +170,16 @@ def placed(segments: Segments, tile: Box, size: Size) -> Segments:
     )
 
 
-def joined(segments: Segments, links: Sequence[tuple[int, int]]) -> Segments:
-    """Return segments of an image with linked ones made one, best first.
+def merge_linked(segments: Segments, links: Sequence[tuple[int, int]]) -> Segments:
+    """Return segments of an image with linked ones merged, best first.
 
-    The largest part gives a joined mask its prompt, its scores and its crop.
+    A merged mask keeps the prompt, the scores and the crop of its largest part.
     """
-    heads = _heads(len(segments), links)
+    roots = _roots(len(segments), links)
     areas = segments.areas.tolist()
-    order = sorted(range(len(heads)), key=lambda row: (heads[row], -areas[row]))
+    order = sorted(range(len(roots)), key=lambda row: (roots[row], -areas[row]))
     kept, codes = [], []
-    for _, group in groupby(order, key=heads.__getitem__):
+    for _, group in groupby(order, key=roots.__getitem__):
         rows = list(group)
         kept.append(rows[0])
         parts = [segments.rles[row] for row in rows]
@@ -187,17 +191,17 @@ def joined(segments: Segments, links: Sequence[tuple[int, int]]) -> Segments:
     return found[found.scores.argsort(descending=True, stable=True)]
 
 
-def _heads(count: int, links: Sequence[tuple[int, int]]) -> list[int]:
-    """For each of so many things the first one that it is linked with, over any number of links."""
-    heads = list(range(count))
+def _roots(count: int, links: Sequence[tuple[int, int]]) -> list[int]:
+    """Return the first row of each row's connected component (union-find)."""
+    parents = list(range(count))
 
-    def head(row: int) -> int:
-        while heads[row] != row:
-            heads[row] = heads[heads[row]]
-            row = heads[row]
+    def root(row: int) -> int:
+        while parents[row] != row:
+            parents[row] = parents[parents[row]]
+            row = parents[row]
         return row
 
     for a, b in links:
-        first, second = sorted((head(a), head(b)))
-        heads[second] = first
-    return [head(row) for row in range(count)]
+        first, second = sorted((root(a), root(b)))
+        parents[second] = first
+    return [root(row) for row in range(count)]

@@ -17,7 +17,14 @@ from everything.core.geometry import Box, Size
 from everything.core.raster import Raster
 from everything.core.stage_timer import StageTimer
 from everything.masks.segments import Segments
-from everything.pipeline.tile_stitching import Edge, edge, joined, links, overlap, placed
+from everything.pipeline.tile_stitching import (
+    Edge,
+    edge_of,
+    find_links,
+    in_image,
+    merge_linked,
+    overlap,
+)
 
 
 def tile_boxes(size: Size, tiles: Tiles) -> list[Box]:
@@ -56,15 +63,15 @@ def over_tiles(
             for other in _neighbours(box, boxes):
                 shared = overlap(box, other)
                 assert shared is not None
-                mine = edge(segments, count, box, shared)
+                mine = edge_of(segments, count, box, shared)
                 if (other, box) in waiting:
-                    same += links(waiting.pop((other, box)), mine, tiles.seam_iou)
+                    same += find_links(waiting.pop((other, box)), mine, tiles.seam_iou)
                 else:
                     waiting[box, other] = mine
-            found.append(placed(segments, box, raster.size))
+            found.append(in_image(segments, box, raster.size))
         count += len(segments)
     with timer.stage("finish"):
-        return joined(Segments.cat(found), same)
+        return merge_linked(Segments.cat(found), same)
 
 
 def _neighbours(box: Box, boxes: list[Box]) -> list[Box]:

@@ -136,7 +136,7 @@ def test_parts_of_masks_give_what_whole_masks_give(
     with pytest.MonkeyPatch.context() as patch:
         large, paying = WAYS[way]
         patch.setattr("everything.pipeline.mask_stats.LARGE", large)
-        patch.setattr("everything.pipeline.block_interpolation.PAYING", paying)
+        patch.setattr("everything.pipeline.block_interpolation.MOST_CELLS", paying)
         measured = measure(logits, frame, offset, "torch", threshold=threshold)
         check(measured, frame.to_view(logits), offset, threshold)
 
@@ -163,7 +163,7 @@ def test_large_photos_are_looked_at_block_by_block(
     by_block, looked = [], BlockMask.outline
     monkeypatch.setattr(BlockMask, "outline", lambda self: by_block.append(self) or looked(self))
     frame, logits = padded_frame(size, 64), smooth(24, 16, 0)
-    assert Blocks.of(frame, (16, 16)).pay
+    assert Blocks.of(frame, (16, 16)).is_faster
     measured = measure(logits, frame, 0.7, "torch")
     check(measured, frame.to_view(logits), 0.7)
     assert by_block or size == (16, 4000)

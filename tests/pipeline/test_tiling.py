@@ -29,7 +29,7 @@ from everything.io.results.writer import Store
 from everything.jobs.annotator import Annotator, Task
 from everything.masks.segments import Segments
 from everything.pipeline.pipeline import Pipeline, segment_tiles
-from everything.pipeline.tile_stitching import Edge, edge, links
+from everything.pipeline.tile_stitching import Edge, edge_of, find_links
 from everything.pipeline.tiling import over_tiles, tile_boxes
 from everything.recipes.resolve import resolve
 from everything.samplers.grid import Grid
@@ -136,7 +136,7 @@ def edges_of(left: list[NDArray[np.bool_]], right: list[NDArray[np.bool_]]) -> t
     for masks, box in zip((left, right), boxes, strict=True):
         cut = [mask[:, box[0] : box[2]] for mask in masks]
         segments = Segments.cat([masked(mask) for mask in cut])
-        found.append(edge(segments, 10 * box[0], box, shared))
+        found.append(edge_of(segments, 10 * box[0], box, shared))
     return found[0], found[1]
 
 
@@ -157,17 +157,17 @@ def bar(y0: int, y1: int, x0: int, x1: int) -> NDArray[np.bool_]:
 def test_what_is_a_piece_and_what_is_a_part():
     fork = bar(5, 15, 20, 140) | bar(30, 40, 20, 140) | bar(5, 40, 120, 140)
     upper, lower = bar(5, 15, 20, 140), bar(30, 40, 20, 140)
-    assert links(*edges_of([upper, lower], [fork]), 0.5) == [(0, 600), (1, 600)]
-    assert links(*edges_of([upper, lower], [fork]), 0.4) == [(0, 600), (1, 600)]
+    assert find_links(*edges_of([upper, lower], [fork]), 0.5) == [(0, 600), (1, 600)]
+    assert find_links(*edges_of([upper, lower], [fork]), 0.4) == [(0, 600), (1, 600)]
     # All of it is seen on both sides: what lies in it are parts.
-    assert links(*edges_of([fork, upper], [fork]), 0.5) == [(0, 600)]
+    assert find_links(*edges_of([fork, upper], [fork]), 0.5) == [(0, 600)]
     # Parts that have their own pairs, and no whole on the left.
-    assert links(*edges_of([upper, lower], [fork, upper, lower]), 0.5) == [(0, 601), (1, 602)]
+    assert find_links(*edges_of([upper, lower], [fork, upper, lower]), 0.5) == [(0, 601), (1, 602)]
     # Not all that there is of it; not up to the border; not beside each other.
-    assert links(*edges_of([lower], [fork | bar(45, 60, 20, 140)]), 0.5) == []
+    assert find_links(*edges_of([lower], [fork | bar(45, 60, 20, 140)]), 0.5) == []
     short = [bar(5, 15, 20, 99), bar(30, 40, 20, 99)]
-    assert links(*edges_of(short, [fork]), 0.6) == []
-    assert links(*edges_of([upper, bar(5, 14, 20, 140)], [fork]), 0.6) == []
+    assert find_links(*edges_of(short, [fork]), 0.6) == []
+    assert find_links(*edges_of([upper, bar(5, 14, 20, 140)], [fork]), 0.6) == []
 
 
 def test_only_masks_of_one_class_are_joined():
@@ -175,9 +175,9 @@ def test_only_masks_of_one_class_are_joined():
     upper, lower = bar(5, 15, 20, 140), bar(30, 40, 20, 140)
     left, right = edges_of([fork, fork, upper, lower], [fork, fork])
     dogs = replace(left, categories=["dog", "cat", "dog", "dog"])
-    assert links(dogs, replace(right, categories=["cat", "dog"]), 0.5) == [(0, 601), (1, 600)]
+    assert find_links(dogs, replace(right, categories=["cat", "dog"]), 0.5) == [(0, 601), (1, 600)]
     left, right = edges_of([upper, lower], [fork])
-    assert links(left, replace(right, categories=["dog"]), 0.5) == []
+    assert find_links(left, replace(right, categories=["dog"]), 0.5) == []
 
 
 def test_masks_that_disagree_in_the_overlap_stay_two():
