@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from everything.core.prompts import Prompts
     from everything.core.protocols import Model
     from everything.errors import EverythingError
-    from everything.jobs.labels import Labels
+    from everything.jobs.labelled_folder import Labels
     from everything.masks.masks import Masks
     from everything.masks.segments import Segments
     from everything.pipeline.pipeline import Pipeline
@@ -77,7 +77,7 @@ __all__ = [
 
 _MODULES = {
     "EverythingError": "everything.errors",
-    "Labels": "everything.jobs.labels",
+    "Labels": "everything.jobs.labelled_folder",
     "Masks": "everything.masks.masks",
     "Model": "everything.core.protocols",
     "Pipeline": "everything.pipeline.pipeline",

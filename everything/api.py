@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from everything.export.fidelity import Fidelity
     from everything.io.storage.locations import Location
     from everything.jobs.import_labels import Imported
-    from everything.jobs.labels import Labels
+    from everything.jobs.labelled_folder import Labels
 
 Place = str | PathLike[str]
 """A path or a URL such as s3://bucket/labels."""
@@ -115,7 +115,7 @@ def label(
     from everything.io.images.decode import Limits
     from everything.io.images.listing import list_images
     from everything.jobs.label import label as run_job
-    from everything.jobs.labels import Labels
+    from everything.jobs.labelled_folder import Labels
     from everything.recipes.resolve import resolve
 
     home = _located(out)
@@ -161,7 +161,7 @@ def read_labels(labels: Place, images: Place | None = None) -> Labels:
         >>> sorted(labels["chelsea.png"].to_sa1b()[0])[:3]
         ['area', 'bbox', 'crop_box']
     """
-    from everything.jobs.labels import Labels
+    from everything.jobs.labelled_folder import Labels
 
     return Labels(_located(labels), None if images is None else _located(images))
 

@@ -13,7 +13,7 @@ which `backend_choice` decides. `sam2` adds what SAM 2 has, `hq` what HQ-SAM has
 The algebra, with figures, is in docs/fast-decoder.md; its symbols are used throughout.
 """
 
-from everything.decoding.backend import Limits
+from everything.decoding.backends.protocol import Limits
 from everything.decoding.decoder_parts import UnlikeSAM
 from everything.decoding.hq import HqDecoder
 from everything.decoding.image_side import Cells, content_cells

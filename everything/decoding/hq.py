@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from everything.core.device import sent
 from everything.core.protocols import Candidates
-from everything.decoding.backend import Answers, Limits
+from everything.decoding.backends.protocol import Answers, Limits
 from everything.decoding.decoder_parts import Network, Parts, UnlikeSAM, read_sam
 from everything.decoding.image_side import Cells
 from everything.decoding.prompt_encoding import encode_sam

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from everything.core.device import sent
-from everything.decoding.backend import Backend, Limits
-from everything.decoding.backend_choice import choose_backend
+from everything.decoding.backends.choice import choose_backend
+from everything.decoding.backends.protocol import Backend, Limits
 from everything.decoding.decoder_parts import (
     ChannelNorm,
     CrossAttention,

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from everything.core import mask_ops
 from everything.core.device import sent
 from everything.core.protocols import Candidates
-from everything.decoding.backend import Answers, Backend, BackendImage, Limits
-from everything.decoding.backend_choice import choose_backend
+from everything.decoding.backends.choice import choose_backend
+from everything.decoding.backends.protocol import Answers, Backend, BackendImage, Limits
 from everything.decoding.decoder_parts import Parts, Stacked, UnlikeSAM, read_sam
 from everything.decoding.image_side import Cells, ImageSide, image_side
 from everything.decoding.prompt_encoding import encode_sam

@@ -25,11 +25,11 @@ from everything.io.results.manifest import Manifest
 from everything.io.results.manifest_rows import Row
 from everything.io.results.writer import Store
 from everything.io.storage.locations import Location, located
-from everything.jobs.alike_failures import STOP_AFTER, AlikeFailures
 from everything.jobs.annotator import Annotator, Task, row_of, run
 from everything.jobs.auto_workers import auto_workers, devices_of
 from everything.jobs.image_list import ImageList, check_earlier_images
 from everything.jobs.progress import JobObserver, show_progress
+from everything.jobs.repeated_failures import STOP_AFTER, AlikeFailures
 from everything.jobs.resume import DoneImages
 from everything.jobs.status import JobState, has_crashed, read_state, write_state
 from everything.jobs.summary import Summary

@@ -15,10 +15,10 @@ from everything.core.protocols import Model, in_bulk
 from everything.core.stage_timer import StageTimer
 from everything.masks.masks import Decoded, Masks
 from everything.pipeline import filtering
-from everything.pipeline.bulk import decode_in_bulk
+from everything.pipeline.cpu_decoding import stream
 from everything.pipeline.decoding_context import DecodingContext, arithmetic_of
+from everything.pipeline.gpu_decoding import decode_in_bulk
 from everything.pipeline.run_state import RunState
-from everything.pipeline.streaming import stream
 
 
 class NotFinite(ArithmeticError):

@@ -13,10 +13,10 @@ VariantRecord (everything/core/plugins.py).
 from __future__ import annotations
 
 from everything.core.plugins import Registry
-from everything.variants.records.after_survey import AFTER_SURVEY
 from everything.variants.records.bundled import BUNDLED
-from everything.variants.records.efficient import EFFICIENT
-from everything.variants.records.light import LIGHT
+from everything.variants.records.efficientvit_efficientsam import EFFICIENT
+from everything.variants.records.hq_sam_edgetam import AFTER_SURVEY
+from everything.variants.records.light_encoders import LIGHT
 from everything.variants.records.sam import SAM
 from everything.variants.records.unavailable import UNAVAILABLE
 from everything.variants.spec import Unavailable, VariantRecord

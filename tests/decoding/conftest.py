@@ -12,7 +12,7 @@ import torch
 from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
 from torch import Tensor, nn
 
-from everything.decoding.gpu_batched import compiled
+from everything.decoding.backends.gpu_batched import compiled
 
 Grid = tuple[int, int]
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from everything.decoding import HqDecoder, UnlikeSAM
-from everything.decoding.backend import Limits
-from everything.decoding.gpu_batched import TorchBatches
+from everything.decoding.backends.gpu_batched import TorchBatches
+from everything.decoding.backends.protocol import Limits
 from everything.decoding.hq import TOGETHER, HqCandidates, read_hq
 from everything.variants.networks.hq_sam import HqMaskDecoder
 from everything.variants.networks.sam import prompt_side

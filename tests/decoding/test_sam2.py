@@ -11,8 +11,8 @@ from torch import Tensor
 
 from everything.core import mask_ops
 from everything.decoding import SharedCandidates, UnlikeSAM
-from everything.decoding.backend import Limits
-from everything.decoding.gpu_batched import TorchBatches
+from everything.decoding.backends.gpu_batched import TorchBatches
+from everything.decoding.backends.protocol import Limits
 from everything.decoding.sam2 import PlainSam2Image, SharedSam2Decoder, read_sam2
 from everything.decoding.shared_image import ChosenCandidates
 

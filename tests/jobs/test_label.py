@@ -28,7 +28,7 @@ from everything.core.stage_timer import COUNTS, STAGES
 from everything.errors import InputError, JobError, StoreError, WeightsError
 from everything.io.images.decode import Limits
 from everything.io.images.sources import list_inputs
-from everything.io.results.documents import read_document
+from everything.io.results.result_document import read_document
 from everything.jobs.label import label
 from everything.jobs.summary import Summary
 from tests.fakes import POISON, RECIPE, build, build_nothing, build_watched, save_photo

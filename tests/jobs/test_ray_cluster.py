@@ -25,8 +25,8 @@ from everything.config import Recipe
 from everything.errors import StoreError, WeightsError
 from everything.io.images.decode import Limits
 from everything.io.images.listing import list_images
-from everything.io.results.documents import read_document
 from everything.io.results.manifest import Manifest
+from everything.io.results.result_document import read_document
 from everything.io.results.writer import folder_at
 from everything.io.storage.locations import Location, Url, filesystem, located
 from everything.io.storage.object_store import ObjectStore

@@ -12,8 +12,8 @@ from rich.console import Console
 from everything.config import Output, Recipe
 from everything.errors import ConfigError, WeightsError
 from everything.io.images.sources import Source, list_inputs
-from everything.io.results.documents import read_document
 from everything.io.results.manifest_rows import Row
+from everything.io.results.result_document import read_document
 from everything.io.results.shards import Shard
 from everything.io.results.writer import Store
 from everything.io.storage.local import Folder

@@ -280,7 +280,7 @@ def test_the_bundled_detector_is_where_its_variant_is(
 def test_memory_that_runs_out_makes_batches_smaller(
     gpu: Gpu, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("everything.pipeline.bulk.PROMPTS", 64)
+    monkeypatch.setattr("everything.pipeline.gpu_decoding.PROMPTS", 64)
     there = pipeline(device="cuda:0", points_per_side=8, device_memory=0.25)
     expected = segment(PHOTO, pipeline(device="cuda:0", points_per_side=8))
     gpu.memory = 1_800_000  # an encoder's largest map, 48 prompts' weights, 9 prompts' features

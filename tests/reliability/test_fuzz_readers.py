@@ -28,9 +28,9 @@ from everything.io.images.decode import Limits
 from everything.io.images.fetch import read_source
 from everything.io.images.listing import list_images
 from everything.io.images.uri_lists import LISTS
-from everything.io.results.documents import read_document
 from everything.io.results.manifest import Manifest
 from everything.io.results.reader import Results
+from everything.io.results.result_document import read_document
 from everything.io.storage.local import Folder
 from everything.io.storage.locations import located
 from everything.jobs.import_labels import import_labels

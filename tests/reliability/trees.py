@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from PIL import Image
 
-from everything.io.results.documents import read_document
+from everything.io.results.result_document import read_document
 
 _TIMES = {"started", "finished", "attempt", "bytes", "mtime_ns", "host"}
 # The way from the results folder to the images, and what is not known where a row was lost and

@@ -30,8 +30,8 @@ from everything.core.file_names import image_id, printable
 from everything.core.safe_yaml import parse_yaml
 from everything.errors import ConfigError, InputError, StoreError
 from everything.io.results.categories import add_categories, sampler_categories
-from everything.io.results.documents import read_document
-from everything.io.results.owned import DIGEST, RECIPE, check_claim, claim, remove_results
+from everything.io.results.own_files import DIGEST, RECIPE, check_claim, claim, remove_results
+from everything.io.results.result_document import read_document
 from everything.io.results.shards import Shard, pack
 from everything.io.storage.local import Folder
 from everything.io.storage.locations import Location, Url

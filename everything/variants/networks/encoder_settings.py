@@ -19,7 +19,7 @@ def settle(encoder: nn.Module, compute: Compute) -> None:
     """Apply the settings' precision, compilation and CUDA graphs to an image encoder, in place.
 
     It still returns float32 tensors. Lower precisions use torch's autocast, which keeps norms and
-    softmax in float32. For the decoder see everything/decoding/gpu_batched.py.
+    softmax in float32. For the decoder see everything/decoding/backends/gpu_batched.py.
 
     Raises:
         ConfigError: CUDA graphs are asked for without CUDA, or with compilation.

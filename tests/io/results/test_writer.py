@@ -18,9 +18,9 @@ from pycocotools import mask as coco
 from everything.config import Output, Recipe
 from everything.core.file_names import image_id
 from everything.errors import ImageError, StoreError
-from everything.io.results.documents import read_document
 from everything.io.results.manifest import Manifest
 from everything.io.results.manifest_rows import Row
+from everything.io.results.result_document import read_document
 from everything.io.results.writer import Store
 from everything.io.storage.local import Folder
 from everything.io.storage.storage import Stamp

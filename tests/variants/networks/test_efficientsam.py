@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from everything.decoding import PlainDecoder, SharedImageDecoder, UnlikeSAM, choose
-from everything.decoding.backend import Limits
-from everything.decoding.cpu_kernels import KernelImage
-from everything.decoding.gpu_batched import TorchBatches
+from everything.decoding.backends.cpu_kernels import KernelImage
+from everything.decoding.backends.gpu_batched import TorchBatches
+from everything.decoding.backends.protocol import Limits
 from everything.kernels import loader
 from everything.variants.networks.efficientsam import SixPoints, blueprint
 

@@ -1,7 +1,7 @@
 """The seam between the decoder's algebra and whatever computes it.
 
 A backend does the two passes over the image's tokens and draws masks; everything else of the
-decoder is the same for all. There are four; `backend_choice.py` is the only place that decides
+decoder is the same for all. There are four; `choice.py` is the only place that decides
 between them:
 
 | backend | where | file |

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from everything.core.device import sent
 from everything.core.out_of_memory import Lots
-from everything.decoding.backend import Answers, Limits
+from everything.decoding.backends.protocol import Answers, Limits
 from everything.decoding.decoder_parts import Parts
 from everything.decoding.image_passes import FirstUpdate, SecondUpdate, read_rows
 from everything.decoding.image_side import ImageSide
@@ -178,7 +178,7 @@ def _shape(k0: Tensor) -> dict[str, Any]:
 
 @cache
 def _kernels() -> Any:
-    from everything.decoding import triton_kernels
+    from everything.decoding.backends import triton_kernels
 
     return triton_kernels
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from everything.config import Compute, Recipe
 from everything.decoding import SharedImageDecoder, choose
-from everything.decoding.cpu_kernels import KernelImage, tiled, turned, upper
-from everything.decoding.torch_loop import LoopImage, TorchLoop
+from everything.decoding.backends.cpu_kernels import KernelImage, tiled, turned, upper
+from everything.decoding.backends.torch_loop import LoopImage, TorchLoop
 from everything.errors import ConfigError
 from everything.kernels import loader
 from everything.kernels.loader import INSTRUCTIONS, TILE

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from everything.decoding import SharedImageDecoder
-from everything.decoding.backend import Limits
-from everything.decoding.triton_backend import TritonImage, TritonKernels
+from everything.decoding.backends.protocol import Limits
+from everything.decoding.backends.triton_backend import TritonImage, TritonKernels
 from tests.decoding.test_shared_image import prompts
 
 pytest.importorskip("triton", reason="torch's wheel for this system comes without Triton")

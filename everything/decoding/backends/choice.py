@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from everything.decoding import cpu_kernels, triton_backend
-from everything.decoding.backend import Backend, Limits
-from everything.decoding.cpu_kernels import CpuKernels
+from everything.decoding.backends import cpu_kernels, triton_backend
+from everything.decoding.backends.cpu_kernels import CpuKernels
+from everything.decoding.backends.gpu_batched import TorchBatches
+from everything.decoding.backends.protocol import Backend, Limits
+from everything.decoding.backends.torch_loop import TorchLoop
+from everything.decoding.backends.triton_backend import TritonKernels
 from everything.decoding.decoder_parts import Parts
-from everything.decoding.gpu_batched import TorchBatches
-from everything.decoding.torch_loop import TorchLoop
-from everything.decoding.triton_backend import TritonKernels
 from everything.errors import ConfigError
 
 

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from everything.decoding.backend import Answers
+from everything.decoding.backends.protocol import Answers
+from everything.decoding.backends.torch_loop import LoopImage
 from everything.decoding.decoder_parts import Parts
 from everything.decoding.image_passes import FirstUpdate, SecondUpdate, read_rows
 from everything.decoding.image_side import ImageSide
 from everything.decoding.low_rank import against, by_head, merge_heads, rows
-from everything.decoding.torch_loop import LoopImage
 from everything.decoding.transformer import Solved, in_chunks, solve
 from everything.decoding.weight_folding import Folded
 from everything.kernels import loader

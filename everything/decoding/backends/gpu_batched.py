@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from everything.core.device import sent
 from everything.core.out_of_memory import Lots
 from everything.decoding import upscale
-from everything.decoding.backend import Answers, Limits
+from everything.decoding.backends.protocol import Answers, Limits
 from everything.decoding.decoder_parts import Parts
 from everything.decoding.image_passes import FirstUpdate, SecondUpdate, read_rows
 from everything.decoding.image_side import ImageSide

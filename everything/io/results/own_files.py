@@ -10,9 +10,9 @@ from typing import Any
 from everything.core.file_names import as_text, printable
 from everything.errors import StoreError
 from everything.io.results import categories, image_folders
-from everything.io.results.documents import read_document
 from everything.io.results.manifest import Manifest, is_part
 from everything.io.results.prior_results import PriorResults
+from everything.io.results.result_document import read_document
 from everything.io.results.shards import FORMS, Shard
 from everything.io.storage.ownership import MARKER, header, kind_of
 from everything.io.storage.storage import Storage

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from everything.decoding import upscale
-from everything.decoding.backend import Answers
+from everything.decoding.backends.protocol import Answers
 from everything.decoding.decoder_parts import Parts
 from everything.decoding.image_passes import InTorch, Workspace, layer1_scores_, read_rows
 from everything.decoding.image_side import ImageSide

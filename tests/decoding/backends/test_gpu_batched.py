@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from everything.decoding import SharedImageDecoder
-from everything.decoding.backend import Limits
-from everything.decoding.gpu_batched import BatchedImage, TorchBatches, filled
+from everything.decoding.backends.gpu_batched import BatchedImage, TorchBatches, filled
+from everything.decoding.backends.protocol import Limits
 from tests.decoding.test_shared_image import KINDS, SHAPES, prompts
 
 LIMITS = Limits()
