@@ -8,7 +8,7 @@ The range that becomes 0 to 255:
 - All others, and values that take less than a quarter, are stretched: from the 0.5th to the 99.5th
   percentile of the valid values, or from the lowest and to the highest where these lie at most a
   quarter of that range further out. All bands share one range, so that colours keep their balance.
-- Of unsigned integers, 0 and the highest value (a border, saturated pixels) do not count for the
+- 0 (a border) and, of unsigned integers, the highest value (saturated pixels) do not count for the
   range where they lie further from all other values than these lie from each other.
 
 Not valid, and black: NaN, infinities (plus infinity is white), the no-data value of the file,
@@ -28,7 +28,7 @@ _PERCENTILES = (0.5, 99.5)
 _SMALL_PART = 1 / 4  # of the full range
 _OUTLIERS = 1 / 4  # of the range between the percentiles
 _NO_MEASUREMENT = 1e30  # floats beyond: as -3.4e38, which formats of grids use
-_USUAL_NO_DATA = (-9999.0, -99999.0, -32767.0, -32768.0)
+_USUAL_NO_DATA = (-999.0, -9999.0, -10000.0, -99999.0, -32767.0, -32768.0, 1e20)
 _SAMPLE = 2**24  # values from which the range is computed
 _BLOCK = 2**22  # values that are converted at once
 _DARK = 1 / 16  # of the full range
@@ -81,18 +81,22 @@ def to_8_bit(
     Returns:
         Of the shape of `values`.
     """
+    if values.dtype.kind == "c":  # radar
+        notes.append("complex values, their magnitudes are shown")
+        values = np.abs(values)
     if values.dtype == np.bool_:
         return np.where(values != is_inverted, np.uint8(255), np.uint8(0))
     seen = values if visible is None or not visible.any() else values[visible]
     sample = _sample(seen)
     declared = () if no_data is None else (_as_stored(no_data, values.dtype),)
-    no_data_values = declared or _usual_no_data(sample)
-    sample = sample[is_valid(sample, no_data_values)]
+    sample = sample[is_valid(sample, declared)]
+    guessed = _usual_no_data(sample)  # also beside a declared one, which may be a wrong one
+    sample = sample[is_valid(sample, guessed)]
     scale = _scale(sample, values.dtype, bits, notes, stretch)
-    scale = replace(scale, no_data=no_data_values, is_inverted=is_inverted)
+    scale = replace(scale, no_data=(*declared, *guessed), is_inverted=is_inverted)
     pixels, count = apply(values, scale)
-    if no_data_values and not declared:
-        named = ", ".join(f"{value:g}" for value in no_data_values)
+    if guessed:
+        named = ", ".join(f"{value:g}" for value in guessed)
         notes.append(f"{named} is taken for no data")
     if count:
         notes.append(f"{count:,} of {values.size:,} values are no data, shown black")
@@ -155,8 +159,9 @@ def _scale(
     numbers = sample.astype(np.float64)
     lowest, highest = (float(numbers.min()), float(numbers.max())) if numbers.size else (0.0, 1.0)
     full = _full_range(dtype, bits, lowest, highest)
-    if stretch and full is not None and dtype.kind == "u":
-        numbers = _between_ends(numbers, full)
+    if stretch:
+        is_short = dtype.kind == "u" and dtype.itemsize <= 2
+        numbers = _between_ends(numbers, (0.0, full) if is_short and full else (0.0,))
     low, high = _robust(numbers) if numbers.size and stretch else (lowest, highest)
     if full is not None:
         is_used = high - low >= _SMALL_PART * full or high == low
@@ -182,9 +187,9 @@ def _full_range(
     return None
 
 
-def _between_ends(numbers: NDArray[np.float64], full: float) -> NDArray[np.float64]:
-    """The values without 0 and the highest one of their type where those lie apart."""
-    for end in (0.0, full):
+def _between_ends(numbers: NDArray[np.float64], ends: tuple[float, ...]) -> NDArray[np.float64]:
+    """The values without those of `ends` that lie apart."""
+    for end in ends:
         others = numbers[numbers != end]
         if 0 < others.size < numbers.size and _is_apart(end, others):
             numbers = others
@@ -215,7 +220,7 @@ def _usual_no_data(sample: Values) -> tuple[float, ...]:
     kind = sample.dtype.kind
     if kind not in "if" and sample.dtype.itemsize <= 2:
         return ()  # every value of these is a usual one
-    usual = set(_USUAL_NO_DATA)
+    usual = {_as_stored(value, sample.dtype) for value in _USUAL_NO_DATA}
     if kind in "iu":
         ends = np.iinfo(sample.dtype.name)
         usual |= {float(ends.min), float(ends.max)} - {0.0}

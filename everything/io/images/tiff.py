@@ -33,6 +33,13 @@ _SHAPE = {256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 322, 323, 
 _TAG = re.compile(r"TiffTag (\d+)")
 _CHUNK = 2**20  # bytes
 _BYTES_A_PIXEL = 16  # of RGBA as floats
+_WEBP = 50001  # a compression that Pillow knows and its libtiff does not
+_SPACES = tifffile.PHOTOMETRIC
+# Their numbers are no brightness: as RGB or grey they would be another picture.
+_OTHER_COLOURS = (
+    *(_SPACES.PALETTE, _SPACES.CIELAB, _SPACES.ICCLAB, _SPACES.ITULAB),
+    *(_SPACES.LOGL, _SPACES.LOGLUV),
+)
 
 
 class _WarningCollector(logging.Handler):
@@ -94,14 +101,14 @@ def image_first(data: bytes, notes: list[str]) -> bytes:
 
 def is_beyond_pillow(data: bytes) -> bool:
     """Tell whether the first page has numbers that Pillow reads as others, or not at all: of grey
-    and RGB more than 8 bits, signs and floats."""
-    photometric = tifffile.PHOTOMETRIC
-    known = (photometric.MINISBLACK, photometric.MINISWHITE, photometric.RGB)
+    and RGB more than 8 bits, signs and floats; of palettes more than 8 bits; WebP."""
+    known = (_SPACES.MINISBLACK, _SPACES.MINISWHITE, _SPACES.RGB, _SPACES.PALETTE)
     try:
         with tifffile_warnings(), tifffile.TiffFile(io.BytesIO(data)) as file:
             page: Any = file.pages.first
             is_deep = page.bitspersample > 8 or page.sampleformat != tifffile.SAMPLEFORMAT.UINT
-            return is_deep and page.photometric in known and can_decode(page)
+            is_other = is_deep and page.photometric in known
+            return (is_other or page.compression == _WEBP) and can_decode(page)
     except Exception:  # parsers raise anything; Pillow says what is wrong
         return False
 
@@ -125,6 +132,9 @@ def decode_tiff(data: bytes, limits: Limits, notes: list[str], stretch: bool) ->
         except IndexError as error:
             raise ValueError("no image in it") from error
         check_size(page.imagewidth, page.imagelength, limits)
+        if page.photometric in _OTHER_COLOURS:
+            reason = f"{page.photometric.name} colours of {page.bitspersample} bits are not read"
+            raise Refused(reason, "convert it to RGB")
         _check_bands(page, limits)
         _refuse_lost_tags(heard)
         ends = [sum(part) for part in zip(page.dataoffsets, page.databytecounts, strict=True)]
@@ -185,7 +195,7 @@ def _to_8_bit(
     values: NDArray[np.generic], page: Any, bands: Bands, notes: list[str], stretch: bool
 ) -> NDArray[np.uint8]:
     """Bands of a page as 8 bits; of its opacity the full range is used."""
-    is_inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+    is_inverted = page.photometric == _SPACES.MINISWHITE
     bits = page.bitspersample
     if values.dtype == np.uint8 and bits == 8 and not is_inverted:
         return values.astype(np.uint8, copy=False)

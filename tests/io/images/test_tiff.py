@@ -95,6 +95,38 @@ def test_a_border_or_saturated_part_does_not_spoil_the_stretch(
     assert alone.max() - alone.min() == 255
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i2", "i4", "u4"])
+def test_a_border_of_zeros_does_not_spoil_the_stretch_of_measurements(dtype: str) -> None:
+    values = GREY.astype(dtype) + 27_000  # hundredths of kelvins
+    values[:20] = 0
+    found = read(tiff(values)).pixels[..., 0].astype(int)
+    assert (found[:20] == 0).all()
+    assert (found[20:] == read(tiff(values[20:])).pixels[..., 0]).all()
+    assert np.ptp(found[20:]) == 255
+
+
+def test_of_complex_values_the_magnitudes_are_shown() -> None:
+    values = GREY * np.exp(1j * np.arange(160)).astype(np.complex64)
+    found = read(tiff(values.astype(np.complex64)))
+    assert np.abs(found.pixels[..., 0].astype(int) - SPREAD).max() <= 1
+    assert any("magnitudes" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("space", ["cielab", "palette"])
+def test_colours_that_are_no_brightness_are_refused_rather_than_shown_as_such(space: str) -> None:
+    values = COLOUR.astype(np.uint16) * 99
+    options: dict[str, Any] = {"photometric": space}
+    if space == "palette":
+        values, options["colormap"] = values[..., 0], np.zeros((3, 65_536), np.uint16)
+    with pytest.raises(ImageError, match=r"colours of 16 bits are not read: convert it to RGB"):
+        read(tiff(values, **options))
+
+
+def test_webp_in_tiff_is_read() -> None:
+    found = read(tiff(COLOUR, photometric="rgb", compression="webp", compressionargs={"level": -1}))
+    assert (found.pixels == COLOUR).all()
+
+
 def test_half_precision_floats_are_read() -> None:
     values = GREY.astype(np.float16) * 8
     values[:20] = np.nan
@@ -124,6 +156,10 @@ def test_hot_pixels_do_not_spoil_the_stretch() -> None:
         ("f4", np.nan, "nan"),
         ("f4", np.nan, None),
         ("f4", -9999, None),
+        ("f4", -9999, "-32768"),  # the tag is another program's
+        ("f4", -10000, None),
+        ("f4", -999, None),
+        ("f4", 1e20, None),
         ("f4", 123456, "123456"),
         ("i2", -32768, "-32768"),
         ("i2", -9999, None),
