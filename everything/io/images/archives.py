@@ -18,9 +18,16 @@ from everything.io.images.tar_end import TarEnd
 from everything.io.storage.locations import Location, opened
 
 ARCHIVES = (".tar", ".zip")
-BROKEN = "the archive is damaged or cut off, images may be missing: get another copy of it"
 # Of these no member can be read by itself.
-COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".7z", ".rar")
+COMPRESSED = (".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".lz4", ".7z", ".rar")
+UNPACK = "unpack it, or pack them as .tar or .zip"
+NOT_A_FILE = -1  # in place of the first byte of a member without content of its own
+NO_FILE = (
+    "a link or a sparse file in the archive: pack it anew (tar --dereference --hard-dereference)"
+)
+_BROKEN = "the archive is damaged or cut off, images may be missing: get another copy of it"
+_PACKED = f"the archive is compressed, its images cannot be read one by one: {UNPACK}"
+_SIGNATURES = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18")
 _BLOCK = 64 * 2**10  # of an archive far away: a header and, seldom, a small image
 _CHUNK = 2**18  # bytes
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
@@ -39,7 +46,7 @@ def members(folder: str, name: str, place: Location) -> Iterator[Source]:
         folder: Where the archive is.
         name: What the names of its images begin with.
         place: The archive. If it is broken, it is listed itself in place of what else it holds:
-            reading it fails with BROKEN, which is its row.
+            reading it fails with `why_not_listed`, which is its row.
 
     Raises:
         InputError: It cannot be opened.
@@ -56,7 +63,10 @@ def members(folder: str, name: str, place: Location) -> Iterator[Source]:
 
 
 def _in_tar(file: IO[bytes], where: str) -> Iterator[tuple[str, int, int]]:
-    """Name, size and first byte of each file. where: the archive, for messages."""
+    """Name, size and first byte of each file. where: the archive, for messages.
+
+    Links and the like have NOT_A_FILE for their first byte.
+    """
     # Not "r:*": of a compressed archive no member could be read by itself.
     end = TarEnd()
     with tarfile.open(fileobj=file, mode="r:", tarinfo=end.header(), ignore_zeros=True) as archive:
@@ -64,6 +74,8 @@ def _in_tar(file: IO[bytes], where: str) -> Iterator[tuple[str, int, int]]:
             archive.members = []  # type: ignore[attr-defined]  # or it keeps them all
             if member.isreg() and not member.issparse():
                 yield member.name.removeprefix("./"), member.size, member.offset_data
+            elif not member.isdir():
+                yield member.name.removeprefix("./"), 0, NOT_A_FILE
     end.check()
     if end.note:
         _log.warning("%s: %s", printable(where), end.note)
@@ -78,6 +90,12 @@ def _in_zip(file: IO[bytes]) -> Iterator[tuple[str, int, int]]:
                 if entry.create_system == _DOS:
                     name = name.replace("\\", "/")
                 yield name.removeprefix("./"), entry.file_size, entry.header_offset
+
+
+def why_not_listed(place: Location) -> str:
+    """Return why images of an archive are missing, with the way out."""
+    with _opened(place) as file:
+        return _PACKED if file.read(8).startswith(_SIGNATURES) else _BROKEN
 
 
 def is_zip(place: Location) -> bool:

@@ -6,7 +6,14 @@ from pathlib import Path
 
 from everything.core.file_names import is_inside, printable
 from everything.errors import ImageError
-from everything.io.images.archives import ARCHIVES, BROKEN, is_zip, read_zip_member
+from everything.io.images.archives import (
+    ARCHIVES,
+    NO_FILE,
+    NOT_A_FILE,
+    is_zip,
+    read_zip_member,
+    why_not_listed,
+)
 from everything.io.images.decode import Limits, read_file
 from everything.io.images.sources import Source
 from everything.io.storage.locations import Url, filesystem, with_retries
@@ -24,7 +31,9 @@ def read_source(source: Source, limits: Limits) -> bytes:
         )
     place = source.location
     if source.start is None and place.name.lower().endswith(ARCHIVES):
-        raise ImageError(f"{source.printable}: {BROKEN}")
+        raise ImageError(f"{source.printable}: {why_not_listed(place)}")
+    if source.start == NOT_A_FILE:
+        raise ImageError(f"{source.printable}: {NO_FILE}")
     if source.start is None and isinstance(place, Path):
         return read_file(place, limits)
     try:

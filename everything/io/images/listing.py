@@ -15,7 +15,8 @@ from pathlib import Path
 
 from everything.core.file_names import printable
 from everything.errors import InputError
-from everything.io.images.archives import ARCHIVES, COMPRESSED, members, unreadable
+from everything.io.images.archives import ARCHIVES, COMPRESSED, UNPACK, members, unreadable
+from everything.io.images.other_kinds import OtherKinds
 from everything.io.images.own_output import without_own_objects
 from everything.io.images.sources import Source, has_image_suffix, list_inputs
 from everything.io.images.uri_lists import LISTS, list_entries
@@ -24,6 +25,7 @@ from everything.io.storage.ownership import MARKER
 from everything.io.storage.walk import walk_images, without_empty_parts
 
 _MAGIC = frozenset("*?[")
+_TABLES = (".json", ".xlsx", ".xls", ".ods")
 
 
 def list_images(inputs: Sequence[Location], leave_out: Location | None = None) -> Iterator[Source]:
@@ -62,7 +64,9 @@ def _title(place: Location) -> str:
 
 
 def _is_special(place: Path) -> bool:
-    return _is_glob(place) or place.name.lower().endswith((*ARCHIVES, *COMPRESSED, *LISTS))
+    return _is_glob(place) or place.name.lower().endswith(
+        (*ARCHIVES, *COMPRESSED, *LISTS, *_TABLES)
+    )
 
 
 def _is_glob(place: Location) -> bool:
@@ -78,8 +82,13 @@ def _listed(place: Location, out: Path | None) -> Iterator[Source]:
     suffix = os.path.splitext(place.name)[1].lower()  # noqa: PTH122 - of a URL, too
     if place.name.lower().endswith(COMPRESSED):
         raise InputError(
-            f"{printable(str(place))}: images in a compressed archive cannot be read one by one: "
-            "unpack it, or pack them as .tar or .zip"
+            f"{printable(str(place))}: images in a compressed file cannot be read one by one: "
+            f"{UNPACK}"
+        )
+    if suffix in _TABLES:
+        raise InputError(
+            f"{printable(str(place))}: neither an image nor a list in a form that is read: save it "
+            f"as one of {', '.join(LISTS)}, or give the images"
         )
     if suffix in ARCHIVES:
         return members(str(_home(place)), place.name, place)
@@ -108,13 +117,20 @@ def _below(url: Url) -> Iterator[Source]:
     if about["type"] == "file":
         return iter([Source(str(url.parent), url.name, about["size"])])
     keys: dict[str, str] = {}  # of those that no file can have
+    others = OtherKinds()
+
+    def is_wanted(name: str) -> bool:
+        if name == MARKER or has_image_suffix(name):
+            return True
+        others.see(name)
+        return False
 
     def named() -> Iterator[tuple[str, int]]:
-        wanted = walk_images(files, path, lambda name: name == MARKER or has_image_suffix(name))
-        for key, name, size in wanted:
+        for key, name, size in walk_images(files, path, is_wanted):
             if key != name:
                 keys[name] = key
             yield name, size
+        others.log(str(url))
 
     def read(name: str) -> bytes:
         content: bytes = with_retries(lambda: files.cat_file(f"{path}/{keys.get(name, name)}"))

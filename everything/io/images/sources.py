@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from everything.core.file_names import printable
 from everything.errors import InputError, without_secrets
+from everything.io.images.other_kinds import OtherKinds
 from everything.io.images.own_output import without_own_output
 from everything.io.storage.locations import Location, Url, located
 
@@ -76,7 +77,8 @@ def list_inputs(inputs: Sequence[Path], leave_out: Path | None = None) -> Iterat
     and the folder `leave_out` (the results') is not entered. Files that are named are taken
     whatever they are called. What this program wrote, such as the images of a report, is left out
     and counted (everything/io/images/own_output.py). No more than the names of one folder at each
-    level are held. Raises InputError at once if an input does not exist.
+    level are held. Files of other kinds that hold images, such as raw photos and archives, are
+    counted in the log. Raises InputError at once if an input does not exist.
     """
     roots = [_rooted(path) for path in inputs]
     base = os.path.commonpath([_home(root) for root in roots]) if roots else ""
@@ -120,6 +122,7 @@ def _walk_roots(roots: list[Path], base: str, leave_out: _FileId | None) -> Iter
 def _walk(base: str, prefix: str, seen: set[_FileId]) -> Iterator[Source]:
     """Every image below a folder, in the order of the bytes of their names."""
     pending = [(prefix, True)]  # and no recursion: folders may be nested by the thousand
+    others = OtherKinds()
     while pending:
         name, is_folder = pending.pop()
         if not is_folder:
@@ -131,7 +134,7 @@ def _walk(base: str, prefix: str, seen: set[_FileId]) -> Iterator[Source]:
             if identity in seen:
                 continue
             seen |= {identity} if identity else set()
-            entries = _entries(folder)
+            entries = _entries(folder, others)
             entries = without_own_output(folder, entries, name == prefix, has_image_suffix)
         except OSError:
             # Listed in place of what it holds: reading it fails with the reason, which is its row.
@@ -139,14 +142,20 @@ def _walk(base: str, prefix: str, seen: set[_FileId]) -> Iterator[Source]:
             continue
         inner = [(f"{name}{entry}{'/' * is_folder}", is_folder) for entry, is_folder in entries]
         pending += reversed(inner)
+    others.log(f"{base}/{prefix}".rstrip("/"))
 
 
-def _entries(folder: Path) -> list[tuple[str, bool]]:
+def _entries(folder: Path, others: OtherKinds) -> list[tuple[str, bool]]:
     with os.scandir(folder) as scan:
         found = [
             (entry.name, _is_folder(entry)) for entry in scan if not entry.name.startswith(".")
         ]
-    kept = [(name, is_folder) for name, is_folder in found if is_folder or has_image_suffix(name)]
+    kept = []
+    for name, is_folder in found:
+        if is_folder or has_image_suffix(name):
+            kept.append((name, is_folder))
+        else:
+            others.see(name)
     return sorted(kept, key=lambda entry: os.fsencode(entry[0]))
 
 

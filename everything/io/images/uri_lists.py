@@ -1,4 +1,4 @@
-"""Lists of images: parquet, CSV, TSV or JSONL with a column of URIs, text with one a line.
+"""Lists of images: parquet, CSV, TSV or JSONL (NDJSON) with a column of URIs, text with one a line.
 
 The column is `uri`, or one of the other names in COLUMNS, or else the first with an image in it. A
 column `name` says what results are called; without one it is the URI without its scheme, query, "."
@@ -15,6 +15,7 @@ import json
 import os
 import posixpath
 import re
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -27,12 +28,13 @@ from everything.io.storage.hashed_index import repeated
 from everything.io.storage.locations import Location, Url, located, opened
 from everything.io.storage.walk import without_empty_parts
 
-LISTS = (".parquet", ".csv", ".tsv", ".jsonl", ".txt")
+LISTS = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".txt")
 COLUMNS = (
     *("uri", "url", "path", "file", "image", "file_name", "filename"),
     *("image_path", "img_path", "file_path", "filepath", "image_url", "image_uri", "img"),
 )
 _DELIMITERS = ",;\t|"
+_LONGEST_CELL = 2**24  # characters; captions and base64 are longer than csv's 131,072
 _DOTS = re.compile(r"^(?:\./+)+")
 _FILE = re.compile("file:(?://|(?=/))", re.IGNORECASE)
 _SEPARATOR = re.compile("sep=(.)", re.IGNORECASE)
@@ -67,8 +69,11 @@ def _entries(place: Location) -> Iterator[Source]:
     home = place.parent if isinstance(place, Url) else place.absolute().parent
     try:
         with _opened(place) as file:
-            for row in _rows(place.name.lower(), file):
-                yield _source(row, home)
+            for number, row in enumerate(_rows(place.name.lower(), file), 1):
+                try:
+                    yield _source(row, home)
+                except ValueError as error:
+                    raise ValueError(f"row {number:,}: {reason_of(error)}") from error
     except EverythingError:
         raise
     except Exception as error:  # parsers of four formats raise anything
@@ -89,7 +94,7 @@ def _rows(name: str, file: IO[bytes]) -> Iterator[Mapping[str, Any]]:
     text = _text(file)
     if name.endswith((".csv", ".tsv")):
         yield from _csv(text)
-    elif name.endswith(".jsonl"):
+    elif name.endswith((".jsonl", ".ndjson")):
         rows = (json.loads(line) for line in text if line.strip())
         yield from (row if isinstance(row, dict) else {"uri": row} for row in rows)
     else:
@@ -100,9 +105,7 @@ def _text(file: IO[bytes]) -> Iterator[str]:
     """The lines of a file, without its byte order mark."""
     start = file.read(4)
     file.seek(0)
-    is_utf_16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    encoding = "utf-16" if is_utf_16 else "utf-8-sig"
-    wrapped = io.TextIOWrapper(file, encoding=encoding, newline="")
+    wrapped = io.TextIOWrapper(file, encoding=_encoding(start), newline="")
     try:
         yield from wrapped
     except UnicodeDecodeError as error:
@@ -110,6 +113,13 @@ def _text(file: IO[bytes]) -> Iterator[str]:
     finally:
         if not wrapped.closed:
             wrapped.detach()
+
+
+def _encoding(start: bytes) -> str:
+    """The encoding of a text that begins so; no name has a zero in it."""
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    return {0: "utf-16-be", 1: "utf-16-le"}.get(start[:2].find(0), "utf-8-sig")
 
 
 def _csv(lines: Iterator[str]) -> Iterator[Mapping[str, Any]]:
@@ -120,6 +130,7 @@ def _csv(lines: Iterator[str]) -> Iterator[Mapping[str, Any]]:
         delimiter, first = said[1], next(lines, "")
     else:
         delimiter = _delimiter(first)
+    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
     rows: Iterator[list[str]] = csv.reader(
         chain([first], lines), delimiter=delimiter, skipinitialspace=True
     )
@@ -201,7 +212,7 @@ def _name_of(uri: str) -> str:
 def _source(row: Mapping[str, Any], home: Location) -> Source:
     uri = row[_uri_column(row)]
     if not isinstance(uri, str) or not uri.strip():
-        raise ValueError(f"{uri!r} is not a URI")
+        raise ValueError(f"{reprlib.repr(uri)} is not a URI")
     given = row.get("name")
     if (scheme := _FILE.match(uri)) is not None:
         if isinstance(home, Url):

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import gzip
 import http.server
 import io
 import json
 import os
+import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -137,7 +139,9 @@ def test_what_a_list_has_twice_is_listed_once(tmp_path: Path) -> None:
         ("a.parquet", b"PAR1", "not a list"),
         ("a.jsonl", b"{", "not a list"),
         ("a.jsonl", b"{}", "not a list"),
-        ("a.jsonl", b'{"uri": 1}', "1 is not a URI"),
+        ("a.jsonl", b'"a.jpg"\n{"uri": 1}', "row 2: 1 is not a URI"),
+        ("a.jsonl", json.dumps({"uri": {"bytes": "x" * 5000}}).encode(), r".{,200} is not a URI"),
+        ("a.json", b'["a.jpg"]', r"neither an image nor a list.*save it as one of .parquet"),
         ("a.csv", b"\xff\xfe\xff", "not a list"),
         ("a.csv", b"uri\n\n,x\n", "not a list"),
         ("missing.csv", None, "not a list"),
@@ -169,14 +173,14 @@ def test_a_bad_row_of_a_list_is_one_failed_photo(tmp_path: Path, uri: str) -> No
     assert not list(tmp_path.rglob("x.jpg.json"))
 
 
-def tar(members: dict[str, bytes]) -> bytes:
+def tar(members: dict[str, bytes], *kinds: bytes) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in members.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
-        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE):
+        for kind in kinds:
             info = tarfile.TarInfo(f"other{kind.decode()}.jpg")
             info.type, info.linkname = kind, "/etc/passwd"
             archive.addfile(info)
@@ -193,11 +197,45 @@ def test_members_of_archives(tmp_path: Path, bucket: ObjectStore) -> None:
         f"sa_0.tar/{LONG}": b"",
         "sa_0.tar/2.png": b"2",
     }
-    (tmp_path / "sa_0.tar").write_bytes(tar(MEMBERS))
-    bucket.write("sa_0.tar", [tar(MEMBERS)])
+    (tmp_path / "sa_0.tar").write_bytes(tar(MEMBERS, tarfile.DIRTYPE))
+    bucket.write("sa_0.tar", [tar(MEMBERS, tarfile.DIRTYPE)])
     bucket.write("sa_1.tar", [tar({"3.jpg": b"3"})])
     assert contents(tmp_path / "sa_0.tar") == contents(bucket.root / "sa_0.tar") == expected
     assert contents(bucket.root / "sa_*.tar") == expected | {"sa_1.tar/3.jpg": b"3"}
+
+
+def test_links_in_an_archive_are_failed_images_and_lead_nowhere(tmp_path: Path) -> None:
+    links = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE)
+    (tmp_path / "x.tar").write_bytes(tar({"1.jpg": b"1"}, *links))
+    (tmp_path / "s.jpg").write_bytes(b"s" * 5000)
+    os.truncate(tmp_path / "s.jpg", 2**20)
+    subprocess.run(["tar", "-Scf", "s.tar", "s.jpg"], cwd=tmp_path, check=True)
+    found = {source.name: source for source in list_images([tmp_path / "*.tar"])}
+    assert read_source(found.pop("x.tar/1.jpg"), LIMITS) == b"1"
+    assert sorted(found) == ["s.tar/s.jpg", *(f"x.tar/other{n}.jpg" for n in (1, 2, 6))]
+    for source in found.values():
+        with pytest.raises(ImageError, match=r"in the archive: pack it anew"):
+            read_source(source, LIMITS)
+
+
+def test_a_compressed_tar_under_a_plain_name_is_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "x.tar").write_bytes(gzip.compress(tar({"1.jpg": b"1"})))
+    (source,) = list_images([tmp_path / "x.tar"])
+    with pytest.raises(ImageError, match=r"compressed, .* unpack it"):
+        read_source(source, Limits())
+
+
+def test_files_of_kinds_that_are_not_read_are_counted(
+    tmp_path: Path, bucket: ObjectStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.jpg", "b.CR2", "c/d.cr2", "c/e.zip", "notes.txt", "._b.CR2"):
+        (tmp_path / "p" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "p" / name).write_bytes(b"x")
+        bucket.write(f"p/{name}", [b"x"])
+    for place in (tmp_path / "p", bucket.root / "p"):
+        caplog.clear()
+        assert names(place) == ["a.jpg"]
+        assert f"{place}: files of kinds that are not read here: 2 .cr2, 1 .zip" in caplog.text
 
 
 def test_a_broken_archive_is_one_failed_photo_more(tmp_path: Path) -> None:
@@ -306,8 +344,9 @@ def test_lists_without_a_header_lose_no_image(tmp_path: Path, name: str) -> None
     lines = "p/b.jpg\r\np/ü 1.jpg\r\nfile:///a%20b.jpg\r\n"
     (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + lines.encode())
     assert names(tmp_path / name) == ["p/b.jpg", "p/ü 1.jpg", "a b.jpg"]
-    (tmp_path / name).write_bytes(lines.encode("utf-16"))
-    assert names(tmp_path / name) == ["p/b.jpg", "p/ü 1.jpg", "a b.jpg"]
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
+        (tmp_path / name).write_bytes(lines.encode(encoding))
+        assert names(tmp_path / name) == ["p/b.jpg", "p/ü 1.jpg", "a b.jpg"]
 
 
 def test_a_row_without_an_image_is_an_error(tmp_path: Path) -> None:
@@ -419,6 +458,8 @@ ONE_IMAGE: dict[str, tuple[str, str]] = {
     "an unknown name of the column": ("l.csv", "id,where\n3,p/b.jpg\n"),
     "no header, not the first column": ("l.csv", "3,p/b.jpg\n"),
     "tabs": ("l.tsv", "label\turi\nwith, comma\tp/b.jpg\n"),
+    "a long caption": ("l.csv", f"uri,caption\np/b.jpg,{'x' * 140_000}\n"),
+    "of NDJSON": ("l.ndjson", '{"url": "p/b.jpg"}\n'),
     "of JSON": ("l.jsonl", '{"id": 1, "image_path": "p/b.jpg"}\n'),
 }
 
