@@ -222,7 +222,14 @@ def _kind_of(file: Path) -> str:
     if _TARS.search(file.name):
         return "sa-1b"
     found = {".yaml": "yolo-seg", ".yml": "yolo-seg", ".xml": "cvat"}.get(file.suffix.lower())
-    return found or ("sa-1b" if tarfile.is_tarfile(file) else "coco")
+    return found or ("sa-1b" if _is_tar(file) else "coco")
+
+
+def _is_tar(file: Path) -> bool:
+    try:
+        return tarfile.is_tarfile(file)
+    except (OSError, EOFError, lzma.LZMAError, zlib.error):  # damaged: its reader says so
+        return False
 
 
 def _bytes_of(source: Path) -> int:

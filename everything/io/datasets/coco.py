@@ -18,7 +18,8 @@ from tempfile import gettempdir
 from typing import Any
 
 from everything.core.file_names import is_inside, printable
-from everything.errors import InputError, StoreError, reason_of
+from everything.core.geometry import Size
+from everything.errors import ImageError, InputError, StoreError, reason_of
 from everything.io.datasets.annotations import (
     NOT_A_RECORD,
     AnnotatedImage,
@@ -29,9 +30,11 @@ from everything.io.datasets.coco_images import NO_IMAGE, TABLES, check_images, o
 from everything.io.datasets.image_names import ImageFinder, identity_of, image_name, same_name
 from everything.io.datasets.json_stream import kind_of, read_items
 from everything.io.datasets.reading_tally import ReadingTally
+from everything.io.images.header import read_size
 from everything.io.results.categories import Category
 
 _READ = 0.5  # the part of the progress that is reading; the caller's work on the images is the rest
+NO_SIZE = "an image without a size has that of its file"
 NO_CLASS = "a class that the file does not name is called by its id"
 _NULL = "{} are null, read as an empty list"
 _Tree = dict[str, Any]
@@ -157,12 +160,27 @@ class CocoReader:
                 name = image_name(identity)
                 if not is_inside(name):
                     raise ValueError("its name is no name of a file")
-                height, width = size_in(image)
+                height, width = self._size(image, identity)
                 yield _key(image["id"]), identity, same_name(identity), name, height, width
             except (ValueError, TypeError, LookupError, AttributeError) as error:
                 lacks = isinstance(error, KeyError)
                 what = f"it has no {error.args[0]}" if lacks else reason_of(error)
                 self.tally.refuse_image(f"{self.file}: image {number}", what)
+
+    def _size(self, image: dict[str, Any], identity: str) -> Size:
+        """The size that is written, or else that of the file: VIA writes none, 0 or -1."""
+        try:
+            return size_in(image)
+        except (ValueError, TypeError, LookupError):
+            found = None if self.finder is None else self.finder.find(identity)
+            if found is None:
+                raise
+        try:
+            size = read_size(found.folder / found.name)
+        except ImageError as error:
+            raise ValueError(str(error)) from error
+        self.tally.mend(NO_SIZE)
+        return size
 
     def _annotation_rows(
         self, annotations: Iterator[Any], names: dict[str, str]

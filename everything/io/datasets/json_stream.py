@@ -31,6 +31,10 @@ _TOKEN = re.compile(
 _ESCAPE = re.compile(
     rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(?P<half>\\u[dD][89a-fA-F]..)|\\.", re.DOTALL
 )
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_DEEPEST = 1000  # brackets that a block may open and not close
+# What is outside texts; in run lengths other characters come before long.
+_STRUCTURE = re.compile(rb"[\[\]{},:\s0-9+.eEtrufalsn-]{%d,}" % _DEEPEST)
 _LONGEST = 64  # bytes after which a token of the last two kinds is known for what it is
 
 
@@ -59,6 +63,9 @@ class JsonStream:
             return b""
         while True:
             block = self._block()
+            if _depth(block) > _DEEPEST and _is_nested_deeply(block):
+                # Parsers keep the way to each level, which would fill memory.
+                raise ValueError("lists within lists without end")
             if not self._with_nan:
                 return block
             text, self._held = _without_nan(self._held + block, is_last=not block)
@@ -67,6 +74,18 @@ class JsonStream:
 
     def _block(self) -> bytes:
         return self._text.read(_BLOCK).encode() if self._text else self._stream.read(_BLOCK)
+
+
+def _depth(text: bytes) -> int:
+    """How many more brackets are opened than closed."""
+    return text.count(b"[") + text.count(b"{") - text.count(b"]") - text.count(b"}")
+
+
+def _is_nested_deeply(block: bytes) -> bool:
+    """Tell whether it is outside texts that so many are opened; the block may begin in a text."""
+    parts = (_TEXT.sub(b"", part) for part in (block, block.partition(b'"')[2]))
+    runs = (run[0] for part in parts for run in _STRUCTURE.finditer(part))
+    return any(_depth(run) > _DEEPEST for run in runs)
 
 
 def _without_nan(text: bytes, is_last: bool) -> tuple[bytes, bytes]:

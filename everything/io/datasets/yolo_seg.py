@@ -31,8 +31,7 @@ from everything.io.datasets.annotations import (
     read_annotations,
 )
 from everything.io.datasets.reading_tally import ReadingTally
-from everything.io.images.decode import read_image
-from everything.io.images.header import read_header
+from everything.io.images.header import read_size
 from everything.io.images.sources import has_image_suffix, list_inputs
 from everything.io.results.categories import Category
 
@@ -117,8 +116,7 @@ class YoloReader:
                     yield self.images or _home_of(image, root), image
 
     def _read(self, home: Path, image: Path, labels: Path, names: dict[int, str]) -> AnnotatedImage:
-        header = read_header(image)
-        height, width = read_image(image).pixels.shape[:2] if header is None else header.size
+        height, width = read_size(image)
         size = size_of({"height": height, "width": width})
         name = image.relative_to(home.absolute()).as_posix()
         rows: list[Any] = []

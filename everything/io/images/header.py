@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from everything.core.geometry import Size
-from everything.io.images.decode import opened_image
+from everything.io.images.decode import opened_image, read_image
 
 _ORIENTATION, _TURNED = 0x0112, range(5, 9)
 
@@ -29,6 +29,16 @@ class Header:
     mode: str
     orientation: int
     frames: int
+
+
+def read_size(file: Path) -> Size:
+    """Return (H, W) in px of the upright image in a file, decoding it only if need be.
+
+    Raises:
+        ImageError: It cannot be read.
+    """
+    header = read_header(file)
+    return read_image(file).pixels.shape[:2] if header is None else header.size
 
 
 def read_header(file: Path | bytes) -> Header | None:

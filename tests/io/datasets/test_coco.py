@@ -20,7 +20,7 @@ from everything.errors import InputError
 from everything.evaluation.mask_scores import evaluate
 from everything.io.datasets import json_stream
 from everything.io.datasets.annotations import EMPTY
-from everything.io.datasets.coco import NO_CLASS, CocoReader
+from everything.io.datasets.coco import NO_CLASS, NO_SIZE, CocoReader
 from everything.io.datasets.image_names import ImageFinder, image_name
 from everything.io.datasets.json_stream import read_items
 from everything.io.datasets.reading_tally import ReadingTally
@@ -55,6 +55,30 @@ def write(path: Path, annotations: list[Any], images: list[Any] | None = None, *
 def good() -> list[Any]:
     rows = [(1, 1, [SQUARE]), (2, 1, [OTHER]), (3, 2, [SQUARE])]
     return [annotation(*row) for row in rows]
+
+
+@pytest.mark.parametrize("side", [None, 0, -1, "", 1e9])
+def test_an_image_without_a_size_has_that_of_its_file(tmp_path: Path, side: Any) -> None:
+    Image.new("RGB", SIZE[::-1]).save(tmp_path / "x.png")
+    images = [image(1, "x.png", width=side, height=side), image(2, "gone.jpg", width=side)]
+    done = import_labels([write(tmp_path / "c.json", good(), images)], tmp_path / "o")
+    assert (done.photos, done.masks, done.failed) == (1, 2, 1)
+    assert done.tally.mended == {NO_SIZE: 1}
+    assert Results(tmp_path / "o").read("x.png").size == SIZE
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":', '{"a": [', "[ 1, "])
+def test_lists_within_lists_do_not_fill_the_memory(tmp_path: Path, opening: str) -> None:
+    (tmp_path / "c.json").write_text('{"images": ' + opening * 50_000)
+    with pytest.raises(InputError, match="lists within lists without end"):
+        import_labels([tmp_path / "c.json"], tmp_path / "o")
+
+
+def test_brackets_in_run_lengths_are_no_lists(tmp_path: Path) -> None:
+    rows = good()
+    rows[0]["comment"] = "[O" * 200_000
+    done = import_labels([write(tmp_path / "c.json", rows)], tmp_path / "o")
+    assert (done.masks, done.failed) == (3, 0)
 
 
 def labels(home: Path) -> Path:
@@ -295,10 +319,11 @@ def test_compressed_files(tmp_path: Path, pack: Callable[[bytes], bytes]):
     packed.write_bytes(pack(file.read_bytes()))
     assert imported(packed)[0]["masks"] == 3
     assert evaluate(labels(tmp_path), packed).segments == 3
-    packed.write_bytes(packed.read_bytes()[:-12])
-    for read in (lambda: imported(packed), lambda: evaluate(tmp_path / "l", packed)):
-        with pytest.raises(InputError, match=r"damaged or cut off .* another copy"):
-            read()
+    for length in (-12, 60):
+        packed.write_bytes(packed.read_bytes()[:length])
+        for read in (lambda: imported(packed), lambda: evaluate(tmp_path / "l", packed)):
+            with pytest.raises(InputError, match=r"damaged or cut off .* another copy"):
+                read()
 
 
 def test_text_that_is_not_utf_8_and_zip_archives_are_one_line(tmp_path: Path):
