@@ -97,11 +97,46 @@ def test_yolo_places(tmp_path: Path) -> None:
     line = "0 .1 .1 .5 .1 .5 .5\n"
     home = yolo(tmp_path / "set", line, "path: /gone\ntrain: images\nval: [images]\nnames: {0: a}")
     (home / "images").rename(tmp_path / "moved")
-    with pytest.raises(InputError, match="no such folder of images: give --photos"):
+    with pytest.raises(InputError, match=r"no such folder or list of images.*: give --photos"):
         import_labels([home], tmp_path / "out")
     done = import_labels([home], tmp_path / "out", tmp_path / "moved")
     assert (done.photos, done.masks, done.failed) == (1, 1, 0)
     assert Results(tmp_path / "out").image("x.png", "x.png") is not None
+
+
+LINE = "0 0.1 0.1 0.5 0.1 0.5 0.5\n"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "train: ../images\nval: ../valid/images\ntest: ../test/images\nnames: [a]",
+        "train: .\\images\nnames: [a]",
+        "train: l.txt\nnames: [a]",
+    ],
+)
+def test_yolo_places_that_are_gone_or_written_on_windows(tmp_path: Path, data: str) -> None:
+    home = yolo(tmp_path / "set", LINE, data)
+    (home / "l.txt").write_bytes(b"\xef\xbb\xbfimages\\x.png\r\n")
+    done = import_labels([home], tmp_path / "o")
+    assert (done.photos, done.masks, done.failed) == (1, 1, data.count("../") - ("../" in data))
+
+
+def test_yolo_without_any_place_or_label_is_an_error(tmp_path: Path) -> None:
+    home = yolo(tmp_path / "set", LINE, "train: gone\nnames: [a]")
+    with pytest.raises(InputError, match=r"no images where it says .*gone: no such folder"):
+        import_labels([home], tmp_path / "o")
+    (home / "labels").rename(home / "annotations")
+    (home / "data.yaml").write_text("train: images\nnames: [a]")
+    with pytest.raises(InputError, match=r"none of its 1 images has a file of labels: put"):
+        import_labels([home], tmp_path / "o")
+
+
+def test_yolo_classes_of_one_name_stay_two(tmp_path: Path) -> None:
+    home = yolo(tmp_path / "set", LINE + LINE.replace("0", "1", 1), "train: images\nnames: [a, a]")
+    import_labels([home], tmp_path / "o")
+    found = Results(tmp_path / "o").read("x.png").annotations
+    assert [row["category"] for row in found] == ["a", "a (1)"]
 
 
 def test_cvat_shapes(tmp_path: Path) -> None:
@@ -214,6 +249,16 @@ def test_sa1b_names_with_folders_in_tars(tmp_path: Path, member: str, name: str)
     (key,) = Results(tmp_path / "out").files
     assert key == f"sa/{member}"
     assert Results(tmp_path / "out").image(key, key) is not None
+
+
+def test_what_macos_adds_to_folders_and_tars_is_no_failure(tmp_path: Path) -> None:
+    sa1b_file(tmp_path / "s/x.json", "x.jpg")
+    (tmp_path / "s/._x.json").write_bytes(b"\0\5\26\7")
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        tar.add(tmp_path / "s", "s")
+    for number, source in enumerate((tmp_path / "s", tmp_path / "s.tar")):
+        done = import_labels([source], tmp_path / f"o{number}")
+        assert (done.photos, done.failed) == (1, 0)
 
 
 @pytest.mark.parametrize("annotations", ["null", "[]"])

@@ -86,6 +86,11 @@ def same_name(identity: str) -> str:
     return normalize("NFC", posixpath.normpath(identity.replace("\\", "/")))
 
 
+def is_of_macos(name: str) -> bool:
+    """Tell whether a file was made by macOS beside another, `._sa_1.json` beside `sa_1.json`."""
+    return name.rsplit("/", 1)[-1].startswith("._")
+
+
 def last_parts(name: str) -> Iterator[str]:
     """Yield a name, then without its first part, then without its first two, and so on."""
     parts = name.split("/")

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from everything.errors import InputError
 from everything.io.datasets.annotations import AnnotatedImage, read_document
-from everything.io.datasets.image_names import image_name, last_parts
+from everything.io.datasets.image_names import image_name, is_of_macos, last_parts
 from everything.io.datasets.reading_tally import ReadingTally
 from everything.io.images.sources import Source
 from everything.io.results.reader import Results
@@ -34,6 +34,8 @@ class Sa1bFolder:
         """Yield the images, one at a time."""
         results, done = Results(self.folder, self.images), 0
         for key, file in results.files.items():
+            if is_of_macos(file):
+                continue
             done += (self.folder / file).stat().st_size
             try:
                 result = read_document(results.document(key), key, self.tally)

@@ -15,7 +15,7 @@ from everything.core.file_names import is_inside
 from everything.errors import InputError
 from everything.io.datasets.annotations import AnnotatedImage, read_document
 from everything.io.datasets.compressed import decompressed
-from everything.io.datasets.image_names import image_name, last_parts
+from everything.io.datasets.image_names import image_name, is_of_macos, last_parts
 from everything.io.datasets.reading_tally import ReadingTally
 from everything.io.datasets.unpacked_images import UnpackedImages
 from everything.io.images.sources import SUFFIXES
@@ -90,6 +90,8 @@ class Sa1bTar:
         name = member.name.removeprefix("./")
         if not is_inside(name):
             self.tally.refuse_image(f"{self.file}: {member.name}", "leads out of the folder")
+        elif is_of_macos(name):
+            self.not_unpacked += 1
         elif name.endswith(".json"):
             yield from self._annotations(content, name, member.size)
         else:

@@ -36,6 +36,7 @@ from everything.io.images.sources import has_image_suffix, list_inputs
 from everything.io.results.categories import Category
 
 OUTSIDE = "coordinates that are not between 0 and 1"
+NO_PLACE = "no such folder or list of images"
 NO_CLASS = "a class that data.yaml does not list"
 _SPLITS = ("train", "val", "test")
 
@@ -62,7 +63,7 @@ class YoloReader:
         """Yield the images, one at a time.
 
         Raises:
-            InputError: Before the first image, if it is no data set, or has no images.
+            InputError: If it is no data set, or has no images, or no labels for any of them.
         """
         about = self._about()
         names = _names(about.get("names"), self.file)
@@ -70,8 +71,11 @@ class YoloReader:
         root = self._root(about)
         found = list(self._found(about, root))
         if not found:
-            raise InputError(f"{printable(self.file)}: no images where it says: give --photos")
-        size, used = self.file.stat().st_size, set[Path]()
+            places = "".join(f" ({line})" for line in self.tally.examples[:1])
+            raise InputError(
+                f"{printable(self.file)}: no images where it says{places}: give --photos"
+            )
+        size, used, is_empty = self.file.stat().st_size, set[Path](), True
         for number, (home, image) in enumerate(found):
             labels = _labels_of(image, home, root if self.images else None)
             self.on_progress(round(size * number / len(found)))
@@ -80,11 +84,17 @@ class YoloReader:
                 continue
             used.add(labels)
             if labels.is_file():  # else it is not annotated
+                is_empty = False
                 try:
                     yield self._read(home, image, labels, names)
                 except (ImageError, OSError, ValueError) as error:
                     self.tally.refuse_image(str(image), reason_of(error))
         self._count_unused(root, used)
+        if is_empty:
+            raise InputError(
+                f"{printable(self.file)}: none of its {len(found):,} images has a file of labels: "
+                "put them into labels/ beside images/"
+            )
 
     def _about(self) -> dict[str, Any]:
         try:
@@ -108,8 +118,9 @@ class YoloReader:
         """The folder and the path of each image, each once, whatever splits it is in."""
         seen = set[Path]()
         for place in [self.images] if self.images else _places(about, root):
-            if not place.exists():
-                raise InputError(f"{printable(place)}: no such folder of images: give --photos")
+            if not place.exists():  # Roboflow names splits that it has not written
+                self.tally.refuse_image(str(place), NO_PLACE)
+                continue
             for image in _images_of(place, root):
                 if image not in seen:
                     seen.add(image)
@@ -141,8 +152,13 @@ class YoloReader:
 def _names(names: Any, file: Path) -> dict[int, str]:
     if isinstance(names, list):
         names = dict(enumerate(names))
+    found: dict[int, str] = {}
     try:
-        return {int(number): str(name) for number, name in names.items()}
+        for number, name in names.items():
+            text = str(number if name is None else name)
+            # Classes of one name stay two.
+            found[int(number)] = f"{text} ({number})" if text in found.values() else text
+        return found
     except (AttributeError, ValueError, TypeError) as error:
         raise InputError(f"{printable(file)}: `names` is no list of classes: correct it") from error
 
@@ -151,9 +167,9 @@ def _places(about: dict[str, Any], root: Path) -> Iterator[Path]:
     for split in _SPLITS:
         value = about.get(split) or []
         for place in value if isinstance(value, list) else [value]:
-            found = root / str(place)
+            found = _in(root, str(place))
             # Roboflow writes ../train/images for a folder beside data.yaml.
-            beside = root / str(place).removeprefix("../")
+            beside = _in(root, str(place).removeprefix("../"))
             yield found if found.exists() or not beside.exists() else beside
 
 
@@ -161,9 +177,16 @@ def _images_of(place: Path, root: Path) -> Iterator[Path]:
     if place.is_dir():
         yield from (source.path.absolute() for source in list_inputs([place]))
         return
-    for line in place.read_text(encoding="utf-8").splitlines():
-        if has_image_suffix(line.strip().rsplit("/", 1)[-1]):
-            yield Path(place.parent if line.startswith("./") else root, line.strip()).absolute()
+    for line in map(str.strip, place.read_text(encoding="utf-8-sig").splitlines()):
+        if has_image_suffix(line.replace("\\", "/").rsplit("/", 1)[-1]):
+            is_beside = line.startswith(("./", ".\\"))
+            yield _in(place.parent if is_beside else root, line).absolute()
+
+
+def _in(folder: Path, name: str) -> Path:
+    """A file or folder in a folder, also if its name was written on Windows."""
+    found = folder / name
+    return found if found.exists() else folder / name.replace("\\", "/")
 
 
 def _home_of(image: Path, root: Path) -> Path:
