@@ -17,6 +17,7 @@ from everything.benchmark.cases import (
 )
 from everything.benchmark.environment import synchronise
 from everything.benchmark.interleaved_runs import InProcessRunner, Runner
+from everything.benchmark.random_checkpoints import needs_weights
 from everything.benchmark.subprocess_runner import SubprocessRunner
 from everything.benchmark.types import OWN_MODES, OWN_PROGRAM, Build, Key
 from everything.config import Recipe
@@ -25,7 +26,6 @@ from everything.errors import ConfigError
 from everything.io.images.decode import read_image
 from everything.io.images.sources import Source
 from everything.recipes import resolve
-from everything.variants import VARIANTS
 
 OnMessage = Callable[[str], None]
 
@@ -70,7 +70,7 @@ class Plan:
         name, _, path = named.partition("=")
         checkpoint = Path(path) if path else None
         suited: dict[str, Any] = {}
-        if self._seed is not None and checkpoint is None and _needs_weights(name):
+        if self._seed is not None and checkpoint is None and needs_weights(name):
             checkpoint, suited = self._with_random_weights(name, self._seed)
         for sampler in samplers:
             recipe = self._settings.recipe(name, checkpoint, sampler)
@@ -119,9 +119,3 @@ class Plan:
             f"heads propose"
         )
         return made.checkpoint, dict(suited)
-
-
-def _needs_weights(variant: str) -> bool:
-    # Resolving the recipe reports an unknown name, with the nearest known one.
-    record = VARIANTS.get(variant)
-    return record is not None and not random_weights.has_own_weights(record)

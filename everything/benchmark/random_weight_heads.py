@@ -14,14 +14,16 @@ from everything.variants.checkpoints.reader import State
 from everything.variants.networks.hq_sam import HqSamModel
 from everything.variants.networks.sam import SamModel
 from everything.variants.networks.sam2 import Sam2StillModel
+from everything.variants.networks.transformers_model import TransformersModel
 
-Model = SamModel | HqSamModel | Sam2StillModel
+Model = SamModel | HqSamModel | Sam2StillModel | TransformersModel
 
 
 class Heads:
     """A model's head for scores and those for masks; their last layers are linear.
 
-    sigmoid: whether predicted IoUs are the sigmoid of the head's output, as in SAM 2.
+    sigmoid: whether predicted IoUs are the sigmoid of the head's output, as in SAM 2 and
+    SAM 3.
     """
 
     def __init__(self, model: Model) -> None:
@@ -29,7 +31,7 @@ class Heads:
         decoder = self._network.mask_decoder
         self._scores = linear_layers(decoder.iou_prediction_head)[-1]
         self._masks = [linear_layers(mlp)[-1] for mlp in decoder.output_hypernetworks_mlps]
-        self.sigmoid = isinstance(model, Sam2StillModel)
+        self.sigmoid = isinstance(model, Sam2StillModel | TransformersModel)
 
     @contextmanager
     def raw_scores(self) -> Iterator[list[Tensor]]:

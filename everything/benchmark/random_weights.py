@@ -21,10 +21,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from torch import Size, Tensor, nn
+from torch import Size, Tensor
 
 from everything.benchmark.blobs import decoder as blob_decoder
 from everything.benchmark.blobs.modules import DecoderModules
+from everything.benchmark.random_checkpoints import checkpoint_of
 from everything.benchmark.random_weight_heads import Heads, Model
 from everything.config import Filters
 from everything.core import mask_ops
@@ -33,11 +34,8 @@ from everything.core.interpolation import crossings
 from everything.core.prompts import Prompts, lattice
 from everything.core.protocols import Candidates
 from everything.detectors.prompt_head import PromptHead
-from everything.errors import ConfigError
-from everything.variants import VARIANTS, VariantRecord
-from everything.variants.checkpoints.key_mapping import Blueprint
+from everything.recipes.resolve import variant_record
 from everything.variants.checkpoints.reader import State
-from everything.variants.checkpoints.weights import PACKAGED
 from everything.variants.networks.hq_sam import HqSamModel
 from everything.variants.networks.repvit import EdgeSamModel
 
@@ -59,11 +57,6 @@ class StandIn:
     samplers: Mapping[str, Any]
 
 
-def has_own_weights(record: VariantRecord) -> bool:
-    """Whether a variant's trained weights are bundled, so that random ones are not needed."""
-    return record.weights.source.startswith(PACKAGED)
-
-
 @torch.inference_mode()
 def make(variant: str, seed: int, photos: Sequence[NDArray[np.uint8]], folder: Path) -> StandIn:
     """Write stand-in weights of a variant into a folder, scaled on the first two images.
@@ -81,12 +74,12 @@ def make(variant: str, seed: int, photos: Sequence[NDArray[np.uint8]], folder: P
         ConfigError: If the variant is not SAM with another encoder: its shapes or heads are
             unknown.
     """
-    plan = _blueprint(variant)
-    state = random_state(plan.shapes(), seed)
-    model = _model(variant, state)
+    checkpoint = checkpoint_of(variant, folder / f"{variant}-random-{seed}")
+    state = random_state(checkpoint.plan.shapes(), seed)
+    model = checkpoint.build(state)
     blob_decoder.write(DecoderModules.of(model.network), seed)
-    heads, filters = Heads(model), Filters(**VARIANTS[variant].preset.get("filters", {}))
-    rebuilt = type(model)(model.network)  # decoders fold weights
+    heads, filters = Heads(model), Filters(**variant_record(variant).preset.get("filters", {}))
+    rebuilt = checkpoint.rebuilt(model)
     images = [_Image.of(rebuilt, heads, whole(photo)) for photo in photos[:_IMAGES]]
     passes = _scale_scores(heads, images, filters, isinstance(model, HqSamModel))
     share = PASS_STABILITY
@@ -95,8 +88,7 @@ def make(variant: str, seed: int, photos: Sequence[NDArray[np.uint8]], folder: P
     drawn = [image.draw(some) for image, some in _each(images, passes)]
     gain = _mask_gain(torch.cat([masks.logits for masks in drawn]), share, filters)
     heads.scale_masks(gain)
-    path = folder / f"{variant}-random-{seed}.safetensors"
-    save_file(heads.put_into(state, plan), path)
+    path = checkpoint.save(heads.put_into(state, checkpoint.plan))
     certain = _certain(drawn, gain, filters)
     head = _make_head(torch.cat([image.features for image in images]), seed, folder)
     return StandIn(path, filters, {"high_score_thresh": certain, "head": str(head), **PROPOSED})
@@ -185,26 +177,6 @@ def _tensor(name: str, shape: Size, generator: torch.Generator) -> Tensor:
         return torch.ones(shape) if name.endswith(("weight", "var")) else torch.zeros(shape)
     noise = torch.randn(shape, generator=generator)
     return noise.div_(math.sqrt(shape[1:].numel()))
-
-
-def _blueprint(variant: str) -> Blueprint[nn.Module]:
-    record = VARIANTS[variant]
-    module = record.network_module()
-    if not hasattr(module, "blueprint"):
-        raise ConfigError(f"{variant}: random weights need the network's shapes: leave it out")
-    plan: Blueprint[nn.Module] = module.blueprint(**record.options)
-    return plan
-
-
-def _model(variant: str, state: State) -> Model:
-    record = VARIANTS[variant]
-    module = record.network_module()
-    model = module.build(dict(state), f"random {variant}", **record.options)
-    if not isinstance(model, Model):
-        raise ConfigError(
-            f"{variant}: random weights fit only decoders of SAM, HQ-SAM and SAM 2: leave it out"
-        )
-    return model
 
 
 @dataclass(frozen=True)

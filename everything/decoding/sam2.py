@@ -78,13 +78,14 @@ def encode_sam2(
 
 @dataclass(frozen=True)
 class PlainSam2Image:
-    """What SAM 2's modules need of an image: position and embedding (1, C, h, w), fine features."""
+    """What SAM 2's modules need of an image: position and embedding (1, C, h, w), fine features
+    if the encoder has any."""
 
     prompt_encoder: nn.Module
     mask_decoder: nn.Module
     position: Tensor
     embedding: Tensor
-    skips: Skips
+    skips: Skips | None
 
     @torch.no_grad()
     def propose(
@@ -104,13 +105,15 @@ class PlainSam2Image:
     def _ask(self, sparse: Tensor, dense: Tensor, multimask: bool) -> tuple[Tensor, Tensor]:
         """Logits (P, M, 4 h, 4 w) and scores (P, M)."""
         dtype = self.embedding.dtype
+        # The module adds them while it upscales.
+        fine = self.skips or (self.embedding.new_zeros(1, 1, 1, 1),) * 2
         logits, scores, *_ = self.mask_decoder(
             image_embeddings=self.embedding,
             image_positional_embeddings=self.position,
             sparse_prompt_embeddings=sparse.to(dtype),
             dense_prompt_embeddings=dense.to(dtype),
             multimask_output=multimask,
-            high_resolution_features=list(self.skips),
+            high_resolution_features=list(fine),
         )
         return logits[0], scores[0]
 
@@ -167,12 +170,15 @@ class SharedSam2Decoder:
         return self.backend.in_bulk
 
     @torch.no_grad()
-    def prepare(self, embedding: Tensor, skips: Skips, content: Cells | None = None) -> SharedImage:
+    def prepare(
+        self, embedding: Tensor, skips: Skips | None, content: Cells | None = None
+    ) -> SharedImage:
         """Return an image ready for prompts.
 
         embedding (1, C, h, w), the no-memory embedding added; skips: the fine features after
-        `conv_s0` and `conv_s1`, (1, C / 8, 4 h, 4 w) and (1, C / 4, 2 h, 2 w). content: rows and
-        columns of the embedding that masks are drawn on; all by default, as SAM 2 does not pad.
+        `conv_s0` and `conv_s1`, (1, C / 8, 4 h, 4 w) and (1, C / 4, 2 h, 2 w), or None if the
+        encoder has none. content: rows and columns of the embedding that masks are drawn on; all
+        by default, as SAM 2 does not pad.
         """
         encoder: Any = self.prompt_encoder
         grid = (embedding.shape[2], embedding.shape[3])

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Size
 
-from everything.benchmark import Report, bench
+from everything.benchmark import Report, bench, random_checkpoints
 from everything.benchmark.random_weights import PASS_IOU, PASS_STABILITY, make, random_state
 from everything.benchmark.types import Key
 from everything.core.geometry import whole
@@ -24,6 +24,7 @@ from everything.variants import VARIANTS, VariantRecord
 from everything.variants.checkpoints.weights import Weights
 from tests.photos import photo
 from tests.variants import synthetic
+from tests.variants.tiny_transformers import sam3_vision
 
 SMALL = VariantRecord(
     module="everything.variants.networks.sam",
@@ -41,6 +42,11 @@ SMALL = VariantRecord(
         "side": 256,
     },
 )
+# The decoder keeps its size.
+SMALL_SAM3 = {
+    "vision_config": sam3_vision(224) | {"fpn_hidden_size": 256},
+    "prompt_encoder_config": {"image_size": 224},
+}
 AMG = Key("small", "grid-16", "segment-anything")
 
 
@@ -78,7 +84,7 @@ def test_as_many_masks_survive_as_of_sams(report: Report):
 
 
 @pytest.mark.parametrize(
-    "variant", ["sam2.1-hiera-t", "efficientsam-ti", "sam-hq-vit-b", "edgetam", "edgesam"]
+    "variant", ["sam2.1-hiera-t", "efficientsam-ti", "sam-hq-vit-b", "edgetam", "edgesam", "sam3"]
 )
 def test_so_do_those_of_other_decoders(
     variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -135,9 +141,25 @@ def test_masks_lie_around_their_prompts(
 
 def _made(variant: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkpoint of a small network of the variant's kind."""
+    if variant == "sam3":
+        monkeypatch.setitem(random_checkpoints.SETTINGS, variant, SMALL_SAM3)
+        return make(variant, 0, [photo("chelsea", 160)], folder).checkpoint
     small = replace(VARIANTS[variant], options=synthetic.options(variant, small=True))
     monkeypatch.setitem(VARIANTS, variant, small)
     return make(variant, 0, [photo("chelsea", 160)], folder).checkpoint
+
+
+def test_sam3_is_a_case_without_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(random_checkpoints.SETTINGS, "sam3", SMALL_SAM3)
+    Image.fromarray(photo("chelsea", 160)).save(tmp_path / "chelsea.png")
+    report = bench(
+        [Source(str(tmp_path), "chelsea.png")], ["sam3"], ["grid", "hierarchical"],
+        repeats=1, warmup=0, apart=False, memory=False, random_seed=0,
+        sets=["sampler.points_per_side=4"],
+    )  # fmt: skip
+    assert [row.failure for row in report.rows()] == ["", ""]
+    assert report.rows()[0].counts["candidates"] == 3 * 16
+    assert any(note.startswith("sam3: random weights (seed 0)") for note in report.notes)
 
 
 def test_a_peer_with_the_same_weights_finds_the_same_masks(report: Report):

@@ -35,6 +35,7 @@ FAMILIES = (
     "efficientsam-ti",
     "sam-hq-vit-b",
     "edgetam",
+    "efficienttam-ti",
 )
 PHOTO = photo("chelsea", 160)
 VIEW = whole(PHOTO)
@@ -106,7 +107,7 @@ def test_every_family_answers_as_on_a_processor(name: str):
             with gpu.counting() as waits:
                 found, drawn = answers(model, *question)
             # The scores; edgesam's are of the masks, by which SAM 2's single answers are chosen.
-            by_looks = name in ("sam2-hiera-t", "edgetam") and not question[1]
+            by_looks = name in ("sam2-hiera-t", "edgetam", "efficienttam-ti") and not question[1]
             assert waits == {"copy to host": 1 + (name == "edgesam") + by_looks}
             assert isinstance(drawn, OnGpu)
             near = {"rtol": 1e-4, "atol": 2e-4 * float(logits.abs().max())}

@@ -175,4 +175,24 @@ FINGERPRINTS = {
         9_167_995,
         "c0b1062a889e1882d6498aaf2744cf01af604b5be022fdaa07dfdeb39eeb521d",
     ),
+    "efficienttam-s": (
+        298,
+        26_550_833,
+        "707e19f4e79867c3907371e54a5d04b6c7e28607b8166ebb593d4602a4f4741f",
+    ),
+    "efficienttam-s-512": (
+        298,
+        26_550_833,
+        "707e19f4e79867c3907371e54a5d04b6c7e28607b8166ebb593d4602a4f4741f",
+    ),
+    "efficienttam-ti": (
+        298,
+        10_361_009,
+        "5595ed69f47ce51d41070819c4a61d9fefa189f359cdf477c5192b0870503784",
+    ),
+    "efficienttam-ti-512": (
+        298,
+        10_361_009,
+        "5595ed69f47ce51d41070819c4a61d9fefa189f359cdf477c5192b0870503784",
+    ),
 }

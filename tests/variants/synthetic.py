@@ -32,6 +32,8 @@ def _shallow(module: str, given: Mapping[str, Any]) -> dict[str, Any]:
         return {"depths": tuple(min(depth, 1) for depth in given["depths"]), "neck_depth": 1}
     if module == f"{NETWORKS}.efficientsam":
         return {"depth": 2}
+    if module == f"{NETWORKS}.efficienttam":
+        return {"depth": 2, "global_blocks": (1,)}
     if module == f"{NETWORKS}.sam2":
         return {"stages": (1, 2, 2, 1), "global_blocks": (4,)}
     return {}

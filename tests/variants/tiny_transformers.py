@@ -106,15 +106,15 @@ def sam3_tracker() -> tuple[Any, Any]:
     return Sam3TrackerModel(config), Sam3TrackerProcessor(images, target_size=112)
 
 
-def sam3_vision() -> dict[str, Any]:
-    """The settings of SAM 3's image encoder for 112 px."""
+def sam3_vision(side: int = 112) -> dict[str, Any]:
+    """The settings of a small image encoder of SAM 3 for images of `side` px."""
     vit = {
         "model_type": "sam3_vit_model",
         "hidden_size": 32,
         "intermediate_size": 64,
         "num_hidden_layers": 2,
         "num_attention_heads": 2,
-        "image_size": 112,
+        "image_size": side,
         "patch_size": 14,
         "window_size": 4,
         "global_attn_indexes": [1],
@@ -124,7 +124,7 @@ def sam3_vision() -> dict[str, Any]:
         "model_type": "sam3_vision_model",
         "backbone_config": vit,
         "fpn_hidden_size": 32,
-        "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]],
+        "backbone_feature_sizes": [[n, n] for n in (side * 4 // 14, side * 2 // 14, side // 14)],
         "scale_factors": [4.0, 2.0, 1.0],
     }
 

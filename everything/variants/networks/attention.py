@@ -1,4 +1,4 @@
-"""SAM's attention with relative positions, without the matrix of all pairs of image tokens."""
+"""SAM's attention, with or without relative positions, without a matrix of all pairs of tokens."""
 
 from __future__ import annotations
 
@@ -26,17 +26,21 @@ class FusedAttention(Attention):  # type: ignore[misc]  # segment_anything has n
         B, H, W, _ = x.shape
         qkv = self.qkv(x).view(B, H * W, 3, self.num_heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind()
-        down, across = self._positions(q.unflatten(2, (H, W)))
-        limit = BIAS_BYTES if q.device.type == "cpu" else BIAS_BYTES_THERE
-        count = max(1, limit // (q.shape[0] * q.shape[1] * H * W * q.element_size()))
-        parts = [
-            F.scaled_dot_product_attention(some, k, v, attn_mask=(d + a).flatten(-2))
-            for some, d, a in zip(*(t.split(count, 2) for t in (q, down, across)), strict=True)
-        ]
-        whole = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+        whole = self._with_positions(q, k, v, (H, W)) if self.use_rel_pos else _attend(q, k, v)
         read = whole.transpose(1, 2).reshape(B, H, W, -1)
         projected: Tensor = self.proj(read)
         return projected
+
+    def _with_positions(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
+        H, W = grid
+        down, across = self._positions(q.unflatten(2, grid))
+        limit = BIAS_BYTES if q.device.type == "cpu" else BIAS_BYTES_THERE
+        count = max(1, limit // (q.shape[0] * q.shape[1] * H * W * q.element_size()))
+        parts = [
+            _attend(some, k, v, (d + a).flatten(-2))
+            for some, d, a in zip(*(t.split(count, 2) for t in (q, down, across)), strict=True)
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
     def _positions(self, q: Tensor) -> tuple[Tensor, Tensor]:
         """What queries (B, h, H, W, d) make of the steps down, (B, h, H W, H, 1), and across,
@@ -50,6 +54,11 @@ class FusedAttention(Attention):  # type: ignore[misc]  # segment_anything has n
         return down.flatten(2, 3)[..., None], across.flatten(2, 3)[..., None, :]
 
 
+def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    found: Tensor = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    return found
+
+
 def _steps(n: int, positions: Tensor) -> Tensor:
     """The relative positions (n, n, d) of n queries to n keys."""
     if len(positions) != 2 * n - 1:
@@ -60,7 +69,7 @@ def _steps(n: int, positions: Tensor) -> Tensor:
 
 
 def fuse(encoder: ImageEncoderViT) -> None:
-    """Let every attention of SAM's ViT with relative positions be FusedAttention, same weights."""
+    """Let every attention of SAM's ViT be FusedAttention, with the same weights."""
     _replace(encoder, FusedAttention)
 
 
@@ -72,10 +81,11 @@ def unfuse(encoder: ImageEncoderViT) -> None:
 def _replace(encoder: ImageEncoderViT, kind: type[Attention]) -> None:
     for block in encoder.blocks:
         old = block.attn
-        if not old.use_rel_pos:
-            continue
-        size = ((len(old.rel_pos_h) + 1) // 2, (len(old.rel_pos_w) + 1) // 2)
+        make = {"dim": old.qkv.in_features, "num_heads": old.num_heads}
+        if old.use_rel_pos:
+            size = ((len(old.rel_pos_h) + 1) // 2, (len(old.rel_pos_w) + 1) // 2)
+            make |= {"use_rel_pos": True, "input_size": size}
         with torch.device("meta"):
-            new = kind(old.qkv.in_features, old.num_heads, use_rel_pos=True, input_size=size)
+            new = kind(**make)
         new.load_state_dict(old.state_dict(), assign=True)
         block.attn = new.train(old.training)

@@ -72,16 +72,19 @@ class PlainViT(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the embedding."""
-        tokens = self.body.blocks(self.body.patch_embed(pixels) + self._positions())
+        positions = stretched(self.pos_embed, self.grid).flatten(2).transpose(1, 2)
+        tokens = self.body.blocks(self.body.patch_embed(pixels) + positions)
         grid = tokens.transpose(1, 2).unflatten(2, (self.grid, self.grid))
         embedding: Tensor = self.neck(grid)
         return embedding
 
-    def _positions(self) -> Tensor:
-        columns = self.pos_embed[:, 1:].transpose(1, 2)
-        trained = columns.reshape(1, -1, TRAINED_GRID, TRAINED_GRID)
-        resized = F.interpolate(trained, (self.grid, self.grid), mode="bicubic")
-        return resized.flatten(2).transpose(1, 2)
+
+def stretched(pos_embed: Tensor, grid: int) -> Tensor:
+    """Return positions trained at 224 px, (1, 1 + 14², C) with a class token's in front, as
+    (1, C, grid, grid)."""
+    columns = pos_embed[:, 1:].transpose(1, 2)
+    trained = columns.reshape(1, -1, TRAINED_GRID, TRAINED_GRID)
+    return F.interpolate(trained, (grid, grid), mode="bicubic")
 
 
 class SixPoints(nn.Module):

@@ -27,6 +27,7 @@ from everything.decoding import (
     PreparedImage,
     SharedSam2Decoder,
 )
+from everything.decoding.image_side import Skips
 from everything.errors import ConfigError
 from everything.variants.checkpoints.key_mapping import Blueprint, Dialect
 from everything.variants.checkpoints.reader import State
@@ -133,12 +134,12 @@ class Sam2StillModel:
         pixels = torch.cat([self.pixels(view) for view in views])
         scales = self.network.get_image_embeddings(pixels)
         each = zip(*(maps.split(1) for maps in scales), strict=True)
-        return [self._prepared(*maps) for maps in each]
+        return [self._prepared(embedding, (fine, middle)) for fine, middle, embedding in each]
 
-    def _prepared(self, fine: Tensor, middle: Tensor, embedding: Tensor) -> PreparedImage:
+    def _prepared(self, embedding: Tensor, fine: Skips | None) -> PreparedImage:
         if self.decoder is None:
-            return PlainSam2Image(*self._decoder_parts(), embedding, (fine, middle))
-        return self.decoder.prepare(embedding, (fine, middle))
+            return PlainSam2Image(*self._decoder_parts(), embedding, fine)
+        return self.decoder.prepare(embedding, fine)
 
     def features(self, embedding: PreparedImage) -> Tensor:
         """Return the image encoder's embedding, (1, C, h, w) over the canvas."""

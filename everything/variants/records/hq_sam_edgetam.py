@@ -32,6 +32,27 @@ def _hq_sam(
     )
 
 
+def _efficienttam(
+    size: str, parameters: int, sha256: str, side: int = 1024, **options: Any
+) -> VariantRecord:
+    suffix = "" if side == 1024 else f"_{side}x{side}"
+    file = f"efficienttam_{size}{suffix}.pt"
+    return VariantRecord(
+        module="everything.variants.networks.efficienttam",
+        family="EfficientTAM",
+        summary=f"SAM 2's decoder on a plain ViT-{size.title()} (Xiong et al., 2024); stills",
+        parameters=parameters,
+        input_rule=f"stretched to {side} x {side} px",
+        licence=APACHE,
+        weights=Weights(
+            f"{HUGGING_FACE}/yunyangx/efficient-track-anything/resolve/main/{file}", sha256
+        ),
+        options=options | ({} if side == 1024 else {"side": side}),
+        preset=SAM2_THRESHOLDS,
+        decoding=("use_m2m",),
+    )
+
+
 AFTER_SURVEY: dict[str, VariantRecord] = {
     "sam-hq-vit-b": _hq_sam("SAM-B", 94_806_576, "sam_hq_vit_b.pth", **VITS["b"]),
     "sam-hq-vit-l": _hq_sam("SAM-L", 313_676_080, "sam_hq_vit_l.pth", **VITS["l"]),
@@ -61,5 +82,35 @@ AFTER_SURVEY: dict[str, VariantRecord] = {
         ),
         preset=SAM2_THRESHOLDS,
         decoding=("use_m2m",),
+    ),
+    "efficienttam-s": _efficienttam(
+        "s",
+        34_055_842,
+        "2b572be30d9e96ee29c8d785fe157c6b079ede7d56fbc8a3671d4120e63c89cd",
+        embed_dim=384,
+        heads=6,
+    ),
+    "efficienttam-s-512": _efficienttam(
+        "s",
+        34_055_842,
+        "67b5840012737ed2c94a4cb8787c5c1b27b3a946045d2e602e65ef77230b6085",
+        512,
+        embed_dim=384,
+        heads=6,
+    ),
+    "efficienttam-ti": _efficienttam(
+        "ti",
+        17_866_018,
+        "acbb17b28cca1f860acee09c9ecb6efdb732080dc7a85a07292c31813175fa7d",
+        embed_dim=192,
+        heads=3,
+    ),
+    "efficienttam-ti-512": _efficienttam(
+        "ti",
+        17_866_018,
+        "7d4d652a465f0081391050932f45d8a66768ccc99c8ea393ce8a5927e83f3b9b",
+        512,
+        embed_dim=192,
+        heads=3,
     ),
 }

@@ -69,12 +69,6 @@ UNAVAILABLE: dict[str, Unavailable] = {
         "segments volumes, not images",
         APACHE,
     ),
-    "efficienttam": Unavailable(
-        "EfficientTAM",
-        "SAM 2's decoder on a plain ViT (Xiong et al., 2024)",
-        "no library builds its image encoder",
-        APACHE,
-    ),
     "efficientsam3": Unavailable(
         "EfficientSAM3",
         "RepViT, TinyViT and EfficientViT distilled from SAM 3's encoder (Zeng et al., 2025)",

@@ -30,6 +30,7 @@ def state_of(variant: str) -> dict[str, torch.Tensor]:
         ("sam-hq-vit-tiny", ["sam-hq-vit-tiny"]),
         ("mobilesam", ["mobilesam", "tinysam"]),
         ("edgetam", ["edgetam"]),
+        ("efficienttam-ti", ["efficienttam-ti", "efficienttam-ti-512"]),
         ("sam2.1-hiera-t", ["sam2-hiera-t", "sam2.1-hiera-t"]),
     ],
 )

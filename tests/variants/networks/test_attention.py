@@ -98,8 +98,13 @@ def test_an_encoder_is_the_same_and_can_be_undone():
     assert held == {name: weight.data_ptr() for name, weight in plain.named_parameters()}
 
 
-def test_attention_without_positions_is_left_alone():
+def test_attention_without_positions_is_the_same():
+    theirs = lively(Attention(24, 3)).double()
+    ours = FusedAttention(24, 3).double()
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(2, 5, 7, 24, dtype=torch.float64)
+    assert torch.allclose(ours(x), theirs(x), atol=1e-12)
     plain = encoder()
     plain.blocks[0].attn = Attention(48, 3)
     fuse(plain)
-    assert type(plain.blocks[0].attn) is Attention
+    assert type(plain.blocks[0].attn) is FusedAttention
