@@ -15,10 +15,14 @@ class Classes:
 
     Args:
         known: The classes of the results folder, sorted by id.
+
+    Attributes:
+        known: Whether there are any of the results folder.
     """
 
     def __init__(self, known: Iterable[Category] = ()) -> None:
         self._by_name = {category.name: category for category in known}
+        self.known = bool(self._by_name)
         self._rows = {name: row for row, name in enumerate(self._by_name)}
 
     def of(self, annotation: Annotation) -> Category:

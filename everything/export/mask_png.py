@@ -1,7 +1,7 @@
 """What segment_anything's scripts/amg.py writes: for each image a folder with a PNG per mask.
 
 STEM/0.png, STEM/1.png, … are the masks, 0 or 255, of the image's size; STEM/metadata.csv has a row
-for each.
+for each, with its class in a last column where masks have classes.
 """
 
 from __future__ import annotations
@@ -27,18 +27,21 @@ COLUMNS = (
     "stability_score",
     *(f"crop_box_{side}" for side in _BOX),
 )
+CLASS = "category"
 
 
 def write(images: Iterable[LabelledImage], job: ExportJob) -> None:
     """Write the folders; masks are exact."""
     for image in images:
-        with job.file(f"{image.stem}/metadata.csv").open("w", encoding="ascii", newline="") as file:
+        has_classes = job.classes.known or any(CLASS in mask for mask in image.annotations)
+        with job.file(f"{image.stem}/metadata.csv").open("w", encoding="utf-8", newline="") as file:
             rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(COLUMNS)
+            rows.writerow([*COLUMNS, CLASS] if has_classes else COLUMNS)
             for number, piece in enumerate(image.pieces()):
                 pixels = Image.fromarray(_whole(piece, image))
                 pixels.save(job.file(f"{image.stem}/{number}.png"))
-                rows.writerow(_row(number, piece.annotation, image))
+                named = [job.classes.of(piece.annotation).name] if has_classes else []
+                rows.writerow([*_row(number, piece.annotation, image), *named])
                 job.fidelity.add_exact(1)
         job.place(image, f"images/{image.name}")
 

@@ -72,7 +72,7 @@ UNAVAILABLE: dict[str, Unavailable] = {
     "efficientsam3": Unavailable(
         "EfficientSAM3",
         "RepViT, TinyViT and EfficientViT distilled from SAM 3's encoder (Zeng et al., 2025)",
-        "no library builds its image encoders",
+        "the names in its files could not be established",
         APACHE,
     ),
 }
