@@ -64,7 +64,7 @@ def located(text: str | Path) -> Location:
     """Return the location that a text denotes: a path, `file://` included, or a URL.
 
     Raises:
-        InputError: It is a URL of an unsupported scheme.
+        InputError: It is a URL of an unsupported scheme, or one without a bucket or host.
     """
     text = str(text)
     scheme, separator, rest = text.partition("://")
@@ -77,6 +77,8 @@ def located(text: str | Path) -> Location:
         raise InputError(
             f"{printable(text)}: images and results cannot be stored there: use {known}"
         )
+    if not rest.strip("/"):
+        raise InputError(f"{printable(text)}: no bucket or host in it: give {scheme}://NAME/FOLDER")
     url = Url(text)
     return url if url.without_query != text else Url(text.rstrip("/"))
 

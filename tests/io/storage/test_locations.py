@@ -28,6 +28,12 @@ def test_other_schemes_are_refused(url: str) -> None:
         located(url)
 
 
+@pytest.mark.parametrize("url", ["s3://", "gs:///", "http://"])
+def test_urls_without_a_bucket_are_refused(url: str) -> None:
+    with pytest.raises(InputError, match="no bucket or host in it: give"):
+        located(url)
+
+
 def test_a_network_s_errors_are_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locations, "_FIRST_WAIT", 0.001)
     answers: list[object] = [RuntimeError("slow down"), TimeoutError(), 7]
