@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 from unicodedata import normalize
@@ -17,13 +19,14 @@ from everything.core.file_names import printable
 from everything.core.label_map import contours_of_labels
 from everything.errors import InputError, reason_of
 from everything.io.datasets.annotations import read_document
-from everything.io.datasets.coco import CocoReader
+from everything.io.datasets.coco import CocoReader, is_coco
 from everything.io.datasets.label_maps import LabelledImage, read_labelled_images
 from everything.io.datasets.reading_tally import ReadingTally
 from everything.io.images.sources import SUFFIXES
 from everything.io.results.reader import Results
 
 _LOOKED_AT = 3  # JSON files of a folder that tell its format
+_FEW = 30  # JSON files of COCO in one folder are fewer
 _Tree = dict[str, Any]
 
 
@@ -67,9 +70,24 @@ def read_ground_truth(
     tally = ReadingTally() if tally is None else tally
     if truth.is_file():
         return _of_coco(truth, tally)
+    if (file := _coco_in(truth)) is not None:
+        return _of_coco(file, tally)
     if (truth / "annotations").is_dir() or is_sa1b(truth):
         return _of_sa1b(Results(truth), tally)
     return _from_label_maps(truth, split, min_area, contours)
+
+
+def _coco_in(folder: Path) -> Path | None:
+    """The COCO file of a folder as COCO and exports have it, annotations/instances_….json."""
+    few = list(islice((folder / "annotations").glob("*.json"), _FEW))
+    found = []
+    for file in sorted(few) if len(few) < _FEW else ():
+        with suppress(InputError):  # of a broken file, which its own reader counts
+            found += [file] if is_coco(file) else []
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found)
+        raise InputError(f"{printable(folder)}: has several COCO files: give one ({names})")
+    return found[0] if found else None
 
 
 def is_sa1b(folder: Path) -> bool:

@@ -305,6 +305,14 @@ def test_skipped_means_that_it_was_there_before(tmp_path: Path):
     assert (again.photos, again.skipped, again.failed) == (0, 2, 0)
 
 
+def test_evaluate_takes_the_folder_of_a_coco_file(tmp_path: Path) -> None:
+    write(tmp_path / "set/annotations/instances_val.json", good())
+    assert evaluate(labels(tmp_path), tmp_path / "set").segments == 3
+    write(tmp_path / "set/annotations/instances_train.json", good())
+    with pytest.raises(InputError, match=r"give one \(instances_train.json, instances_val.json"):
+        evaluate(labels(tmp_path), tmp_path / "set")
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
 def test_files_of_windows_editors(tmp_path: Path, encoding: str):
     file = write(tmp_path / "c.json", good())
