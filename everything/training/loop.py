@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from everything.errors import ConfigError
 from everything.io.datasets.label_maps import LabelledImage
 from everything.training.optimizers import Optimisers, average
 from everything.training.output_folder import STATE, WEIGHTS, write_files
@@ -31,7 +32,9 @@ class Budget:
 
     def __post_init__(self) -> None:
         if (self.minutes is None) == (self.steps is None):
-            raise ValueError("a training needs either minutes or steps")
+            raise ConfigError("a training needs an end: give either --minutes or --steps")
+        if (self.minutes or self.steps or 0) <= 0:
+            raise ConfigError("a training of no length: give more --minutes or --steps than 0")
 
     def progress(self, seconds: float, steps: int) -> float:
         """Return the part of the budget that is spent."""

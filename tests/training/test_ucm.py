@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from everything.bundled.ucm import Ucm
 from everything.cli.main import app
-from everything.errors import EverythingError
+from everything.errors import ConfigError, EverythingError
 from everything.io.datasets.label_maps import LabelledImage
 from everything.io.storage.ownership import MARKER
 from everything.training.augment import RandomCrops
@@ -147,10 +147,13 @@ def test_one_photo_is_not_enough() -> None:
 
 
 def test_a_budget_is_minutes_or_steps() -> None:
-    with pytest.raises(ValueError, match="either"):
+    with pytest.raises(ConfigError, match="give either --minutes or --steps"):
         Budget()
-    with pytest.raises(ValueError, match="either"):
+    with pytest.raises(ConfigError, match="give either --minutes or --steps"):
         Budget(minutes=1, steps=1)
+    for budget in ({"minutes": 0}, {"steps": 0}, {"minutes": -1}):
+        with pytest.raises(ConfigError, match="more --minutes or --steps than 0"):
+            Budget(**budget)
 
 
 def test_what_ships_is_small_and_precise_where_it_must_be() -> None:

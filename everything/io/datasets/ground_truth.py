@@ -70,15 +70,19 @@ def read_ground_truth(
     tally = ReadingTally() if tally is None else tally
     if truth.is_file():
         return _of_coco(truth, tally)
-    if (file := _coco_in(truth)) is not None:
+    if (file := coco_in(truth)) is not None:
         return _of_coco(file, tally)
     if (truth / "annotations").is_dir() or is_sa1b(truth):
         return _of_sa1b(Results(truth), tally)
     return _from_label_maps(truth, split, min_area, contours)
 
 
-def _coco_in(folder: Path) -> Path | None:
-    """The COCO file of a folder as COCO and exports have it, annotations/instances_….json."""
+def coco_in(folder: Path) -> Path | None:
+    """Return the COCO file of a folder as COCO and exports have it, annotations/instances_….json.
+
+    Raises:
+        InputError: There are several.
+    """
     few = list(islice((folder / "annotations").glob("*.json"), _FEW))
     found = []
     for file in sorted(few) if len(few) < _FEW else ():

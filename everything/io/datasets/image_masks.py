@@ -17,7 +17,7 @@ from everything.core.sa1b import Annotation
 from everything.errors import ImageError, InputError
 from everything.io.datasets.annotations import read_document
 from everything.io.datasets.coco import CocoReader
-from everything.io.datasets.ground_truth import is_sa1b, segments_of
+from everything.io.datasets.ground_truth import coco_in, is_sa1b, segments_of
 from everything.io.datasets.image_names import ImageFinder
 from everything.io.datasets.label_maps import read_labelled_images
 from everything.io.datasets.reading_tally import ReadingTally, log_tally
@@ -52,8 +52,9 @@ def images_with_masks(
         InputError: if no format fits, or none of the images can be used.
     """
     tally = ReadingTally()
-    if truth.is_file():
-        found = _of_coco(truth, images, tally)
+    file = truth if truth.is_file() else coco_in(truth)
+    if file is not None:
+        found = _of_coco(file, images, tally)
     elif (truth / "annotations").is_dir() or is_sa1b(truth):
         found = _of_sa1b(Results(truth, images), tally)
     else:

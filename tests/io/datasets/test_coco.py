@@ -21,6 +21,7 @@ from everything.evaluation.mask_scores import evaluate
 from everything.io.datasets import json_stream
 from everything.io.datasets.annotations import EMPTY
 from everything.io.datasets.coco import NO_CLASS, NO_SIZE, CocoReader
+from everything.io.datasets.image_masks import images_with_masks
 from everything.io.datasets.image_names import ImageFinder, image_name
 from everything.io.datasets.json_stream import read_items
 from everything.io.datasets.reading_tally import ReadingTally
@@ -308,6 +309,10 @@ def test_skipped_means_that_it_was_there_before(tmp_path: Path):
 def test_evaluate_takes_the_folder_of_a_coco_file(tmp_path: Path) -> None:
     write(tmp_path / "set/annotations/instances_val.json", good())
     assert evaluate(labels(tmp_path), tmp_path / "set").segments == 3
+    for name in ("x.jpg", "y.jpg"):
+        Image.new("RGB", SIZE[::-1]).save(tmp_path / "p" / name)
+    images = images_with_masks(tmp_path / "set", None, 1, images=tmp_path / "p")
+    assert [len(masks) for _, masks in images] == [2, 1]
     write(tmp_path / "set/annotations/instances_train.json", good())
     with pytest.raises(InputError, match=r"give one \(instances_train.json, instances_val.json"):
         evaluate(labels(tmp_path), tmp_path / "set")
