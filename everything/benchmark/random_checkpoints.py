@@ -61,7 +61,7 @@ def checkpoint_of(variant: str, path: Path) -> Checkpoint:
     record = _record(variant)
     if variant in SETTINGS and record is not None:
         return _folder(record, SETTINGS[variant], path)
-    module = record.network_module() if record is not None else None
+    module: Any = record.network_module() if record is not None else None
     if record is None or not hasattr(module, "blueprint"):
         raise ConfigError(f"{variant}: random weights need the network's shapes: leave it out")
     return _File(variant, record, module.blueprint(**record.options), path)
@@ -126,7 +126,7 @@ def _folder(record: VariantRecord, settings: Mapping[str, Any], path: Path) -> _
         raise ConfigError(
             "SAM 3 needs the package transformers: pip install transformers"
         ) from error
-    config = Sam3TrackerConfig(**settings)
+    config: Any = Sam3TrackerConfig(**settings)
     side = config.prompt_encoder_config.image_size
     config.save_pretrained(path)
     Sam3ImageProcessor(size={"height": side, "width": side}).save_pretrained(path)

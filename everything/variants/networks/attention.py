@@ -33,12 +33,12 @@ class FusedAttention(Attention):  # type: ignore[misc]  # segment_anything has n
 
     def _with_positions(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
         H, W = grid
-        down, across = self._positions(q.unflatten(2, grid))
+        down, across = self._positions(torch.unflatten(q, 2, grid))
         limit = BIAS_BYTES if q.device.type == "cpu" else BIAS_BYTES_THERE
         count = max(1, limit // (q.shape[0] * q.shape[1] * H * W * q.element_size()))
+        pieces = [torch.split(t, count, 2) for t in (q, down, across)]
         parts = [
-            _attend(some, k, v, (d + a).flatten(-2))
-            for some, d, a in zip(*(t.split(count, 2) for t in (q, down, across)), strict=True)
+            _attend(some, k, v, (d + a).flatten(-2)) for some, d, a in zip(*pieces, strict=True)
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
