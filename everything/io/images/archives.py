@@ -25,7 +25,7 @@ NOT_A_FILE = -1  # in place of the first byte of a member without content of its
 NO_FILE = (
     "a link or a sparse file in the archive: pack it anew (tar --dereference --hard-dereference)"
 )
-_BROKEN = "the archive is damaged or cut off, images may be missing: get another copy of it"
+BROKEN = "the archive is damaged or cut off, images may be missing: get another copy of it"
 _PACKED = f"the archive is compressed, its images cannot be read one by one: {UNPACK}"
 _SIGNATURES = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18")
 _BLOCK = 64 * 2**10  # of an archive far away: a header and, seldom, a small image
@@ -95,7 +95,7 @@ def _in_zip(file: IO[bytes]) -> Iterator[tuple[str, int, int]]:
 def why_not_listed(place: Location) -> str:
     """Return why images of an archive are missing, with the way out."""
     with _opened(place) as file:
-        return _PACKED if file.read(8).startswith(_SIGNATURES) else _BROKEN
+        return _PACKED if file.read(8).startswith(_SIGNATURES) else BROKEN
 
 
 def is_zip(place: Location) -> bool:
