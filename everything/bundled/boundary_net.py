@@ -202,11 +202,15 @@ class BoundaryNetwork(nn.Module, ABC):
 
     def heads(self, maps: Pyramid) -> Dense:
         """Return boundaries and affinities of what `pyramid` returned."""
+        return Dense(self.boundaries(maps), self.affinity(maps.x4).float())
+
+    def boundaries(self, maps: Pyramid) -> Tensor:
+        """Return the boundaries alone, see `Dense`, of what `pyramid` returned."""
         x2 = self.up2(maps.x4, maps.x2)
         # In bfloat16 neighbouring pixels would have equal boundaries, and basins ragged contours.
         with torch.autocast(x2.device.type, enabled=False):
-            boundary = self.boundary(torch.cat([x2.float(), maps.prior], 1))
-        return Dense(boundary, self.affinity(maps.x4).float())
+            boundary: Tensor = self.boundary(torch.cat([x2.float(), maps.prior], 1))
+        return boundary
 
     def prior_of(self, rgb: Tensor) -> Tensor:
         """Return the fixed gradients of RGB as `forward` takes it, float32 (B, 12, h/2, w/2).

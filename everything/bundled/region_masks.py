@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from everything.bundled.region_tree import Regions
+from everything.bundled.region_tree import Ints, Regions
+from everything.kernels import loader
 
 REACH = 3  # px to either side of the contour over which logits grow
 SLOPE = 3.0  # logits per px: 1.5 beside the contour passes SAM's stability test, whose offset is 1
@@ -29,18 +30,42 @@ def draw(regions: Regions, nodes: list[int]) -> Tensor:
     whose circles are octagons (Rosenfeld and Pfaltz, 1968).
     """
     height, width = regions.place.shape
+    boxes = regions.boxes[nodes] + np.array([-REACH, -REACH, REACH, REACH])
+    boxes = boxes.clip(0, [width, height, width, height])
+    certain = (CERTAIN * (1 - regions.altitude[nodes].clip(max=1))).astype(np.float32)
+    if loader.kernels is not None:
+        return _by_kernels(regions, nodes, boxes, certain)
     logits = torch.full((len(nodes), height, width), -FAR)
-    for row, node in zip(logits.numpy(), nodes, strict=True):
-        x0, y0, x1, y1 = regions.boxes[node].tolist()
-        x0, y0 = max(0, x0 - REACH), max(0, y0 - REACH)
-        x1, y1 = min(width, x1 + REACH), min(height, y1 + REACH)
+    for row, node, box, more in zip(logits.numpy(), nodes, boxes.tolist(), certain, strict=True):
+        x0, y0, x1, y1 = box
         place = regions.place[y0:y1, x0:x1]
         inside = (place >= regions.first[node]) & (place < regions.last[node])
         steps = _steps(inside)
         np.multiply(steps, np.float32(SLOPE), out=row[y0:y1, x0:x1])
         row[y0:y1, x0:x1] -= FAR
-        certain = CERTAIN * (1 - min(1.0, float(regions.altitude[node])))
-        row[y0:y1, x0:x1][steps == 2 * REACH + 1] += np.float32(certain)
+        row[y0:y1, x0:x1][steps == 2 * REACH + 1] += more
+    return logits
+
+
+def _by_kernels(
+    regions: Regions, nodes: list[int], boxes: Ints, certain: NDArray[np.float32]
+) -> Tensor:
+    place = np.ascontiguousarray(regions.place)
+    logits = torch.empty((len(nodes), *place.shape))
+    each = np.column_stack([regions.first[nodes], regions.last[nodes], boxes])
+    masks = logits.numpy()
+
+    def run(some: slice) -> None:
+        loader.kernels.regions(
+            len(masks[some]),
+            place.shape,
+            REACH,
+            SLOPE,
+            FAR,
+            [place, each[some], certain[some], masks[some]],
+        )
+
+    loader.in_threads(run, len(masks))
     return logits
 
 

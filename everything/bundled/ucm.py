@@ -130,7 +130,7 @@ def boundary_map(
         reduced = precision != torch.float32 and min(size) > STRIDE
         with torch.inference_mode(), torch.autocast(device.type, precision, reduced):
             pyramid = network.pyramid(seen.clamp(0, 1))
-            logits = network.heads(pyramid).boundary
+            logits = network.boundaries(pyramid)
         if not seen_by:
             maps = pyramid.x8.float()
         seen_by.append(F.interpolate(logits, (height, width), mode="bilinear", align_corners=False))

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-INTERFACE = 2  # module.cpp's
+INTERFACE = 3  # module.cpp's
 
 _log = logging.getLogger(__name__)
 

@@ -29,6 +29,7 @@ struct Memory {
 
 #include "arguments.hpp"
 #include "coding.hpp"
+#include "regions.hpp"
 
 }  // namespace
 
@@ -100,6 +101,7 @@ class Arrays {
         for (int i = 0; i < held_; i++) PyBuffer_Release(&buffers_[i]);
     }
     const float *floats(long count) { return (const float *)next(count * sizeof(float), 0); }
+    const int *integers(long count) { return (const int *)next(count * sizeof(int), 0); }
     const long *numbers(long count) { return (const long *)next(count * sizeof(long), 0); }
     long *counts(long count) { return (long *)next(count * sizeof(long), PyBUF_WRITABLE); }
     float *results(long count) { return (float *)next(count * sizeof(float), PyBUF_WRITABLE); }
@@ -324,6 +326,35 @@ PyObject *strings(PyObject *, PyObject *args) {
     return found;
 }
 
+// The logits of regions of a tree, given where each is.
+PyObject *regions(PyObject *, PyObject *args) {
+    long count;
+    PyObject *sequence;
+    Regions p;
+    if (!PyArg_ParseTuple(args, "l(ll)lffO", &count, &p.height, &p.width, &p.reach, &p.slope, &p.far,
+                          &sequence))
+        return nullptr;
+    Arrays of(sequence);
+    p.place = of.integers(p.height * p.width);
+    const Region *each = (const Region *)of.numbers(count * 6);
+    const float *certain = of.floats(count);
+    float *logits = of.results(count * p.height * p.width);
+    if (!of.ok()) return nullptr;
+    for (long i = 0; i < count; i++) {
+        const Region &r = each[i];
+        if (r.x0 < 0 || r.y0 < 0 || r.x0 >= r.x1 || r.y0 >= r.y1 || r.x1 > p.width ||
+            r.y1 > p.height) {
+            PyErr_SetString(PyExc_ValueError, "a region must lie within the canvas");
+            return nullptr;
+        }
+    }
+    return answered(of, [&] {
+        for (long i = 0; i < count; i++)
+            if (!draw_region(p, each[i], certain[i], logits + i * p.height * p.width)) return false;
+        return true;
+    });
+}
+
 PyObject *take(PyObject *, PyObject *args) {
     const char *name;
     if (!PyArg_ParseTuple(args, "s", &name)) return nullptr;
@@ -342,6 +373,7 @@ PyMethodDef methods[] = {
     {"draw", draw, METH_VARARGS, nullptr},
     {"look", look, METH_VARARGS, nullptr},
     {"strings", strings, METH_VARARGS, nullptr},
+    {"regions", regions, METH_VARARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 
@@ -359,7 +391,7 @@ PyMODINIT_FUNC PyInit__kernels(void) {
         Py_DECREF(name);
     }
     PyModule_AddIntConstant(module, "TILE", TILE);
-    PyModule_AddIntConstant(module, "INTERFACE", 2);  // loader.py: raised when a function's arguments change
+    PyModule_AddIntConstant(module, "INTERFACE", 3);  // loader.py: raised when a function's arguments change
     PyObject *tuple = PyList_AsTuple(names);
     PyModule_AddObjectRef(module, "INSTRUCTIONS", tuple);
     Py_DECREF(tuple);

@@ -9,6 +9,7 @@ import torch
 from everything.bundled.region_masks import CERTAIN, FAR, SLOPE, draw
 from everything.bundled.region_tree import partition, regions
 from everything.core import mask_ops
+from everything.kernels import loader
 
 
 def test_the_mask_is_the_region_to_the_pixel() -> None:
@@ -52,6 +53,25 @@ def test_regions_are_stable_at_sams_offset() -> None:
     tree = regions(partition(np.random.default_rng(1).random((40, 40))))
     logits = draw(tree, list(range(len(tree))))
     assert (mask_ops.stability(logits, 1.0) == 1).all()
+
+
+def test_kernels_draw_the_same() -> None:
+    assert loader.kernels is not None
+    boundary = np.random.default_rng(2).random((37, 61)) ** 4
+    tree = regions(partition(boundary))
+    nodes = list(range(len(tree)))
+    drawn = draw(tree, nodes)
+    with loader.without_kernels():
+        assert torch.equal(draw(tree, nodes), drawn)
+
+
+def test_kernels_refuse_what_is_not_on_the_canvas() -> None:
+    place, certain = np.zeros((4, 5), np.int32), np.zeros(1, np.float32)
+    logits = np.zeros((1, 4, 5), np.float32)
+    for box in ([0, 0, 6, 4], [-1, 0, 5, 4], [0, 0, 5, 5], [3, 0, 3, 4], [0, 2, 5, 1]):
+        each = np.array([[0, 1, *box]])
+        with pytest.raises(ValueError, match="within the canvas"):
+            loader.kernels.regions(1, (4, 5), 3, 3.0, 10.5, [place, each, certain, logits])
 
 
 def test_no_regions_make_no_logits() -> None:
