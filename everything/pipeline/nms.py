@@ -59,17 +59,25 @@ def _not_at_all(segments: Segments, scores: Tensor, threshold: float) -> Tensor:
 
 
 def _greedy(segments: Segments, scores: Tensor, threshold: float, within: bool) -> Tensor:
-    """Keep the best, drop what overlaps it, and so on; masks meet only where their boxes do."""
+    """Keep the best, drop what overlaps it, and so on.
+
+    Masks meet only where their boxes do, and the quotient of their areas bounds their overlap: most
+    pairs need not be compared.
+    """
     order = scores.argsort(descending=True, stable=True)
     alive = torch.ones(len(order), dtype=torch.bool)
     boxes = segments.boxes[order]
     overlap = _overlaps(segments, within)
+    areas = None if _device_of(segments) else rle.areas(list(segments.rles)).double()[order]
     kept = []
     for i, row in enumerate(order.tolist()):
         if not alive[i]:
             continue
         kept.append(row)
-        rest = (alive & _meets(boxes, boxes[i])).nonzero().flatten()
+        near = alive & _meets(boxes, boxes[i])
+        if areas is not None:
+            near &= _most(areas, areas[i], within) > threshold
+        rest = near.nonzero().flatten()
         rest = rest[rest > i]
         alive[rest[overlap(order[rest], row) > threshold]] = False
     return torch.tensor(kept, dtype=torch.int64)
@@ -95,6 +103,13 @@ def _overlaps(segments: Segments, within: bool) -> Callable[[Tensor, int], Tenso
         return both / (areas[rows] if within else areas[rows] + areas[row] - both)
 
     return overlap
+
+
+def _most(areas: Tensor, area: Tensor, within: bool) -> Tensor:
+    """The largest overlap that masks of these areas can have with a mask of that area: of one
+    inside the other. Rounded as the overlaps themselves, so that it is never less."""
+    share = torch.minimum(areas, area) / (areas if within else torch.maximum(areas, area))
+    return share.nan_to_num()
 
 
 def _meets(boxes: Tensor, box: Tensor) -> Tensor:

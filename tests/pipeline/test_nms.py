@@ -68,3 +68,23 @@ def test_best_come_first_and_nothing_stays_nothing(kind: str):
     found = suppress(segments(masks, [0.2, 0.9, 0.5]), torch.tensor([0.2, 0.9, 0.5]), kind, 0.7)
     assert rows_kept(found) == [1, 2, 0]
     assert len(suppress(Segments.empty(), torch.zeros(0), kind, 0.7)) == 0
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.25, 0.5, 0.92, 1.0])
+@pytest.mark.parametrize("kind", ["mask", "containment"])
+def test_it_is_as_if_all_pairs_were_compared(kind: str, threshold: float):
+    random = np.random.default_rng(0)
+    corners = random.integers(0, 24, (60, 2))
+    masks = [np.zeros((32, 32), bool) for _ in corners]
+    for mask, (y, x) in zip(masks, corners, strict=True):
+        mask[y : y + random.integers(2, 9), x : x + 4 * random.integers(1, 3)] = True
+    scores = random.permutation(60) / 60
+    kept: list[int] = []
+    for row in np.argsort(-scores):
+        shared = [np.count_nonzero(masks[row] & masks[k]) for k in kept]
+        whole = [masks[row] if kind == "containment" else masks[row] | masks[k] for k in kept]
+        if all(s / np.count_nonzero(w) <= threshold for s, w in zip(shared, whole, strict=True)):
+            kept.append(int(row))
+    found = suppress(segments(masks, scores.tolist()), torch.from_numpy(scores), kind, threshold)
+    assert rows_kept(found) == kept
+    assert 0 < len(kept) <= 60
