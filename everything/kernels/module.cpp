@@ -28,7 +28,7 @@ struct Memory {
 };
 
 #include "arguments.hpp"
-#include "coding.hpp"
+#include "rle.hpp"
 #include "regions.hpp"
 
 }  // namespace
