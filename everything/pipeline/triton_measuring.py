@@ -1,4 +1,4 @@
-"""Measuring masks at full resolution as a Triton kernel: the sibling of kernels/measuring.hpp.
+"""Measuring masks at full resolution as a Triton kernel: the sibling of kernels/mask_stats.hpp.
 
 A mask is interpolated in registers, tile by tile, counted above the three thresholds, boxed, and
 kept as bits: nothing else of full resolution is in memory.
