@@ -10,7 +10,7 @@ import json
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -154,12 +154,24 @@ class Results:
                 found[name[start:].removesuffix(".json")] = name
             elif self._home and _form(name) in FORMS and "/" not in name[start:]:
                 shards.add(name)
+        if not self._home:
+            self._check_nothing_below(found.values())
         found |= self._sharded(shards)
         keys = sorted(found, key=os.fsencode)
         first = {found[key]: key for key in reversed(keys)} if shards else {}
         if shards:
             keys.sort(key=lambda key: os.fsencode(first[found[key]]))
         return {key: found[key] for key in keys}
+
+    def _check_nothing_below(self, files: Iterable[str]) -> None:
+        """Refuse a folder of results folders, whose files would be taken for SA-1B's."""
+        folders = {file.rpartition("/annotations/")[0] for file in files} - {""}
+        for folder in sorted(folders):
+            if self._folder.stamp(f"{folder}/recipe.yaml") is not None:
+                raise InputError(
+                    f"{printable(str(self.root))}: a folder above results folders: give one of "
+                    f"them, such as {printable(folder)}"
+                )
 
     def _sharded(self, shards: set[str]) -> dict[str, str]:
         """The shard with the valid result of each image, which is the one in its manifest row.

@@ -79,6 +79,14 @@ def test_other_json_is_refused_by_name(tmp_path: Path, content: str):
     assert "not an annotation file" in results.unreadable["x"]
 
 
+def test_a_folder_above_results_is_none_itself(tmp_path: Path, photos: Path):
+    for name in ("a", "b"):
+        job(photos, tmp_path / "all" / name, "json")
+    with pytest.raises(InputError, match=r"all: a folder above results folders.*such as a$"):
+        list(Results(tmp_path / "all"))
+    assert len(Results(tmp_path / "all" / "a").files) > 0
+
+
 def test_a_missing_folder(tmp_path: Path):
     with pytest.raises(InputError, match="no such folder"):
         Results(tmp_path / "nothing")
