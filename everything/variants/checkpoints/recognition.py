@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from everything.errors import ConfigError
 from everything.variants import VARIANTS
@@ -11,15 +13,14 @@ from everything.variants.checkpoints.model_folder import CONFIG, config_of
 from everything.variants.checkpoints.reader import State
 from everything.variants.checkpoints.shared_weights import needs_base
 from everything.variants.records import hub
-from everything.variants.spec import VariantRecord
 
 
 def fitting_variants(state: State) -> list[str]:
     """Return the variants whose networks take all tensors of a checkpoint, by their names here.
 
-    It takes seconds: every network is built, without values.
+    It takes seconds the first time: every network is built, without values.
     """
-    return [name for name, record in VARIANTS.items() if _fits(state, record)]
+    return [name for name in VARIANTS if _fits(state, name)]
 
 
 def fitting_names(state: State, path: Path) -> list[str]:
@@ -35,13 +36,9 @@ def fitting_names(state: State, path: Path) -> list[str]:
     return found or ([f"{hub.PREFIX}{path}"] if kind in hub.MASK_GENERATION else [])
 
 
-def _fits(state: State, record: VariantRecord) -> bool:
-    module = record.network_module()
-    if not hasattr(module, "blueprint"):  # a variant of another package may have none
-        return False
-    try:
-        made: Blueprint[object] = module.blueprint(**record.options)  # type: ignore[type-var]
-    except ConfigError:  # its library is not installed
+def _fits(state: State, variant: str) -> bool:
+    made, record = _blueprint(variant), VARIANTS[variant]
+    if made is None:
         return False
     plan = made.matching_names(state.keys())
     expected = plan.shapes()
@@ -50,3 +47,16 @@ def _fits(state: State, record: VariantRecord) -> bool:
         expected = {n: shape for n, shape in expected.items() if not n.startswith(prefixes)}
     found = {n: tensor.shape for n, tensor in state.items() if not n.startswith(plan.unused)}
     return found == expected
+
+
+@cache
+def _blueprint(variant: str) -> Blueprint[Any] | None:
+    record = VARIANTS[variant]
+    module = record.network_module()
+    if not hasattr(module, "blueprint"):  # a variant of another package may have none
+        return None
+    try:
+        made: Blueprint[Any] = module.blueprint(**record.options)
+    except ConfigError:  # its library is not installed
+        return None
+    return made
