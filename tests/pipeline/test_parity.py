@@ -119,7 +119,8 @@ def test_fitted_small_sam(small: Sam, name: str, extra: dict[str, Any]):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", NAMES)
+# Square, wide and tall: each takes a minute. The small SAM above has all images.
+@pytest.mark.parametrize("name", ["astronaut", "chelsea", "bus"])
 def test_random_vit_b(vit_b: Sam, name: str):
     everything = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "box_nms_thresh": 1.0}
     settings = {"points_per_side": 4, "stability_score_offset": 0.02}
