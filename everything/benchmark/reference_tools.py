@@ -191,7 +191,7 @@ def _as_published(sam: Any) -> Any:
     """Return the same weights, shared, in segment_anything's own float32 encoder."""
     shared = {id(tensor): tensor for tensor in (*sam.parameters(), *sam.buffers())}
     sam = copy.deepcopy(sam, shared)
-    vars(sam.image_encoder).pop("forward", None)  # what `settle` has put there
+    vars(sam.image_encoder).pop("forward", None)  # what `configure_encoder` has put there
     if isinstance(sam.image_encoder, ImageEncoderViT):
         unfuse(sam.image_encoder)
     return sam

@@ -68,7 +68,7 @@ def _greedy(segments: Segments, scores: Tensor, threshold: float, within: bool) 
     alive = torch.ones(len(order), dtype=torch.bool)
     boxes = segments.boxes[order]
     overlap = _overlaps(segments, within)
-    areas = None if _device_of(segments) else rle.areas(list(segments.rles)).double()[order]
+    areas = None if _device_of(segments) else segments.areas[order].double()
     kept = []
     for i, row in enumerate(order.tolist()):
         if not alive[i]:

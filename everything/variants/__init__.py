@@ -15,7 +15,7 @@ from __future__ import annotations
 from everything.core.plugins import Registry
 from everything.variants.records.bundled import BUNDLED
 from everything.variants.records.efficientvit_efficientsam import EFFICIENT
-from everything.variants.records.hq_sam_edgetam import AFTER_SURVEY
+from everything.variants.records.hq_sam_track_anything import HQ_SAM_TAM
 from everything.variants.records.light_encoders import LIGHT
 from everything.variants.records.sam import SAM
 from everything.variants.records.unavailable import UNAVAILABLE
@@ -24,5 +24,5 @@ from everything.variants.spec import Unavailable, VariantRecord
 __all__ = ["UNAVAILABLE", "VARIANTS", "Unavailable", "VariantRecord"]
 
 VARIANTS = Registry(
-    BUNDLED | SAM | LIGHT | EFFICIENT | AFTER_SURVEY, "everything.variants", VariantRecord
+    BUNDLED | SAM | LIGHT | EFFICIENT | HQ_SAM_TAM, "everything.variants", VariantRecord
 )

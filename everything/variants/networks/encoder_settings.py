@@ -15,7 +15,7 @@ from everything.errors import ConfigError
 from everything.variants.networks.cuda_graphs import Replayed
 
 
-def settle(encoder: nn.Module, compute: Compute) -> None:
+def configure_encoder(encoder: nn.Module, compute: Compute) -> None:
     """Apply the settings' precision, compilation and CUDA graphs to an image encoder, in place.
 
     It still returns float32 tensors. Lower precisions use torch's autocast, which keeps norms and

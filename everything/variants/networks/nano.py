@@ -22,7 +22,7 @@ from everything.core.protocols import Candidates
 from everything.decoding import Limits, SharedImage, SharedImageDecoder
 from everything.variants.checkpoints.key_mapping import Blueprint
 from everything.variants.checkpoints.reader import State
-from everything.variants.networks.encoder_settings import settle
+from everything.variants.networks.encoder_settings import configure_encoder
 from everything.variants.spec import check_supported
 
 
@@ -55,7 +55,7 @@ class NanoModel:
         limits = Limits.of(compute, decoding)
         parts = self.network.prompt_encoder, self.network.mask_decoder
         self.decoder = SharedImageDecoder.of(*parts, compute.kernels, compute.compile, limits)
-        settle(self.network.image_encoder, compute)
+        configure_encoder(self.network.image_encoder, compute)
 
     @property
     def in_bulk(self) -> bool:

@@ -30,7 +30,7 @@ from everything.variants.checkpoints.hf_keys import HUGGING_FACE
 from everything.variants.checkpoints.key_mapping import Blueprint
 from everything.variants.checkpoints.reader import State
 from everything.variants.networks.attention import fuse, unfuse
-from everything.variants.networks.encoder_settings import settle
+from everything.variants.networks.encoder_settings import configure_encoder
 
 CANVAS = 1024  # px, of SAM and nearly all that came after it
 PIXEL_MEAN = (123.675, 116.28, 103.53)  # ImageNet's, of bytes
@@ -58,7 +58,7 @@ class SamBase:
         self.network.to(device_of(compute))
         if isinstance(network.image_encoder, ImageEncoderViT):
             (unfuse if decoding.decoder == "plain" else fuse)(network.image_encoder)
-        settle(network.image_encoder, compute)
+        configure_encoder(network.image_encoder, compute)
 
     def frame(self, view: Size) -> Frame:
         """Return where a view of (h, w) px lies on the canvas."""

@@ -31,7 +31,7 @@ from everything.decoding.image_side import Skips
 from everything.errors import ConfigError
 from everything.variants.checkpoints.key_mapping import Blueprint, Dialect
 from everything.variants.checkpoints.reader import State
-from everything.variants.networks.encoder_settings import settle
+from everything.variants.networks.encoder_settings import configure_encoder
 
 CANVAS = 1024  # px
 PIXEL_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, of [0, 1]
@@ -113,7 +113,7 @@ class Sam2StillModel:
             parts = self._decoder_parts()
             limits = Limits.of(compute, decoding)
             self.decoder = SharedSam2Decoder.of(*parts, compute.kernels, compute.compile, limits)
-        settle(network.vision_encoder, compute)
+        configure_encoder(network.vision_encoder, compute)
 
     @property
     def in_bulk(self) -> bool:

@@ -30,7 +30,7 @@ from everything.errors import ConfigError, WeightsError
 from everything.variants.checkpoints.key_mapping import UnfitWeights
 from everything.variants.checkpoints.model_folder import CONFIG, config_of
 from everything.variants.checkpoints.reader import State
-from everything.variants.networks.encoder_settings import settle
+from everything.variants.networks.encoder_settings import configure_encoder
 from everything.variants.networks.sam2 import boxes_first
 from everything.variants.networks.transformers_folder import (
     building,
@@ -132,7 +132,7 @@ class TransformersModel:
                 f"compute.kernels = 'fused': not for {type(network).__name__} with this decoder: "
                 f"leave it out"
             )
-        settle(network.vision_encoder, compute)
+        configure_encoder(network.vision_encoder, compute)
 
     @property
     def in_bulk(self) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 from everything.config import Compute
 from everything.errors import ConfigError
 from everything.variants.networks.cuda_graphs import MOST, Replay, Replayed
-from everything.variants.networks.encoder_settings import settle
+from everything.variants.networks.encoder_settings import configure_encoder
 
 
 class Recorder:
@@ -74,7 +74,7 @@ def test_memory_that_runs_out_while_recording_is_left_to_whoever_makes_batches_s
 
 def test_graphs_need_cuda():
     with pytest.raises(ConfigError, match="needs a CUDA GPU"):
-        settle(torch.nn.Linear(1, 1), Compute(device="cpu", cuda_graphs=True))
+        configure_encoder(torch.nn.Linear(1, 1), Compute(device="cpu", cuda_graphs=True))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -10,7 +10,7 @@ from everything.core.geometry import View, whole
 from everything.errors import ConfigError
 from everything.recipes.build import build, load
 from everything.recipes.resolve import resolve
-from everything.variants.networks.encoder_settings import settle
+from everything.variants.networks.encoder_settings import configure_encoder
 from everything.variants.networks.sam import SamModel
 from tests.blob_sam import blob_sam
 from tests.photos import photo
@@ -49,7 +49,7 @@ def test_a_compiled_encoder_says_the_same(view: View):
     encoder = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.GELU())
     x = torch.randn(5, 3)
     before = encoder(x)
-    settle(encoder, Compute(compile=True, device="cpu"))
+    configure_encoder(encoder, Compute(compile=True, device="cpu"))
     assert torch.allclose(encoder(x), before, atol=1e-6)
     assert encoder._compiled_call_impl is not None
 

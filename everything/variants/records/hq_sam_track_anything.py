@@ -1,4 +1,4 @@
-"""What came after the survey."""
+"""HQ-SAM, and EdgeTAM and EfficientTAM ("track anything models") for stills."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _efficienttam(
     )
 
 
-AFTER_SURVEY: dict[str, VariantRecord] = {
+HQ_SAM_TAM: dict[str, VariantRecord] = {
     "sam-hq-vit-b": _hq_sam("SAM-B", 94_806_576, "sam_hq_vit_b.pth", **VITS["b"]),
     "sam-hq-vit-l": _hq_sam("SAM-L", 313_676_080, "sam_hq_vit_l.pth", **VITS["l"]),
     "sam-hq-vit-h": _hq_sam(
