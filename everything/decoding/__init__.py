@@ -8,7 +8,8 @@
 `decoder_parts` reads a decoder's parts, `weight_folding` computes what follows from its weights and
 `image_side` what follows from an image. `prompt_encoding`, `token_attention`, `low_rank`,
 `image_passes` and `transformer` run the transformer for prompts, `upscale` draws the masks.
-`backends` has what computes the passes, on CPUs and GPUs; `backends.choice` decides which. `sam2` adds what SAM 2 has, `hq` what HQ-SAM has.
+`backends` has what computes the passes, on CPUs and GPUs; `backends.choice` decides which.
+`sam2` adds what SAM 2 has, `hq` what HQ-SAM has.
 The algebra, with figures, is in docs/fast-decoder.md; its symbols are used throughout.
 """
 
